@@ -1,0 +1,75 @@
+//! Measurements, with the peer in the same run. Each prints a table and keeps it under `target/bench/`.
+
+mod analyze;
+mod corpus;
+mod http;
+mod otlp;
+mod startup;
+mod unit;
+
+use std::fs;
+use std::path::PathBuf;
+use std::process::Command;
+
+use anyhow::{Context, Result};
+use clap::Subcommand;
+
+use crate::{paths, process};
+
+#[derive(Subcommand)]
+pub(crate) enum What {
+    /// CPU time and memory of `paramedic analyze` on 1 GB of sessions, against ccusage.
+    Analyze {
+        #[arg(long, default_value_t = 5)]
+        runs: usize,
+        /// Size of the sessions in MB.
+        #[arg(long, default_value_t = 1000)]
+        megabytes: u64,
+    },
+    /// OTLP log records to disk: records per CPU second of the server.
+    Otlp {
+        #[arg(long, default_value_t = 1_000_000)]
+        records: u64,
+    },
+    /// Time until ready and memory when idle: on an empty store, and with 1 GB of sessions already seen.
+    Startup {
+        #[arg(long, default_value_t = 1000)]
+        megabytes: u64,
+    },
+    /// Durable appends to the journal.
+    Journal,
+    /// Appending to and searching the event store.
+    Events,
+}
+
+pub(crate) fn run(what: &What) -> Result<()> {
+    let (name, table) = match what {
+        What::Analyze { runs, megabytes } => ("analyze", analyze::run(*runs, *megabytes)?),
+        What::Otlp { records } => ("otlp", otlp::run(*records)?),
+        What::Startup { megabytes } => ("startup", startup::run(*megabytes)?),
+        What::Journal => ("journal", unit::run("paramedic-journal")?),
+        What::Events => ("events", unit::run("paramedic-telemetry")?),
+    };
+    println!("{table}");
+    let file = folder()?.join(format!("{name}.md"));
+    fs::write(&file, table).with_context(|| format!("failed to write {}", file.display()))
+}
+
+/// Where corpora, stores and results of benchmarks live.
+pub(crate) fn folder() -> Result<PathBuf> {
+    let folder = paths::target().join("bench");
+    fs::create_dir_all(&folder).with_context(|| format!("failed to create {}", folder.display()))?;
+    Ok(folder)
+}
+
+/// The program as its users get it.
+pub(crate) fn release_program() -> Result<PathBuf> {
+    process::run(Command::new("cargo").args(["build", "--release", "--package", "paramedic"]).current_dir(paths::workspace()))?;
+    Ok(paths::target().join("release/paramedic"))
+}
+
+/// The middle one.
+pub(crate) fn median(mut values: Vec<f64>) -> f64 {
+    values.sort_by(f64::total_cmp);
+    values.get(values.len() / 2).copied().unwrap_or(f64::NAN)
+}

@@ -1,0 +1,140 @@
+//! What the tests need beside a Rust toolchain: a real Claude Code, the peer of the benchmark, OpenTelemetry's Python
+//! exporters and a browser. Each is installed when that is possible and named when it is not; a test that misses one
+//! says that it was skipped.
+
+use std::env;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use anyhow::{Context, Result};
+
+use crate::{paths, process};
+
+/// The agent that the end-to-end tests drive.
+const CLAUDE_CODE: &str = "@anthropic-ai/claude-code";
+const CLAUDE_CODE_VERSION: &str = "2.1.197";
+/// The peer of `bench analyze`.
+const CCUSAGE: &str = "@ccusage/ccusage";
+const CCUSAGE_VERSION: &str = "20.0.24";
+/// OpenTelemetry's own exporters.
+const PYTHON_PACKAGES: &[&str] = &["opentelemetry-sdk", "opentelemetry-exporter-otlp-proto-grpc", "opentelemetry-exporter-otlp-proto-http"];
+
+/// Finds or installs one thing and says where it is.
+type Step = fn() -> Result<PathBuf>;
+
+/// One thing that could not be had, and why.
+pub(crate) struct Missing {
+    pub what: &'static str,
+    pub why: String,
+}
+
+pub(crate) fn run() -> Result<Vec<Missing>> {
+    fs::create_dir_all(paths::test_tools()).context("failed to create the folder of test tools")?;
+    let steps: [(&'static str, Step); 4] = [
+        ("Claude Code", claude_code),
+        ("ccusage", ccusage),
+        ("OpenTelemetry's Python exporters", python),
+        ("a browser (Chromium)", browser),
+    ];
+    let mut missing = Vec::new();
+    for (what, step) in steps {
+        match step() {
+            Ok(place) => println!("found   {what}: {}", place.display()),
+            Err(error) => {
+                println!("missing {what}: {error:#}");
+                missing.push(Missing { what, why: format!("{error:#}") });
+            }
+        }
+    }
+    Ok(missing)
+}
+
+/// The suffix of npm's platform packages.
+fn platform() -> &'static str {
+    if cfg!(target_arch = "aarch64") { "linux-arm64" } else { "linux-x64" }
+}
+
+fn claude_code() -> Result<PathBuf> {
+    let folder = npm_folder();
+    let program = folder.join(format!("{CLAUDE_CODE}-{}", platform())).join("claude");
+    if !program.is_file() {
+        npm_install(&[format!("{CLAUDE_CODE}@{CLAUDE_CODE_VERSION}"), format!("{CLAUDE_CODE}-{}@{CLAUDE_CODE_VERSION}", platform())])?;
+    }
+    make_executable(&program)
+}
+
+pub(crate) fn ccusage() -> Result<PathBuf> {
+    let program = npm_folder().join(format!("{CCUSAGE}-{}", platform())).join("bin/ccusage");
+    if !program.is_file() {
+        npm_install(&[format!("{CCUSAGE}-{}@{CCUSAGE_VERSION}", platform())])?;
+    }
+    make_executable(&program)
+}
+
+fn npm_folder() -> PathBuf {
+    paths::test_tools().join("npm/node_modules")
+}
+
+fn npm_install(packages: &[String]) -> Result<()> {
+    let npm = process::find_program(&["npm"]).context("npm is not on the PATH")?;
+    let folder = paths::test_tools().join("npm");
+    fs::create_dir_all(&folder).with_context(|| format!("failed to create {}", folder.display()))?;
+    let mut command = Command::new(npm);
+    // Nothing that a package brings is run while it is installed.
+    command.args(["install", "--no-audit", "--no-fund", "--ignore-scripts", "--loglevel", "error", "--prefix"]).arg(&folder);
+    process::run(command.args(packages))
+}
+
+fn make_executable(program: &Path) -> Result<PathBuf> {
+    use std::os::unix::fs::PermissionsExt;
+    let mut rights = fs::metadata(program).with_context(|| format!("failed to find {}", program.display()))?.permissions();
+    if rights.mode() & 0o100 == 0 {
+        rights.set_mode(rights.mode() | 0o755);
+        fs::set_permissions(program, rights).with_context(|| format!("failed to make {} executable", program.display()))?;
+    }
+    Ok(program.to_path_buf())
+}
+
+fn python() -> Result<PathBuf> {
+    let folder = paths::test_tools().join("python");
+    let program = folder.join("bin/python");
+    let works = |program: &Path| {
+        let imports = "import opentelemetry.exporter.otlp.proto.grpc, opentelemetry.exporter.otlp.proto.http, opentelemetry.sdk";
+        program.is_file() && Command::new(program).args(["-c", imports]).output().is_ok_and(|output| output.status.success())
+    };
+    if works(&program) {
+        return Ok(program);
+    }
+    let system = process::find_program(&["python3"]).context("python3 is not on the PATH")?;
+    process::run(Command::new(system).args(["-m", "venv"]).arg(&folder))?;
+    let mut install = Command::new(&program);
+    process::run(install.args(["-m", "pip", "install", "--quiet", "--disable-pip-version-check"]).args(PYTHON_PACKAGES))?;
+    anyhow::ensure!(works(&program), "the exporters cannot be imported");
+    Ok(program)
+}
+
+fn browser() -> Result<PathBuf> {
+    let names = ["chromium", "chromium-browser", "google-chrome", "google-chrome-stable"];
+    if let Some(program) = env::var_os("PARAMEDIC_TEST_BROWSER").map(PathBuf::from).filter(|program| program.is_file()) {
+        return Ok(program);
+    }
+    if let Some(program) = process::find_program(&names) {
+        return Ok(program);
+    }
+    let apt = process::find_program(&["apt-get"]).context("no Chromium on the PATH and no apt-get to install it")?;
+    anyhow::ensure!(is_root(), "no Chromium on the PATH; `apt-get install chromium` needs root");
+    let quiet = |arguments: &[&str]| {
+        let mut command = Command::new(&apt);
+        process::output(command.args(arguments).env("DEBIAN_FRONTEND", "noninteractive"))
+    };
+    if quiet(&["install", "-qq", "-y", "--no-install-recommends", "chromium"]).is_err() {
+        quiet(&["update", "-qq"])?;
+        quiet(&["install", "-qq", "-y", "--no-install-recommends", "chromium"])?;
+    }
+    process::find_program(&names).context("apt-get installed no Chromium")
+}
+
+fn is_root() -> bool {
+    process::output(Command::new("id").arg("-u")).is_ok_and(|id| id.trim() == "0")
+}
