@@ -1,0 +1,3 @@
+//! Integration tests of the collectors, one binary for all.
+#![allow(clippy::unwrap_used, reason = "tests")]
+
