@@ -1,0 +1,266 @@
+//! One incident, as its journal entries add up.
+
+use std::collections::BTreeSet;
+
+use paramedic_model::alert::AlertCounts;
+use paramedic_model::{
+    AgentId, AlertChange, AlertState, Evidence, Fingerprint, IncidentId, IncidentKind, IncidentState, IncidentType, SessionId, Severity,
+    Timestamp,
+};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+/// Alert episodes kept per incident in full; older ended ones are kept as sums.
+pub const EPISODES_MAX: usize = 200;
+
+/// One time that an alert was active.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct Episode {
+    pub fingerprint: Fingerprint,
+    pub detector: String,
+    pub agent: AgentId,
+    pub session: Option<SessionId>,
+    pub started_at: Timestamp,
+    /// When it ended; none while it is active.
+    pub ended_at: Option<Timestamp>,
+    /// None for a note: recorded, but nobody is called for it.
+    pub severity: Option<Severity>,
+    pub reason: String,
+    pub evidence: Vec<Evidence>,
+    pub counts: AlertCounts,
+    /// When it was last written to the journal.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub updated_at: Option<Timestamp>,
+}
+
+impl Episode {
+    #[must_use]
+    pub fn from_change(change: &AlertChange) -> Self {
+        Self {
+            fingerprint: change.fingerprint.clone(),
+            detector: change.detector.clone().into_owned(),
+            agent: change.agent.clone(),
+            session: change.session.clone(),
+            started_at: change.started_at,
+            ended_at: (change.state == AlertState::Resolved).then_some(change.at),
+            severity: change.severity,
+            reason: change.reason.clone(),
+            evidence: change.evidence.clone(),
+            counts: change.counts.clone(),
+            updated_at: Some(change.at),
+        }
+    }
+
+    #[must_use]
+    pub fn is(&self, change: &AlertChange) -> bool {
+        self.fingerprint == change.fingerprint && self.started_at == change.started_at
+    }
+}
+
+/// Sums over an incident's alert episodes.
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(default)]
+pub struct IncidentCounts {
+    /// Alert episodes; more than one means that it flapped or that several agents were hit.
+    pub episodes: u64,
+    /// Times that it fired again after everything had been quiet for a moment.
+    pub flaps: u64,
+    pub retries: u64,
+    pub terminal_failures: u64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub first_terminal_at: Option<Timestamp>,
+    pub successes: u64,
+    /// Failed tries of all tries, 0 to 1; none where nothing was tried.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub error_rate: Option<f64>,
+    pub agents: usize,
+    pub sessions: usize,
+    /// Distinct people or accounts whose agents were hit; 0 where the sources name nobody.
+    pub users: usize,
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct Incident {
+    pub id: IncidentId,
+    pub number: u64,
+    #[serde(rename = "type")]
+    pub incident_type: IncidentType,
+    pub kind: IncidentKind,
+    pub cause: String,
+    pub severity: Severity,
+    /// A person set the severity; it is not raised by itself any more.
+    pub severity_by_hand: bool,
+    pub state: IncidentState,
+    pub title: String,
+    /// The onset.
+    pub started_at: Timestamp,
+    pub detected_at: Timestamp,
+    pub acknowledged_at: Option<Timestamp>,
+    pub acknowledged_by: Option<String>,
+    /// When the last alert ended.
+    pub mitigated_at: Option<Timestamp>,
+    /// When it had been quiet for the quiet window, or a person said so.
+    pub resolved_at: Option<Timestamp>,
+    pub reopened: u32,
+    pub merged_into: Option<IncidentId>,
+    pub agents: BTreeSet<AgentId>,
+    pub sessions: BTreeSet<SessionId>,
+    pub users: BTreeSet<String>,
+    pub episodes: Vec<Episode>,
+    /// Sums of episodes that are no longer kept one by one.
+    #[serde(default)]
+    past: IncidentCounts,
+    pub counts: IncidentCounts,
+    pub notes: u64,
+    /// Journal position and time of the last entry about it.
+    pub last_seq: u64,
+    pub last_recorded_at: Timestamp,
+}
+
+impl Incident {
+    #[must_use]
+    #[expect(clippy::too_many_arguments, reason = "built in one place, from one record")]
+    pub(crate) fn open(
+        id: IncidentId,
+        number: u64,
+        incident_type: IncidentType,
+        severity: Severity,
+        title: String,
+        cause: String,
+        kind: IncidentKind,
+        started_at: Timestamp,
+        detected_at: Timestamp,
+        agents: Vec<AgentId>,
+    ) -> Self {
+        Self {
+            id,
+            number,
+            incident_type,
+            kind,
+            cause,
+            severity,
+            severity_by_hand: false,
+            state: IncidentState::Triage,
+            title,
+            started_at,
+            detected_at,
+            acknowledged_at: None,
+            acknowledged_by: None,
+            mitigated_at: None,
+            resolved_at: None,
+            reopened: 0,
+            merged_into: None,
+            agents: agents.into_iter().collect(),
+            sessions: BTreeSet::new(),
+            users: BTreeSet::new(),
+            episodes: Vec::new(),
+            past: IncidentCounts::default(),
+            counts: IncidentCounts::default(),
+            notes: 0,
+            last_seq: 0,
+            last_recorded_at: detected_at,
+        }
+    }
+
+    /// Alerts that are active and worth calling somebody.
+    pub fn firing(&self) -> impl Iterator<Item = &Episode> {
+        self.episodes.iter().filter(|episode| episode.ended_at.is_none())
+    }
+
+    /// The end of its last alert; none while one is active or when it never had one.
+    #[must_use]
+    pub fn cleared_at(&self) -> Option<Timestamp> {
+        if self.firing().next().is_some() {
+            return None;
+        }
+        self.episodes.iter().filter_map(|episode| episode.ended_at).max()
+    }
+
+    /// Agents whose turn failed for good.
+    #[must_use]
+    pub fn failed_agents(&self) -> usize {
+        let failed: BTreeSet<&AgentId> =
+            self.episodes.iter().filter(|episode| episode.counts.terminal_failures > 0).map(|episode| &episode.agent).collect();
+        failed.len()
+    }
+
+    /// How long it lasted, or has lasted by `now`.
+    #[must_use]
+    pub fn duration(&self, now: Timestamp) -> std::time::Duration {
+        self.resolved_at.or(self.mitigated_at).unwrap_or(now).since(self.started_at)
+    }
+
+    /// By when somebody has to acknowledge it.
+    #[must_use]
+    pub fn acknowledge_by(&self) -> Timestamp {
+        self.detected_at.after(self.severity.acknowledge_within())
+    }
+
+    pub(crate) fn take(&mut self, change: &AlertChange) {
+        self.agents.insert(change.agent.clone());
+        self.sessions.extend(change.session.clone());
+        self.users.extend(change.user.clone());
+        let fires_again = change.state == AlertState::Firing && self.cleared_at().is_some();
+        match self.episodes.iter_mut().find(|episode| episode.is(change)) {
+            Some(episode) => *episode = Episode::from_change(change),
+            None => {
+                if fires_again {
+                    self.counts.flaps += 1;
+                }
+                self.episodes.push(Episode::from_change(change));
+            }
+        }
+        if change.started_at < self.started_at {
+            self.started_at = change.started_at;
+        }
+        self.forget_oldest_episodes();
+        self.count();
+    }
+
+    fn forget_oldest_episodes(&mut self) {
+        while self.episodes.len() > EPISODES_MAX {
+            let oldest = self.episodes.iter().position(|episode| episode.ended_at.is_some()).unwrap_or(0);
+            let gone = self.episodes.remove(oldest);
+            add(&mut self.past, &gone.counts);
+        }
+    }
+
+    fn count(&mut self) {
+        let mut counts = self.past.clone();
+        for episode in &self.episodes {
+            add(&mut counts, &episode.counts);
+        }
+        let failures = counts.retries + counts.terminal_failures;
+        let tries = failures + counts.successes;
+        #[expect(clippy::cast_precision_loss, reason = "a rate for people")]
+        let rate = (tries > 0).then(|| failures as f64 / tries as f64);
+        counts.error_rate = rate;
+        counts.flaps = self.counts.flaps;
+        counts.agents = self.agents.len();
+        counts.sessions = self.sessions.len();
+        counts.users = self.users.len();
+        self.counts = counts;
+    }
+
+    pub(crate) fn absorb(&mut self, other: &Self) {
+        self.agents.extend(other.agents.iter().cloned());
+        self.sessions.extend(other.sessions.iter().cloned());
+        self.users.extend(other.users.iter().cloned());
+        self.episodes.extend(other.episodes.iter().cloned());
+        self.episodes.sort_by_key(|episode| episode.started_at);
+        self.started_at = self.started_at.min(other.started_at);
+        self.forget_oldest_episodes();
+        self.count();
+    }
+}
+
+fn add(sum: &mut IncidentCounts, counts: &AlertCounts) {
+    sum.episodes += 1;
+    sum.retries += counts.retries;
+    sum.terminal_failures += counts.terminal_failures;
+    sum.successes += counts.successes;
+    sum.first_terminal_at = match (sum.first_terminal_at, counts.terminal_at) {
+        (Some(a), Some(b)) => Some(a.min(b)),
+        (a, b) => a.or(b),
+    };
+}

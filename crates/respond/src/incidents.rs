@@ -1,0 +1,292 @@
+//! The fold: journal entries in order, added up to the incidents and alerts of now.
+
+use std::collections::{BTreeMap, HashMap, VecDeque};
+
+use paramedic_journal::{Entry, Fold};
+use paramedic_model::{AlertChange, IncidentId, IncidentState, Timestamp};
+use serde::{Deserialize, Serialize};
+
+use crate::config::Settings;
+use crate::incident::{Episode, Incident};
+use crate::record::Record;
+
+/// Alert episodes without an incident that are remembered, newest last.
+pub const LOOSE_EPISODES_MAX: usize = 1_000;
+/// Incidents kept in memory; the oldest ended ones are left to the journal beyond that.
+pub const INCIDENTS_MAX: usize = 10_000;
+
+/// How many incidents of one cause, newest first, are looked at to place an alert.
+pub const JOIN_LOOKBACK_MAX: usize = 50;
+
+/// All incidents, and the alerts that belong to none.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+pub struct Incidents {
+    incidents: BTreeMap<u64, Incident>,
+    /// Alerts that no incident owns, in order of arrival, with their cause.
+    loose: VecDeque<Loose>,
+    next_number: u64,
+    unreadable: u64,
+    /// Numbers of incidents by cause, newest last, so that joining costs the same however long the history is.
+    by_cause: HashMap<String, Vec<u64>>,
+}
+
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub(crate) struct Loose {
+    pub(crate) cause: String,
+    pub(crate) change: AlertChange,
+}
+
+impl Incidents {
+    /// All incidents, the latest onset first.
+    pub fn list(&self) -> impl Iterator<Item = &Incident> {
+        let mut all: Vec<&Incident> = self.incidents.values().collect();
+        all.sort_by_key(|incident| std::cmp::Reverse((incident.started_at, incident.number)));
+        all.into_iter()
+    }
+
+    /// Incidents that somebody may still have to do something about, worst first.
+    #[must_use]
+    pub fn open(&self) -> Vec<&Incident> {
+        let mut open: Vec<&Incident> = self.incidents.values().filter(|incident| incident.state.is_open()).collect();
+        open.sort_by_key(|incident| (std::cmp::Reverse(incident.severity), incident.started_at));
+        open
+    }
+
+    #[must_use]
+    pub fn get(&self, id: &IncidentId) -> Option<&Incident> {
+        let number: u64 = id.0.strip_prefix("INC-")?.parse().ok()?;
+        self.incidents.get(&number)
+    }
+
+    /// Recent alert episodes with their incident, if any; newest onset first.
+    #[must_use]
+    pub fn alerts(&self) -> Vec<(Episode, Option<IncidentId>)> {
+        let owned = self
+            .incidents
+            .values()
+            .flat_map(|incident| incident.episodes.iter().map(|episode| (episode.clone(), Some(incident.id.clone()))));
+        let loose = self.loose.iter().map(|loose| (Episode::from_change(&loose.change), None));
+        let mut all: Vec<_> = owned.chain(loose).collect();
+        all.sort_by_key(|(episode, _)| std::cmp::Reverse(episode.started_at));
+        all
+    }
+
+    /// Entries that looked like ours and could not be read.
+    #[must_use]
+    pub const fn unreadable(&self) -> u64 {
+        self.unreadable
+    }
+
+    pub(crate) fn next_id(&self) -> IncidentId {
+        IncidentId(format!("INC-{}", self.next_number + 1))
+    }
+
+    pub(crate) fn mitigated(&self) -> impl Iterator<Item = &Incident> {
+        self.incidents.values().rev().filter(|incident| incident.state == IncidentState::Mitigated)
+    }
+
+    /// The episode as it was last recorded, and the incident that owns it.
+    pub(crate) fn recorded(&self, change: &AlertChange) -> Option<(Episode, Option<&Incident>)> {
+        for incident in self.of_cause(&change.cause) {
+            if let Some(episode) = incident.episodes.iter().find(|episode| episode.is(change)) {
+                return Some((episode.clone(), Some(self.follow_merges(incident))));
+            }
+        }
+        let loose = self
+            .loose
+            .iter()
+            .rev()
+            .find(|loose| loose.change.fingerprint == change.fingerprint && loose.change.started_at == change.started_at)?;
+        Some((Episode::from_change(&loose.change), None))
+    }
+
+    /// The incident that an alert of this cause and onset belongs to.
+    pub(crate) fn joinable(&self, change: &AlertChange, settings: &Settings) -> Option<&Incident> {
+        self.of_cause(&change.cause).map(|incident| self.follow_merges(incident)).find(|incident| joins(incident, change, settings))
+    }
+
+    /// Notes of the same cause, not owned yet, that lead up to an onset.
+    pub(crate) fn notes_before(&self, change: &AlertChange, settings: &Settings) -> Vec<&AlertChange> {
+        let from = change.started_at.before(settings.quiet_window());
+        self.loose
+            .iter()
+            .filter(|loose| loose.cause == change.cause && loose.change.at >= from && loose.change.started_at <= change.at)
+            .map(|loose| &loose.change)
+            .collect()
+    }
+
+    fn of_cause(&self, cause: &str) -> impl Iterator<Item = &Incident> {
+        self.by_cause.get(cause).into_iter().flatten().rev().take(JOIN_LOOKBACK_MAX).filter_map(|number| self.incidents.get(number))
+    }
+
+    fn follow_merges<'a>(&'a self, incident: &'a Incident) -> &'a Incident {
+        let mut at = incident;
+        // A chain cannot be longer than there are incidents; the bound only guards against a circle in a foreign journal.
+        for _ in 0..self.incidents.len() {
+            match at.merged_into.as_ref().and_then(|into| self.get(into)) {
+                Some(next) => at = next,
+                None => break,
+            }
+        }
+        at
+    }
+
+    fn edit(&mut self, id: &IncidentId, seq: u64, recorded_at: Timestamp, change: impl FnOnce(&mut Incident)) {
+        let number = id.0.strip_prefix("INC-").and_then(|number| number.parse::<u64>().ok());
+        if let Some(incident) = number.and_then(|number| self.incidents.get_mut(&number)) {
+            change(incident);
+            incident.last_seq = seq;
+            incident.last_recorded_at = recorded_at;
+        }
+    }
+
+    /// Adds one record. `seq` and `recorded_at` are the entry's.
+    pub fn apply_record(&mut self, seq: u64, recorded_at: Timestamp, actor: &str, record: &Record) {
+        match record {
+            Record::AlertChanged { alert, incident: None } => self.keep_loose(alert),
+            Record::AlertChanged { alert, incident: Some(id) } => self.edit(id, seq, recorded_at, |incident| take_alert(incident, alert)),
+            Record::AlertAdopted { incident: id, alert } => {
+                self.loose.retain(|loose| loose.change.fingerprint != alert.fingerprint || loose.change.started_at != alert.started_at);
+                self.edit(id, seq, recorded_at, |incident| incident.take(alert));
+            }
+            Record::IncidentOpened { .. } => self.open_incident(seq, recorded_at, record),
+            Record::SeverityChanged { incident: id, to, by_hand, .. } => self.edit(id, seq, recorded_at, |incident| {
+                incident.severity = *to;
+                incident.severity_by_hand |= by_hand;
+            }),
+            Record::TitleChanged { incident: id, to } => self.edit(id, seq, recorded_at, |incident| incident.title.clone_from(to)),
+            Record::StateChanged { incident: id, to, at, .. } => self.edit(id, seq, recorded_at, |incident| move_to(incident, *to, *at)),
+            Record::Acknowledged { incident: id, at } => self.edit(id, seq, recorded_at, |incident| {
+                incident.acknowledged_at.get_or_insert(*at);
+                incident.acknowledged_by.get_or_insert_with(|| actor.to_owned());
+            }),
+            Record::Noted { incident: id, .. } => self.edit(id, seq, recorded_at, |incident| incident.notes += 1),
+            Record::Merged { incident: id, into } => self.edit(id, seq, recorded_at, |incident| {
+                incident.state = IncidentState::Merged;
+                incident.merged_into = Some(into.clone());
+            }),
+            Record::MergedFrom { incident: id, from } => {
+                if let Some(from) = self.get(from).cloned() {
+                    self.edit(id, seq, recorded_at, |incident| incident.absorb(&from));
+                }
+            }
+        }
+    }
+
+    fn open_incident(&mut self, seq: u64, recorded_at: Timestamp, record: &Record) {
+        let Record::IncidentOpened { incident: id, incident_type, severity, title, cause, kind, started_at, detected_at, agents } = record
+        else {
+            return;
+        };
+        self.next_number += 1;
+        let number = id.0.strip_prefix("INC-").and_then(|number| number.parse().ok()).unwrap_or(self.next_number);
+        self.next_number = self.next_number.max(number);
+        let mut incident = Incident::open(
+            id.clone(),
+            number,
+            *incident_type,
+            *severity,
+            title.clone(),
+            cause.clone(),
+            *kind,
+            *started_at,
+            *detected_at,
+            agents.clone(),
+        );
+        incident.last_seq = seq;
+        incident.last_recorded_at = recorded_at;
+        self.by_cause.entry(cause.clone()).or_default().push(number);
+        self.incidents.insert(number, incident);
+        self.forget_oldest_incident();
+    }
+
+    fn forget_oldest_incident(&mut self) {
+        if self.incidents.len() <= INCIDENTS_MAX {
+            return;
+        }
+        let Some(number) = self.incidents.values().find(|incident| !incident.state.is_open()).map(|incident| incident.number) else {
+            return;
+        };
+        if let Some(gone) = self.incidents.remove(&number)
+            && let Some(numbers) = self.by_cause.get_mut(&gone.cause)
+        {
+            numbers.retain(|one| *one != number);
+            if numbers.is_empty() {
+                self.by_cause.remove(&gone.cause);
+            }
+        }
+    }
+
+    fn keep_loose(&mut self, change: &AlertChange) {
+        let known = self
+            .loose
+            .iter_mut()
+            .rev()
+            .find(|loose| loose.change.fingerprint == change.fingerprint && loose.change.started_at == change.started_at);
+        if let Some(known) = known {
+            known.change = change.clone();
+            return;
+        }
+        self.loose.push_back(Loose { cause: change.cause.clone(), change: change.clone() });
+        if self.loose.len() > LOOSE_EPISODES_MAX {
+            self.loose.pop_front();
+        }
+    }
+}
+
+fn take_alert(incident: &mut Incident, change: &AlertChange) {
+    incident.take(change);
+    if incident.state == IncidentState::Triage && incident.acknowledged_at.is_some() {
+        incident.state = IncidentState::Investigating;
+    }
+}
+
+fn move_to(incident: &mut Incident, to: IncidentState, at: Timestamp) {
+    match to {
+        IncidentState::Mitigated => incident.mitigated_at = Some(at),
+        IncidentState::Resolved => {
+            incident.resolved_at = Some(at);
+            incident.mitigated_at.get_or_insert(at);
+        }
+        IncidentState::Investigating | IncidentState::Triage | IncidentState::Identified => {
+            if incident.resolved_at.is_some() {
+                incident.reopened += 1;
+            }
+            incident.resolved_at = None;
+            incident.mitigated_at = None;
+        }
+        IncidentState::Closed | IncidentState::Cancelled | IncidentState::Merged => {}
+    }
+    incident.state = to;
+}
+
+/// Whether an alert of the same cause belongs to this incident: it overlaps it, follows within the quiet and re-open
+/// windows, or (read late, from another file) leads up to it within the quiet window.
+fn joins(incident: &Incident, change: &AlertChange, settings: &Settings) -> bool {
+    if matches!(incident.state, IncidentState::Cancelled | IncidentState::Closed | IncidentState::Merged) {
+        return false;
+    }
+    let leads_up = change.at >= incident.started_at.before(settings.quiet_window());
+    let latest = match (incident.resolved_at, incident.cleared_at()) {
+        (Some(resolved_at), _) => Some(resolved_at.after(settings.reopen_window())),
+        (None, Some(cleared_at)) => Some(cleared_at.after(settings.quiet_window()).after(settings.reopen_window())),
+        (None, None) => None,
+    };
+    leads_up && latest.is_none_or(|latest| change.started_at <= latest)
+}
+
+impl Fold for Incidents {
+    const NAME: &'static str = "incidents";
+    const VERSION: u32 = 1;
+
+    fn apply(&mut self, entry: &Entry) {
+        match Record::from_entry(entry) {
+            Ok(Some(record)) => self.apply_record(entry.seq, entry.at, &entry.actor, &record),
+            Ok(None) => {}
+            Err(error) => {
+                tracing::warn!(seq = entry.seq, %error, "journal entry left out");
+                self.unreadable += 1;
+            }
+        }
+    }
+}

@@ -1,0 +1,8 @@
+//! The incident stage from outside: alerts and commands in, incidents out.
+
+#![allow(clippy::unwrap_used, reason = "tests")]
+
+mod alerts;
+mod commands;
+mod desk;
+mod script;
