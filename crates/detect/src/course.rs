@@ -1,0 +1,294 @@
+//! What all detectors share about one agent: its turn, its last calls, its retries since the last answer.
+
+use std::collections::VecDeque;
+
+use paramedic_model::{ApiErrorClass, Event, Fact, Source, Timestamp, ToolOutcome, Usage};
+use serde::{Deserialize, Serialize};
+use xxhash_rust::xxh3::xxh3_64;
+
+/// Calls remembered per agent.
+pub(crate) const CALLS_KEPT: usize = 30;
+/// Tool calls without a result that are remembered by id.
+const PENDING_KEPT: usize = 64;
+/// Tool names remembered per agent; further ones are told apart but not named.
+const TOOLS_KEPT: usize = 64;
+/// Model messages whose usage is remembered, because sources tell one message several times.
+const MESSAGES_KEPT: usize = 4;
+
+/// Where an agent is in its turn.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub(crate) enum Turn {
+    /// No turn is open, or the model has answered and the turn may have ended with it.
+    #[default]
+    Idle,
+    /// The model has been given something and owes an answer. Only here can an agent fall silent.
+    AwaitingModel,
+    /// A tool is running.
+    AwaitingTool,
+    /// A person is asked.
+    AwaitingPerson,
+}
+
+/// One tool call.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub(crate) struct Call {
+    /// Tool and arguments; 0 where the source hides the arguments.
+    pub(crate) key: u64,
+    id: u64,
+    tool: u8,
+    /// The model message that asked for it.
+    batch: u64,
+    pub(crate) at: Timestamp,
+    /// Content of the result; 0 until it is known, or where the source hides it.
+    pub(crate) result: u64,
+    pub(crate) outcome: Option<ToolOutcome>,
+}
+
+impl Call {
+    /// A finished call that can be compared with others, result and all.
+    pub(crate) const fn is_comparable(&self) -> bool {
+        self.key != 0 && self.result != 0 && matches!(self.outcome, Some(ToolOutcome::Success | ToolOutcome::Error))
+    }
+}
+
+/// Failed tries since the last answer, turn-ending failure or prompt.
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+pub(crate) struct Burst {
+    pub(crate) retries: u64,
+    pub(crate) started_at: Timestamp,
+    pub(crate) class: Option<ApiErrorClass>,
+    pub(crate) status: Option<u16>,
+    pub(crate) attempt: u32,
+    pub(crate) attempts_max: Option<u32>,
+}
+
+/// What one event meant for the agent's course.
+#[derive(Debug, Default, Clone, Copy)]
+pub(crate) struct Step {
+    /// A call was added: it is the last of `calls`.
+    pub(crate) called: bool,
+    /// The position in `calls` of the call that just got its result.
+    pub(crate) completed: Option<usize>,
+    /// The model message that the result's call belongs to; 0 when unknown.
+    pub(crate) batch: u64,
+    /// The model answered a new call (as opposed to further news about the same message).
+    pub(crate) answered: bool,
+    /// The model message's identity; 0 when the source gives none.
+    pub(crate) message: u64,
+    /// What this event adds to the usage known before.
+    pub(crate) usage: Usage,
+    /// The turn ended, or a new one began.
+    pub(crate) turn_border: bool,
+}
+
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+pub(crate) struct Course {
+    /// The last sign of work.
+    pub(crate) last_at: Timestamp,
+    pub(crate) turn: Turn,
+    pub(crate) turn_started_at: Timestamp,
+    pub(crate) calls: VecDeque<Call>,
+    pub(crate) burst: Burst,
+    pending: Vec<u64>,
+    tools: Vec<Box<str>>,
+    batch: u64,
+    messages: VecDeque<(u64, Usage)>,
+}
+
+/// A short identity; never 0, so that 0 can mean "none".
+fn hash(text: &str) -> u64 {
+    xxh3_64(text.as_bytes()) | 1
+}
+
+/// Whether the event shows that the agent (not only somebody watching it) is doing something.
+pub(crate) const fn is_activity(event: &Event) -> bool {
+    match event.fact {
+        Fact::Process { .. } | Fact::Measurement { .. } | Fact::Span { .. } | Fact::RateLimit { .. } | Fact::McpServer { .. } => false,
+        Fact::Record => matches!(event.source, Source::Transcript | Source::Hook | Source::StreamJson),
+        _ => true,
+    }
+}
+
+impl Course {
+    pub(crate) fn new(last_at: Timestamp) -> Self {
+        Self { last_at, ..Self::default() }
+    }
+
+    /// Takes the event in. `at` is its time, never before the last one.
+    pub(crate) fn observe(&mut self, event: &Event, at: Timestamp) -> Step {
+        let mut step = Step::default();
+        match &event.fact {
+            Fact::Prompt => {
+                self.begin_turn(at);
+                step.turn_border = true;
+            }
+            Fact::TurnEnded { .. } | Fact::SessionEnded { .. } | Fact::ModelError { .. } => {
+                self.turn = Turn::Idle;
+                self.pending.clear();
+                step.turn_border = true;
+            }
+            Fact::SessionStarted { how, .. } if how.as_deref() != Some("compact") => {
+                self.turn = Turn::Idle;
+                self.pending.clear();
+            }
+            Fact::ModelCall { message, model, usage, .. } => self.answer(message.as_deref(), model.as_deref(), *usage, &mut step),
+            Fact::ModelRetry { class, status, attempt, attempts_max, .. } => {
+                self.turn = Turn::AwaitingModel;
+                self.retry(at, *class, *status, *attempt, *attempts_max);
+            }
+            Fact::ToolCall { id, tool, input_hash } => self.call(event, at, id.as_deref(), tool, *input_hash, &mut step),
+            Fact::ToolResult { id, outcome, result_hash, .. } => self.result(id.as_deref(), *outcome, *result_hash, &mut step),
+            Fact::Waiting { .. } => self.turn = Turn::AwaitingPerson,
+            _ => {}
+        }
+        if is_activity(event) {
+            self.last_at = at;
+        }
+        step
+    }
+
+    /// After the detectors have seen the event: what ends a burst of retries.
+    pub(crate) fn settle(&mut self, event: &Event, step: &Step) {
+        if self.burst.retries > 0 && (step.answered || matches!(event.fact, Fact::Prompt | Fact::ModelError { .. })) {
+            self.burst = Burst::default();
+        }
+        // A dead process owes nothing: what it left open is told by another detector than silence.
+        if matches!(event.fact, Fact::Process { alive: false, .. }) {
+            self.turn = Turn::Idle;
+            self.pending.clear();
+        }
+    }
+
+    pub(crate) fn tool(&self, call: &Call) -> &str {
+        self.tools.get(usize::from(call.tool)).map_or("a tool", |name| name)
+    }
+
+    /// The calls that count as "the last `window`", oldest first.
+    pub(crate) fn last_calls(&self, window: usize) -> impl Iterator<Item = &Call> {
+        self.calls.iter().skip(self.calls.len().saturating_sub(window))
+    }
+
+    /// How many of the last calls equal the call `period` places before them, and how many of those have equal results.
+    pub(crate) fn periodic(&self, period: usize) -> (usize, usize) {
+        let (mut same_calls, mut same_results, mut results_equal) = (0, 0, true);
+        for i in (period..self.calls.len()).rev() {
+            let (later, earlier) = (&self.calls[i], &self.calls[i - period]);
+            if later.key == 0 || later.key != earlier.key {
+                break;
+            }
+            same_calls += 1;
+            results_equal &= later.is_comparable() && later.result == earlier.result && earlier.is_comparable();
+            same_results += usize::from(results_equal);
+        }
+        (same_calls, same_results)
+    }
+
+    fn begin_turn(&mut self, at: Timestamp) {
+        self.turn = Turn::AwaitingModel;
+        self.turn_started_at = at;
+        self.pending.clear();
+    }
+
+    fn answer(&mut self, message: Option<&str>, model: Option<&str>, usage: Usage, step: &mut Step) {
+        let id = message.map_or(0, hash);
+        step.message = id;
+        // The client writes lines of its own in the model's name; they are not answers.
+        if model == Some("<synthetic>") {
+            return;
+        }
+        if let Some((_, known)) = self.messages.iter_mut().find(|(known, _)| *known == id && id != 0) {
+            let largest = known.largest(usage);
+            step.usage = largest.minus(*known);
+            *known = largest;
+            return;
+        }
+        step.answered = true;
+        step.usage = usage;
+        // A new message means that the model has been given every result: what still seems to run was lost.
+        if id != 0 {
+            self.pending.clear();
+        }
+        if self.pending.is_empty() {
+            self.turn = Turn::Idle;
+        }
+        if id == 0 {
+            self.batch = self.batch.wrapping_add(2) | 1;
+        } else {
+            self.batch = id;
+            if self.messages.len() == MESSAGES_KEPT {
+                self.messages.pop_front();
+            }
+            self.messages.push_back((id, usage));
+        }
+    }
+
+    fn retry(&mut self, at: Timestamp, class: ApiErrorClass, status: Option<u16>, attempt: u32, attempts_max: Option<u32>) {
+        let burst = &mut self.burst;
+        if burst.retries == 0 {
+            burst.started_at = at;
+        }
+        burst.retries += 1;
+        (burst.class, burst.status, burst.attempt) = (Some(class), status, attempt);
+        burst.attempts_max = attempts_max.or(burst.attempts_max);
+    }
+
+    fn call(&mut self, event: &Event, at: Timestamp, id: Option<&str>, tool: &str, input_hash: Option<u64>, step: &mut Step) {
+        self.turn = Turn::AwaitingTool;
+        let id = id.map_or(0, hash);
+        if self.pending.len() == PENDING_KEPT {
+            self.pending.remove(0);
+        }
+        self.pending.push(id);
+        let key = input_hash.map_or(0, |input| (hash(tool) ^ input.rotate_left(17)) | 1);
+        let batch = event.correlation.request.as_deref().map_or(self.batch, hash);
+        // The same call several times within one model message is one decision, not a loop.
+        if key != 0 && self.calls.iter().rev().take_while(|one| one.batch == batch).any(|one| one.key == key) {
+            return;
+        }
+        if self.calls.len() == CALLS_KEPT {
+            self.calls.pop_front();
+        }
+        let tool = self.tool_number(tool);
+        self.calls.push_back(Call { key, id, tool, batch, at, result: 0, outcome: None });
+        step.called = true;
+    }
+
+    fn result(&mut self, id: Option<&str>, outcome: ToolOutcome, result_hash: Option<u64>, step: &mut Step) {
+        let id = id.map_or(0, hash);
+        if let Some(i) = self.pending.iter().position(|one| *one == id) {
+            self.pending.remove(i);
+        }
+        if let Some(i) = self.calls.iter().rposition(|call| call.id == id && call.outcome.is_none()) {
+            let call = &mut self.calls[i];
+            call.outcome = Some(outcome);
+            call.result = result_hash.map_or(0, |hash| hash | 1);
+            step.completed = Some(i);
+            step.batch = call.batch;
+        } else {
+            step.batch = self.batch;
+        }
+        if !self.pending.is_empty() {
+            return;
+        }
+        // Without model messages to tell batches apart, calls between two results count as one batch.
+        if self.messages.is_empty() {
+            self.batch = self.batch.wrapping_add(2) | 1;
+        }
+        // A person who rejects or interrupts stops the turn: the agent waits for them, not for the model.
+        self.turn = match outcome {
+            ToolOutcome::Rejected | ToolOutcome::Interrupted => Turn::AwaitingPerson,
+            _ => Turn::AwaitingModel,
+        };
+    }
+
+    fn tool_number(&mut self, tool: &str) -> u8 {
+        let tool = paramedic_model::text::head(tool, 128);
+        let known = self.tools.iter().position(|name| &**name == tool).or_else(|| {
+            (self.tools.len() < TOOLS_KEPT).then(|| {
+                self.tools.push(tool.into());
+                self.tools.len() - 1
+            })
+        });
+        known.and_then(|i| u8::try_from(i).ok()).unwrap_or(u8::MAX)
+    }
+}
