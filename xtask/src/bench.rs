@@ -47,8 +47,8 @@ pub(crate) fn run(what: &What) -> Result<()> {
         What::Analyze { runs, megabytes } => ("analyze", analyze::run(*runs, *megabytes)?),
         What::Otlp { records } => ("otlp", otlp::run(*records)?),
         What::Startup { megabytes } => ("startup", startup::run(*megabytes)?),
-        What::Journal => ("journal", unit::run("paramedic-journal")?),
-        What::Events => ("events", unit::run("paramedic-telemetry")?),
+        What::Journal => ("journal", unit::run("paramedic-journal", "bench")?),
+        What::Events => ("events", unit::run("paramedic-telemetry", "ingest_bench")?),
     };
     println!("{table}");
     let file = folder()?.join(format!("{name}.md"));

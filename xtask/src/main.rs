@@ -17,6 +17,8 @@ mod setup;
 mod suite;
 mod tidy;
 
+use std::process::ExitCode;
+
 use anyhow::Result;
 use clap::{Parser, Subcommand};
 
@@ -55,15 +57,25 @@ enum Verb {
     Gen,
 }
 
-fn main() -> Result<()> {
-    match Arguments::parse().verb {
+fn main() -> ExitCode {
+    match run(&Arguments::parse()) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(arguments: &Arguments) -> Result<()> {
+    match &arguments.verb {
         Verb::Check => check::run(),
         Verb::Tidy => tidy::run(),
         Verb::Coverage => coverage::run(),
         Verb::Setup => setup::run().map(drop),
         Verb::Test { filter } => suite::run(filter.as_deref()),
         Verb::Conformance => conformance::run(),
-        Verb::Bench { what } => bench::run(&what),
+        Verb::Bench { what } => bench::run(what),
         Verb::Sample => sample::run(),
         Verb::Gen => generate::run(),
     }

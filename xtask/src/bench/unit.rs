@@ -1,19 +1,13 @@
-//! Benchmarks that a crate carries itself: tests named `bench_…`, ignored in the ordinary run.
+//! Benchmarks that a crate carries itself, as an example program.
 
-use std::fmt::Write as _;
 use std::process::Command;
 
 use anyhow::Result;
 
 use crate::{paths, process};
 
-pub(super) fn run(package: &str) -> Result<String> {
+pub(crate) fn run(package: &str, example: &str) -> Result<String> {
     let mut command = Command::new("cargo");
-    command.args(["test", "--release", "--package", package, "--", "--ignored", "--nocapture", "--test-threads", "1", "bench_"]);
-    let output = process::output(command.current_dir(paths::workspace()))?;
-    let mut table = String::from("| what | measured |\n|---|---|\n");
-    for row in output.lines().filter(|line| line.starts_with("| ")) {
-        writeln!(table, "{row}")?;
-    }
-    Ok(table)
+    command.args(["run", "--quiet", "--release", "--package", package, "--example", example]);
+    process::output(command.current_dir(paths::workspace()))
 }

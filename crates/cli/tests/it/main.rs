@@ -1,0 +1,20 @@
+//! The whole program, seen from outside: a real process, real files, real sockets.
+
+#![allow(clippy::unwrap_used, unreachable_pub)]
+
+mod claude;
+mod fake_api;
+mod fixture;
+mod http;
+mod replay;
+mod tools;
+mod websocket;
+
+mod analyze;
+mod bad_input;
+mod claude_code;
+mod exporters;
+mod lifecycle;
+mod live;
+mod pages;
+mod verbs;
