@@ -100,11 +100,15 @@ impl Alert {
 }
 
 impl Alert {
+    /// When the agent was last heard of, as far as this alert knows; none when no episode is on.
+    pub(crate) fn last_heard_at(&self, last_at: Timestamp) -> Option<Timestamp> {
+        self.0.as_deref().map(|active| active.told_at.max(last_at))
+    }
+
     /// Ends the episode because nothing is heard of the agent any more. It ends when the agent was last heard of: what
     /// happened afterwards nobody knows.
     pub(crate) fn abandon(&mut self, told: Told<'_>, info: &DetectorInfo, out: &mut Vec<AlertChange>) {
-        if let Some(active) = self.active() {
-            let at = told.at.max(active.told_at);
+        if let Some(at) = self.last_heard_at(told.at) {
             self.resolve(Told { at, ..told }, info, "no longer observed", out);
         }
     }

@@ -103,7 +103,7 @@ fn hash(text: &str) -> u64 {
 /// Whether the event shows that the agent (not only somebody watching it) is doing something.
 pub(crate) const fn is_activity(event: &Event) -> bool {
     match event.fact {
-        Fact::Process { .. } | Fact::Measurement { .. } | Fact::Span { .. } | Fact::RateLimit { .. } | Fact::McpServer { .. } => false,
+        Fact::Process { .. } | Fact::Measurement { .. } | Fact::Span { .. } | Fact::McpServer { .. } => false,
         Fact::Record => matches!(event.source, Source::Transcript | Source::Hook | Source::StreamJson),
         _ => true,
     }

@@ -109,7 +109,7 @@ impl Detectors {
     pub fn finish(&mut self, out: &mut Vec<AlertChange>) {
         let from = out.len();
         for agent in self.agents.iter_mut().flatten() {
-            agent.abandon(&self.settings, out);
+            agent.abandon(None, &self.settings, out);
         }
         self.metrics.count(&out[from..]);
     }
@@ -189,7 +189,7 @@ impl Detectors {
         quiet.truncate((quiet.len() / EVICTED_SHARE).max(1));
         for (_, slot) in quiet {
             if let Some(agent) = self.agents[slot].as_mut() {
-                agent.abandon(&self.settings, out);
+                agent.abandon(None, &self.settings, out);
             }
             self.forget(slot);
             self.metrics.agents_evicted.inc();
@@ -206,9 +206,7 @@ impl Agent {
 
     fn observe(&mut self, event: &Event, settings: &Settings, last_tick: Option<Timestamp>, out: &mut Vec<AlertChange>) {
         let at = event.at.max(self.course.last_at);
-        if course::is_activity(event) {
-            self.pass(at, settings, last_tick, out);
-        }
+        self.pass(event, at, settings, last_tick, out);
         self.abandoned = false;
         self.introduce(event);
         let step = self.course.observe(event, at);
@@ -217,25 +215,25 @@ impl Agent {
         self.course.settle(event, &step);
     }
 
-    /// The time between the last sign of work and this one.
+    /// The time between the last sign of work and this event.
     #[inline]
-    fn pass(&mut self, at: Timestamp, settings: &Settings, last_tick: Option<Timestamp>, out: &mut Vec<AlertChange>) {
+    fn pass(&mut self, event: &Event, at: Timestamp, settings: &Settings, last_tick: Option<Timestamp>, out: &mut Vec<AlertChange>) {
         let gap = at.since(self.course.last_at);
         if gap < Duration::from_secs(settings.silence_note_s.min(settings.abandon_after_s)) {
             return;
         }
-        // An event may be the first thing to happen after the machine slept, before the timer.
-        if let Some(last_tick) = last_tick.filter(|_| self.live) {
-            let unseen = at.since(last_tick.max(self.course.last_at));
-            self.states.silence.shift(unseen.saturating_sub(Duration::from_secs(settings.tick_gap_max_s)));
-        }
-        self.states.silence.pass(&self.course, Told { who: &self.who, settings, at }, out);
-        if gap > Duration::from_secs(settings.abandon_after_s) {
-            self.abandon(settings, out);
+        self.abandon(Some(at), settings, out);
+        if course::is_activity(event) {
+            // An event may be the first thing to happen after the machine slept, before the timer.
+            if let Some(last_tick) = last_tick.filter(|_| self.live) {
+                let unseen = at.since(last_tick.max(self.course.last_at));
+                self.states.silence.shift(unseen.saturating_sub(Duration::from_secs(settings.tick_gap_max_s)));
+            }
+            self.states.silence.pass(&self.course, Told { who: &self.who, settings, at }, out);
         }
         if gap > Duration::from_secs(settings.forget_after_s) {
-            self.course = Course::new(self.course.last_at);
-            self.states = States::default();
+            self.abandon(None, settings, out);
+            *self = Self::new(self.who.agent.clone(), at);
         }
     }
 
@@ -255,16 +253,23 @@ impl Agent {
             self.states.silence.pass(&self.course, Told { who: &self.who, settings, at: now }, out);
         }
         if !self.abandoned && now.since(last_at) > Duration::from_secs(settings.abandon_after_s) {
-            self.abandon(settings, out);
+            self.abandon(Some(now), settings, out);
         }
     }
 
-    fn abandon(&mut self, settings: &Settings, out: &mut Vec<AlertChange>) {
+    /// Ends the alerts of which nothing was heard until `now` for too long; all of them when there is no `now` any more.
+    fn abandon(&mut self, now: Option<Timestamp>, settings: &Settings, out: &mut Vec<AlertChange>) {
         let told = Told { who: &self.who, settings, at: self.course.last_at };
-        for (alert, info) in self.states.alerts() {
-            alert.abandon(told, info, out);
-        }
+        let after = Duration::from_secs(settings.abandon_after_s);
         self.abandoned = true;
+        for (alert, info) in self.states.alerts() {
+            let Some(heard_at) = alert.last_heard_at(told.at) else { continue };
+            if now.is_none_or(|now| now.since(heard_at) > after) {
+                alert.abandon(told, info, out);
+            } else {
+                self.abandoned = false;
+            }
+        }
     }
 
     /// Remembers what later alerts say about the agent.

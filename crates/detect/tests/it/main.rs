@@ -2,12 +2,12 @@
 
 mod script;
 
-// mod cases;
+mod cases;
 
 mod transcript;
 
 mod recorded;
 
-// mod laws;
+mod laws;
 
-// mod saved;
+mod saved;
