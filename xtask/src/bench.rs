@@ -31,6 +31,11 @@ pub(crate) enum What {
         #[arg(long, default_value_t = 1_000_000)]
         records: u64,
     },
+    /// Makes the sessions that `analyze` and `startup` read, and measures nothing.
+    Corpus {
+        #[arg(long, default_value_t = 1000)]
+        megabytes: u64,
+    },
     /// Time until ready and memory when idle: on an empty store, and with 1 GB of sessions already seen.
     Startup {
         #[arg(long, default_value_t = 1000)]
@@ -47,6 +52,10 @@ pub(crate) fn run(what: &What) -> Result<()> {
         What::Analyze { runs, megabytes } => ("analyze", analyze::run(*runs, *megabytes)?),
         What::Otlp { records } => ("otlp", otlp::run(*records)?),
         What::Startup { megabytes } => ("startup", startup::run(*megabytes)?),
+        What::Corpus { megabytes } => {
+            println!("{}", corpus::make(*megabytes)?.display());
+            return Ok(());
+        }
         What::Journal => ("journal", unit::run("paramedic-journal", "bench")?),
         What::Events => ("events", unit::run("paramedic-telemetry", "ingest_bench")?),
     };
