@@ -1,0 +1,172 @@
+//! What all pages have in common: head, navigation, foot, and the strict headers they are sent with.
+
+use axum::http::{StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use maud::{DOCTYPE, Markup, html};
+use paramedic_api::{ApiError, Context};
+use paramedic_model::Timestamp;
+
+use crate::assets;
+use crate::format::{absolute, short};
+
+/// Only our own files, no inline script or style, no frames, forms only to ourselves.
+pub(crate) const CONTENT_SECURITY_POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self'; form-action 'self'; base-uri 'none'; frame-ancestors 'none'";
+
+/// Which part of the navigation a page belongs to.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Tab {
+    Now,
+    Agents,
+    Incidents,
+    Events,
+    Cost,
+    Connect,
+    None,
+}
+
+const TABS: [(Tab, &str, &str); 6] = [
+    (Tab::Now, "/", "Now"),
+    (Tab::Agents, "/agents", "Agents"),
+    (Tab::Incidents, "/incidents", "Incidents"),
+    (Tab::Events, "/events", "Events"),
+    (Tab::Cost, "/cost", "Cost"),
+    (Tab::Connect, "/connect", "Connect"),
+];
+
+/// A page's content and what the frame around it has to know.
+pub(crate) struct Page {
+    pub(crate) tab: Tab,
+    pub(crate) title: String,
+    pub(crate) body: Markup,
+    /// Incidents that are open, shown beside their tab.
+    pub(crate) open: usize,
+    pub(crate) now: Timestamp,
+    pub(crate) version: String,
+    /// Who writes in this browser.
+    pub(crate) actor: String,
+}
+
+impl Page {
+    pub(crate) async fn new(context: &Context, tab: Tab, title: impl Into<String>, body: Markup) -> Self {
+        let open = context.desk.incidents().await.open().len();
+        Self { tab, title: title.into(), body, open, now: context.now(), version: context.about.version.clone(), actor: "web".to_owned() }
+    }
+
+    pub(crate) fn by(mut self, actor: String) -> Self {
+        self.actor = actor;
+        self
+    }
+
+    pub(crate) fn into_response(self, status: StatusCode) -> Response {
+        let headers = [
+            (header::CONTENT_TYPE, "text/html; charset=utf-8"),
+            (header::CONTENT_SECURITY_POLICY, CONTENT_SECURITY_POLICY),
+            (header::X_CONTENT_TYPE_OPTIONS, "nosniff"),
+            (header::REFERRER_POLICY, "same-origin"),
+            (header::CACHE_CONTROL, "no-store"),
+        ];
+        (status, headers, self.render().into_string()).into_response()
+    }
+
+    fn render(&self) -> Markup {
+        html! {
+            (DOCTYPE)
+            html lang="en" {
+                head {
+                    meta charset="utf-8";
+                    meta name="viewport" content="width=device-width, initial-scale=1";
+                    meta name="color-scheme" content="light dark";
+                    title { (self.title) " · Paramedic" }
+                    link rel="icon" type="image/svg+xml" href=(assets::icon_path());
+                    link rel="stylesheet" href=(assets::style_path());
+                    script src=(assets::script_path()) defer {}
+                }
+                body {
+                    a class="skip" href="#content" { "Skip to content" }
+                    header class="top" { div {
+                        a class="brand" href="/" { (mark()) "Paramedic" }
+                        nav aria-label="Pages" { @for (tab, path, name) in TABS { (self.tab_link(tab, path, name)) } }
+                        span class="livedot" id="live" role="status" { "not live" }
+                    } }
+                    main id="content" { (self.body) }
+                    footer {
+                        span { "Paramedic " (self.version) }
+                        span { "Written " time datetime=(self.now) title=(absolute(self.now)) { (absolute(self.now)) } }
+                        span { "You are " b { (self.actor) } " · " a href="/me" { "change" } }
+                        a href="#keys" id="keys-open" { "Keys " kbd { "?" } }
+                        a href="/api/openapi.json" { "API" }
+                    }
+                    (keys())
+                }
+            }
+        }
+    }
+
+    fn tab_link(&self, tab: Tab, path: &str, name: &str) -> Markup {
+        html! {
+            a href=(path) aria-current=[(tab == self.tab).then_some("page")] {
+                (name)
+                @if tab == Tab::Incidents {
+                    span id="open-count" { @if self.open > 0 { span class="count" { (self.open) span class="sr" { " open" } } } }
+                }
+            }
+        }
+    }
+}
+
+fn mark() -> Markup {
+    html! {
+        svg viewBox="0 0 18 18" aria-hidden="true" {
+            path d="M1 10h4l2-6 4 11 2-5h4" fill="none" stroke="currentColor" stroke-width="2" stroke-linejoin="round" stroke-linecap="round" {}
+        }
+    }
+}
+
+fn keys() -> Markup {
+    let keys = [
+        ("j", "next line"),
+        ("k", "line before"),
+        ("Enter", "open the line"),
+        ("/", "search"),
+        ("a", "acknowledge (on an incident)"),
+        ("n", "write a note (on an incident)"),
+        ("?", "this list"),
+        ("Esc", "close"),
+    ];
+    html! {
+        dialog id="keys" aria-label="Keys" {
+            h2 { "Keys" }
+            table { @for (key, what) in keys { tr { td { kbd { (key) } } td { (what) } } } }
+            form method="dialog" { p {} button { "Close" } }
+        }
+    }
+}
+
+/// A refusal as a page: what, why, what next.
+pub(crate) async fn refusal(context: &Context, error: &ApiError) -> Response {
+    let status = error.code.status();
+    let title = if status == StatusCode::NOT_FOUND { "Not found" } else { "That did not work" };
+    let body = html! {
+        h1 { (title) }
+        p class="wrap" { (short(&error.message, 500)) "." }
+        @if !error.hint.is_empty() && status != StatusCode::NOT_FOUND { p class="soft wrap" { "What next: " (short(&error.hint, 500)) "." } }
+        p { a href="/" { "What is happening now" } " · " a href="/agents" { "All agents" } " · " a href="/incidents" { "All incidents" } }
+    };
+    Page::new(context, Tab::None, title, body).await.into_response(status)
+}
+
+/// What an action did, said once at the top of the page it leads to.
+pub(crate) fn said(words: Option<&str>) -> Markup {
+    html! { @if let Some(words) = words { p class="said" role="status" { (words) } } }
+}
+
+/// The links to further pages of a list, and how much of it is shown.
+pub(crate) fn more(shown: usize, total: usize, first: Option<String>, next: Option<String>) -> Markup {
+    html! {
+        div class="more" {
+            span class="faint" { @if shown < total { (shown) " of " (crate::format::count(total as u64)) " shown" } @else if total > 8 { (total) " in all" } }
+            @if let Some(first) = first { a class="button" href=(first) { "Back to the start" } }
+            @if let Some(next) = next { a class="button" href=(next) { "Next page" } }
+        }
+    }
+}

@@ -1,0 +1,299 @@
+//! What is wrong, since when, how many are hit, and what was done so far?
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use axum::extract::{Path, RawQuery, State};
+use axum::http::HeaderMap;
+use axum::response::Response;
+use maud::{Markup, html};
+use paramedic_api::operations::incidents::{IncidentDetail, IncidentQuery, read};
+use paramedic_api::{ApiError, Context};
+use paramedic_model::{IncidentState, Severity, Timestamp};
+use paramedic_respond::record::SYSTEM_ACTOR;
+use paramedic_respond::timeline::TimelineItem;
+use paramedic_respond::{Episode, Incident};
+
+use crate::format::{
+    absolute, agent_name, agent_path, ago, clock, count, due, incident_state, many, percent, running, severity, short, span,
+};
+use crate::page::{Tab, said};
+use crate::pages::{answer, done_of, reader};
+use crate::{axis, forms};
+
+/// Timeline items on the page; the API has all.
+const TIMELINE_MAX: usize = 60;
+/// Alert episodes in the table.
+const EPISODES_MAX: usize = 30;
+const AGENTS_MAX: usize = 24;
+const EVIDENCE_MAX: usize = 8;
+const TEXT_BYTES_MAX: usize = 400;
+
+pub(crate) async fn page(
+    State(context): State<Arc<Context>>,
+    Path(id): Path<String>,
+    RawQuery(query): RawQuery,
+    headers: HeaderMap,
+) -> Response {
+    let result = show(&context, id, query.as_deref().unwrap_or("")).await;
+    answer(&context, Tab::Incidents, forms::actor(&headers), result).await
+}
+
+async fn show(context: &Arc<Context>, id: String, query: &str) -> Result<(String, Markup), ApiError> {
+    let detail = read(Arc::clone(context), reader(), IncidentQuery { id }).await?;
+    let (incident, now) = (&detail.incident, context.now());
+    let body = html! {
+        (said(done_of(query)))
+        div id="head" data-live { (head(&detail, now)) }
+        div id="axis" data-live { h2 { "When" } (axis::episodes(incident, now)) (alerts(incident, now)) }
+        div class="split" {
+            div {
+                div id="evidence" data-live { (evidence(incident, now)) }
+                div id="affected" data-live { (affected(incident)) }
+                h2 { "Timeline" }
+                (note_form(incident))
+                div id="timeline" data-live { (timeline(&detail, now)) }
+            }
+            aside { div id="actions" data-live { h2 { "What you can do" } (actions(incident)) } }
+        }
+    };
+    Ok((format!("{} {}", incident.id, short(&incident.title, 80)), body))
+}
+
+fn head(detail: &IncidentDetail, now: Timestamp) -> Markup {
+    let incident = &detail.incident;
+    let firing = incident.firing().count();
+    html! {
+        div class="headline" {
+            (severity(Some(incident.severity)))
+            h1 { (short(&incident.title, 200)) }
+            span class="faint" { (incident.id) }
+        }
+        p class="soft" {
+            b { (incident_state(incident.state, firing > 0)) } " · " (incident.incident_type.title())
+            @if incident.kind != paramedic_model::IncidentKind::Real { " · " (incident.kind.title()) }
+            @if firing > 0 { " · " (many(firing as u64, "alert")) " active now" }
+            @if let Some(into) = &incident.merged_into { " · merged into " a href=(format!("/incidents/{into}")) { (into) } }
+            @if let Some(by) = &incident.acknowledged_by { " · acknowledged by " b { (short(by, 60)) } }
+            @if let Some(by) = detail.acknowledge_by { " · " b { "acknowledge " (due(by, now)) } }
+        }
+        dl class="facts" {
+            div { dt { "Since" } dd { (clock(incident.started_at, now)) " " small { "UTC, " (ago(incident.started_at, now)) } } }
+            div { dt { @if incident.resolved_at.is_some() { "Lasted" } @else { "Lasting" } } dd { (lasting(incident, now)) } }
+            div { dt { "Agents" } dd { (count(incident.counts.agents as u64)) } }
+            div { dt { "Sessions" } dd { (count(incident.counts.sessions as u64)) } }
+            @if incident.counts.users > 0 { div { dt { "Users" } dd { (count(incident.counts.users as u64)) } } }
+            @if let Some(rate) = incident.counts.error_rate { div { dt { "Model calls failed" } dd { (percent(rate)) " " small { (failures(incident)) } } } }
+            @if incident.counts.flaps > 0 || incident.reopened > 0 { div { dt { "Came back" } dd { (many(incident.counts.flaps + u64::from(incident.reopened), "time")) } } }
+        }
+    }
+}
+
+fn lasting(incident: &Incident, now: Timestamp) -> Markup {
+    match incident.resolved_at.or(incident.mitigated_at) {
+        Some(_) => {
+            html! { (span(incident.duration(now))) @if incident.resolved_at.is_none() { " " small { "quiet since, not resolved yet" } } }
+        }
+        None => running(incident.started_at, now),
+    }
+}
+
+fn failures(incident: &Incident) -> String {
+    let counts = &incident.counts;
+    let of = counts.retries + counts.terminal_failures + counts.successes;
+    let mut parts = vec![format!("of {}", count(of))];
+    if counts.retries > 0 {
+        parts.push(if counts.retries == 1 { "1 retry".to_owned() } else { format!("{} retries", count(counts.retries)) });
+    }
+    if counts.terminal_failures > 0 {
+        parts.push(format!("{} ended for good", many(counts.terminal_failures, "turn")));
+    }
+    parts.join(", ")
+}
+
+fn alerts(incident: &Incident, now: Timestamp) -> Markup {
+    let shown = incident.episodes.iter().rev().take(EPISODES_MAX);
+    html! {
+        details class="numbers" id="alerts" {
+            summary { (many(incident.counts.episodes, "alert")) " as a table" }
+            table class="cards" {
+                thead { tr { th { "Began (UTC)" } th { "Ended" } th { "Detector" } th { "Agent" } th { "Severity" } th { "Why" } } }
+                tbody { @for episode in shown { (alert_row(episode, now)) } }
+            }
+            @if incident.episodes.len() > EPISODES_MAX { p class="faint" { "The latest " (EPISODES_MAX) " of " (incident.counts.episodes) "; the API has all." } }
+        }
+    }
+}
+
+fn alert_row(episode: &Episode, now: Timestamp) -> Markup {
+    html! {
+        tr {
+            td class="nowrap" { (clock(episode.started_at, now)) }
+            td class="nowrap" { @match episode.ended_at { Some(at) => (clock(at, now)), None => "active" } }
+            td { (short(&episode.detector, 60)) }
+            td { a href=(agent_path(&episode.agent)) { (agent_name(&episode.agent)) } }
+            td { (severity(episode.severity)) }
+            td class="wrap" { (short(&episode.reason, 200)) }
+        }
+    }
+}
+
+/// Why we say so: each alert's newest sentence, and the facts under it.
+fn evidence(incident: &Incident, now: Timestamp) -> Markup {
+    let mut newest: BTreeMap<(&str, &str), &Episode> = BTreeMap::new();
+    for episode in &incident.episodes {
+        newest.insert((episode.detector.as_str(), episode.agent.as_str()), episode);
+    }
+    let mut newest: Vec<_> = newest.into_values().collect();
+    newest.sort_by_key(|episode| (std::cmp::Reverse(episode.severity), std::cmp::Reverse(episode.started_at)));
+    html! {
+        h2 { "Why" }
+        @if newest.is_empty() { p class="soft" { "Opened by hand: no alert belongs to it." } }
+        @for episode in newest.iter().take(3) {
+            p class="wrap" { (severity(episode.severity)) " " (short(&episode.reason, TEXT_BYTES_MAX)) " " a class="faint" href=(agent_path(&episode.agent)) { (agent_name(&episode.agent)) } }
+            @if !episode.evidence.is_empty() {
+                ol class="timeline" {
+                    @for fact in episode.evidence.iter().take(EVIDENCE_MAX) {
+                        li { (clock(fact.at, now)) code class="wrap" { (short(&fact.text, TEXT_BYTES_MAX)) } }
+                    }
+                }
+            }
+        }
+        @if newest.len() > 3 { p class="faint" { "And " (newest.len() - 3) " more, in the table of alerts above." } }
+    }
+}
+
+fn affected(incident: &Incident) -> Markup {
+    html! {
+        h2 { "Who is hit" }
+        @if incident.agents.is_empty() { p class="soft" { "No agent is named." } }
+        p class="wrap" {
+            @for (i, agent) in incident.agents.iter().take(AGENTS_MAX).enumerate() {
+                @if i > 0 { ", " }
+                a class="id" href=(agent_path(agent)) title=(short(agent.as_str(), 200)) { (agent_name(agent)) }
+            }
+            @if incident.agents.len() > AGENTS_MAX { " and " (incident.agents.len() - AGENTS_MAX) " more" }
+        }
+        p class="small" {
+            @if let Some(session) = incident.sessions.first() {
+                @let (from, to) = (incident.started_at, incident.resolved_at.or(incident.mitigated_at));
+                a href=(format!("/events?session={}&from={from}{}", crate::format::encode(session.as_str()), to.map(|to| format!("&to={to}")).unwrap_or_default())) {
+                    "Events of " @if incident.sessions.len() > 1 { "the first session" } @else { "the session" } " in that time"
+                }
+            }
+        }
+    }
+}
+
+fn timeline(detail: &IncidentDetail, now: Timestamp) -> Markup {
+    let earlier = detail.timeline_left_out + detail.timeline.len().saturating_sub(TIMELINE_MAX) as u64;
+    html! {
+        ol class="timeline" { @for item in detail.timeline.iter().rev().take(TIMELINE_MAX) { (timeline_item(item, now)) } }
+        @if earlier > 0 {
+            p class="faint" { (count(earlier)) " earlier entries are in the journal: " code { "paramedic incident " (detail.incident.id) } }
+        }
+    }
+}
+
+fn timeline_item(item: &TimelineItem, now: Timestamp) -> Markup {
+    let late = item.recorded_at.since(item.at).as_secs() > 60;
+    let person = item.actor != SYSTEM_ACTOR;
+    html! {
+        li class=[person.then_some("person")] data-row=(format!("t{}", item.seq)) {
+            (clock(item.at, now))
+            div {
+                div class="body" { (short_body(&item.text)) }
+                @if person || late {
+                    div class="by" {
+                        @if person { (short(&item.actor, 60)) }
+                        @if person && late { " · " }
+                        @if late { "written down " (absolute(item.recorded_at)) }
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// A note keeps its lines; everything is capped.
+fn short_body(text: &str) -> String {
+    paramedic_model::text::capped(text, 4 * TEXT_BYTES_MAX).chars().filter(|c| !c.is_control() || *c == '\n').collect()
+}
+
+fn note_form(incident: &Incident) -> Markup {
+    html! {
+        form method="post" action=(format!("/incidents/{}/note", incident.id)) {
+            label { span class="sr" { "Note" } textarea name="text" required maxlength="16000" placeholder="What did you see, what did you do?" data-key="n" {} }
+            p { button { "Add note" } }
+        }
+    }
+}
+
+fn actions(incident: &Incident) -> Markup {
+    let to = |action: &str| format!("/incidents/{}/{action}", incident.id);
+    let open = incident.state.is_open();
+    html! {
+        div class="actions" {
+            @if incident.state == IncidentState::Merged {
+                p class="soft" { "It was merged. Work on " @if let Some(into) = &incident.merged_into { a href=(format!("/incidents/{into}")) { (into) } } "." }
+            } @else if open && incident.acknowledged_at.is_none() {
+                form method="post" action=(to("acknowledge")) { p { button class="primary" data-key="a" { "Acknowledge" } " " span class="faint" { "says that you are on it" } } }
+            }
+            @if open {
+                @if incident.acknowledged_at.is_some() {
+                    details id="do-resolve" open[incident.state == IncidentState::Mitigated] { summary { "Resolve" } (reason_form(&to("resolve"), "Resolve", "primary", "What ended it")) }
+                } @else {
+                    details id="do-resolve" { summary { "Resolve" } (reason_form(&to("resolve"), "Resolve", "", "What ended it")) }
+                }
+                details id="do-severity" { summary { "Change the severity" } (severity_form(incident, &to("severity"))) }
+                details id="do-state" { summary { "Change the state" } (state_form(incident, &to("state"))) }
+                details id="do-merge" { summary { "Merge into another" }
+                    form method="post" action=(to("merge")) {
+                        label { "The incident that stays" input name="into" required placeholder="INC-1"; }
+                        p class="faint" { "This one ends; its agents and alerts move over. It cannot be undone." }
+                        button class="danger" { "Merge" }
+                    }
+                }
+                details id="do-cancel" { summary { "Cancel: a false alarm" } (reason_form(&to("cancel"), "Cancel it", "danger", "Why it is none")) }
+            } @else if incident.state != IncidentState::Merged {
+                details id="do-reopen" open { summary { "Re-open" } (reason_form(&to("reopen"), "Re-open", "primary", "What still happens")) }
+            }
+            @if incident.state != IncidentState::Merged {
+                details id="do-title" { summary { "Rename" }
+                    form method="post" action=(to("title")) { label { "Title" input name="title" required maxlength="200" value=(incident.title); } button { "Rename" } }
+                }
+            }
+        }
+    }
+}
+
+fn reason_form(action: &str, button: &str, class: &str, label: &str) -> Markup {
+    html! {
+        form method="post" action=(action) {
+            label { (label) " (may be empty)" input name="reason" maxlength="2000"; }
+            button class=(class) { (button) }
+        }
+    }
+}
+
+fn severity_form(incident: &Incident, action: &str) -> Markup {
+    html! {
+        form method="post" action=(action) {
+            label { "Severity" select name="severity" { @for one in Severity::ALL { option value=(one) selected[one == incident.severity] { (one) } } } }
+            label { "Why (may be empty)" input name="reason" maxlength="2000"; }
+            @if !incident.severity_by_hand { p class="faint" { "After this it is not raised by itself any more." } }
+            button { "Set" }
+        }
+    }
+}
+
+fn state_form(incident: &Incident, action: &str) -> Markup {
+    let choices = [IncidentState::Investigating, IncidentState::Identified, IncidentState::Mitigated];
+    html! {
+        form method="post" action=(action) {
+            label { "State" select name="state" { @for one in choices { option value=(one) selected[one == incident.state] { (one.title()) } } } }
+            label { "Why (may be empty)" input name="reason" maxlength="2000"; }
+            button { "Set" }
+        }
+    }
+}

@@ -1,0 +1,45 @@
+//! Which pages there are.
+
+use std::sync::Arc;
+
+use axum::Router;
+use axum::extract::{Request, State};
+use axum::middleware::{self, Next};
+use axum::response::Response;
+use axum::routing::{get, post};
+use paramedic_api::error::Code;
+use paramedic_api::{ApiError, Context, guard};
+
+use crate::{assets, forms, page, pages};
+
+/// Everything for people, behind the same cross-site check as the API.
+pub fn router(context: Arc<Context>) -> Router {
+    let routes = Router::new()
+        .route("/", get(pages::now::page))
+        .route("/agents", get(pages::agents::page))
+        .route("/agents/{*id}", get(pages::agent::page))
+        .route("/incidents", get(pages::incidents::page).post(forms::open))
+        .route("/incidents/{id}", get(pages::incident::page))
+        .route("/incidents/{id}/{action}", post(forms::act))
+        .route("/events", get(pages::events::page))
+        .route("/cost", get(pages::cost::page))
+        .route("/connect", get(pages::connect::page))
+        .route("/me", get(pages::me::page).post(forms::me))
+        .route("/assets/{name}", get(assets::serve))
+        .fallback(not_found)
+        .layer(middleware::from_fn_with_state(Arc::clone(&context), count))
+        .with_state(Arc::clone(&context));
+    guard::protect(routes, context)
+}
+
+async fn count(State(context): State<Arc<Context>>, request: Request, next: Next) -> Response {
+    let began = tokio::time::Instant::now();
+    let response = next.run(request).await;
+    context.metrics.count("page", response.status().as_u16(), began.elapsed());
+    response
+}
+
+async fn not_found(State(context): State<Arc<Context>>) -> Response {
+    let error = ApiError::new(Code::NotFound, "there is no page at this address", "");
+    page::refusal(&context, &error).await
+}
