@@ -1,0 +1,351 @@
+//! The fleet itself: takes each event once, gives its novelty, and keeps every table within its limit.
+
+use paramedic_model::{AgentId, Event, Fact, SessionId, Timestamp, WaitReason};
+
+use crate::agent::Agent;
+use crate::calls::OpenCalls;
+use crate::config::Settings;
+use crate::key::{KeyMap, domain, key, mix};
+use crate::metrics::Metrics;
+use crate::prices::Prices;
+use crate::seen::Seen;
+use crate::session::Session;
+use crate::state::{Reason, State, decide_state};
+use crate::tally::{Books, Models};
+use crate::told::{Kind, Telling};
+use crate::tools::{OpenTools, bit};
+
+/// Two sources tell a prompt within this time of one another, by their own clocks.
+const PROMPT_WINDOW_MS: i64 = 2_000;
+/// Any other fact without an id.
+pub(crate) const FACT_WINDOW_MS: i64 = 5_000;
+/// A sub-agent begins and ends once; sources that watch it from afar are late.
+const SUBAGENT_WINDOW_MS: i64 = 60_000;
+/// Sub-agents listed per session.
+const SUBAGENTS_MAX: usize = 1_000;
+
+/// Whether an event tells a fact that was not known before.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Novelty {
+    /// Nobody told this before.
+    New,
+    /// It was told before; this adds to it (more tokens, a duration, a tool's arguments).
+    Update,
+    /// It was told before.
+    Duplicate,
+}
+
+/// Every agent, counted once.
+#[derive(Debug)]
+pub struct Fleet {
+    pub(crate) settings: Settings,
+    pub(crate) prices: Prices,
+    pub(crate) models: Models,
+    pub(crate) agents: KeyMap<Agent>,
+    pub(crate) sessions: KeyMap<Session>,
+    pub(crate) books: Books,
+    pub(crate) calls: OpenCalls,
+    pub(crate) tools: OpenTools,
+    pub(crate) seen: Seen,
+    pub(crate) agents_dropped: u64,
+    /// Token counts and costs that no call can have, cut to the possible.
+    pub(crate) implausible: u64,
+    pub(crate) newest: Timestamp,
+    pub(crate) ticked: Option<Timestamp>,
+    pub(crate) metrics: Metrics,
+    /// The agent of the last event: events come in runs.
+    last: Option<(AgentId, Place)>,
+}
+
+/// Where an event belongs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Place {
+    pub(crate) agent: u64,
+    pub(crate) session: u64,
+}
+
+impl Fleet {
+    #[must_use]
+    pub fn new(prices: Prices, settings: Settings) -> Self {
+        Self {
+            settings,
+            models: Models::new(&[], &prices),
+            prices,
+            agents: KeyMap::default(),
+            sessions: KeyMap::default(),
+            books: Books::default(),
+            calls: OpenCalls::default(),
+            tools: OpenTools::default(),
+            seen: Seen::new(settings.ids_max),
+            agents_dropped: 0,
+            implausible: 0,
+            newest: Timestamp::EPOCH,
+            ticked: None,
+            metrics: Metrics::default(),
+            last: None,
+        }
+    }
+
+    /// Takes one event and says whether it tells something new. Constant time, bounded memory.
+    pub fn observe(&mut self, event: &Event) -> Novelty {
+        let novelty = self.take_in(event);
+        self.metrics.count(novelty);
+        novelty
+    }
+
+    fn take_in(&mut self, event: &Event) -> Novelty {
+        if event.uid.is_some_and(|uid| !self.seen.insert(record_key(event, uid))) {
+            return Novelty::Duplicate;
+        }
+        self.newest = self.newest.max(event.at);
+        let Some(place) = self.place(event) else { return Novelty::New };
+        if let Some(agent) = self.agents.get_mut(&place.agent) {
+            agent.hear(event);
+        }
+        if let Some(session) = self.sessions.get_mut(&place.session)
+            && event.source != paramedic_model::Source::Process
+        {
+            session.last_us = session.last_us.max(event.at.as_micros());
+        }
+        match &event.fact {
+            Fact::ModelCall { .. } => self.model_call(event, place),
+            Fact::ToolCall { .. } => self.tool_call(event, place),
+            Fact::ToolResult { .. } => self.tool_result(event, place),
+            Fact::Measurement { .. } => self.measurement(event, place),
+            _ => self.plain_fact(event, place),
+        }
+    }
+
+    /// Finds the event's agent, and makes it known when it is new. An event without agent and session has no place.
+    fn place(&mut self, event: &Event) -> Option<Place> {
+        let id = event.agent.clone().or_else(|| event.session.as_ref().map(AgentId::of_session))?;
+        if let Some((last, place)) = &self.last
+            && *last == id
+        {
+            return Some(*place);
+        }
+        let agent_key = key(domain::AGENT, id.as_str());
+        let session = session_of(event, &id);
+        let session_key = self.agents.get(&agent_key).map_or_else(|| key(domain::SESSION, &session), |agent| agent.session_key);
+        let place = Place { agent: agent_key, session: session_key };
+        if !self.agents.contains_key(&agent_key) {
+            self.make_room();
+            self.agents.insert(agent_key, Agent::new(&id, event.session.as_ref(), session_key, event.at));
+            let members = &mut self.sessions.entry(session_key).or_default().agents;
+            if members.len() < SUBAGENTS_MAX {
+                members.push(agent_key);
+            }
+        }
+        self.last = Some((id, place));
+        Some(place)
+    }
+
+    /// Facts without an id of their own.
+    fn plain_fact(&mut self, event: &Event, place: Place) -> Novelty {
+        let Some(agent) = self.agents.get_mut(&place.agent) else { return Novelty::New };
+        if matches!(event.fact, Fact::Prompt) {
+            agent.source(event.source).prompts += 1;
+        }
+        if let Some(telling) = telling(event)
+            && !agent.told.is_new(&telling)
+        {
+            return Novelty::Duplicate;
+        }
+        agent.advance(event, 0);
+        if let Fact::ModelError { class, status, .. } = &event.fact {
+            let status = status.map(|status| format!(" {status}")).unwrap_or_default();
+            let text = if event.text.is_empty() { format!("{}{status}", class.title()) } else { event.text.to_string() };
+            agent.error(event.at, &text);
+            agent.sample(event.at);
+        }
+        Novelty::New
+    }
+
+    /// Makes room for one more agent: finished ones go first, then the ones not heard of for longest.
+    fn make_room(&mut self) {
+        if self.agents.len() < self.settings.agents_max.max(1) {
+            return;
+        }
+        let mut order: Vec<(bool, i64, u64)> =
+            self.agents.iter().map(|(key, agent)| (self.state_of(agent).0 != State::Done, agent.last_us, *key)).collect();
+        order.sort_unstable();
+        // A sixteenth at once, so that the sorting is paid for by many newcomers.
+        for (_, _, key) in order.into_iter().take(self.settings.agents_max / 16 + 1) {
+            self.drop_agent(key);
+        }
+    }
+
+    fn drop_agent(&mut self, key: u64) {
+        let Some(agent) = self.agents.remove(&key) else { return };
+        self.agents_dropped += 1;
+        self.metrics.agents_dropped.inc();
+        self.last = None;
+        self.books.dropped = self.books.dropped.plus(agent.tally());
+        if let Some(session) = self.sessions.get_mut(&agent.session_key) {
+            session.agents.retain(|member| *member != key);
+            if session.agents.is_empty() {
+                self.sessions.remove(&agent.session_key);
+            }
+        }
+    }
+
+    /// A detector says that an agent is stuck, or that it no longer is.
+    pub fn set_stuck(&mut self, agent: &AgentId, reason: Option<&str>) {
+        if let Some(agent) = self.agents.get_mut(&key(domain::AGENT, agent.as_str())) {
+            agent.stuck = reason.map(|reason| paramedic_model::text::head(reason, 512).into());
+        }
+    }
+
+    /// Tells the time: agents fall silent or are done by time alone. Gives the agents whose state is another than at the
+    /// last tick.
+    pub fn tick(&mut self, now: Timestamp) -> Vec<AgentId> {
+        self.ticked = Some(now);
+        let states: Vec<(u64, State, bool)> = self
+            .agents
+            .iter()
+            .map(|(key, agent)| (*key, self.state_of(agent).0, agent.compacted))
+            .filter(|(key, state, compacted)| self.agents[key].state_shown != Some(*state) || (*state == State::Done && !compacted))
+            .collect();
+        let mut changed = Vec::new();
+        for (key, state, _) in states {
+            let Some(agent) = self.agents.get_mut(&key) else { continue };
+            if agent.state_shown != Some(state) {
+                agent.state_shown = Some(state);
+                changed.push(AgentId::new(agent.id()));
+            }
+            if state == State::Done {
+                agent.compact();
+            }
+        }
+        self.metrics.set_agents(self);
+        changed
+    }
+
+    /// The time that states are told for: the last tick or, where nobody ticks, the newest event.
+    #[must_use]
+    pub fn now(&self) -> Timestamp {
+        self.ticked.unwrap_or(self.newest)
+    }
+
+    /// The agent's state and why.
+    #[must_use]
+    pub fn state_of<'a>(&'a self, agent: &'a Agent) -> (State, Reason<'a>) {
+        let session = self.sessions.get(&agent.session_key);
+        // A session that waits for its sub-agents is as alive as they are; a sub-agent lives in its session's process.
+        let last_sign_us = session.filter(|_| !agent.is_subagent()).map_or(agent.last_us, |session| session.last_us);
+        let process = agent.process.as_ref().or_else(|| self.parent_of(agent)?.process.as_ref());
+        decide_state(&agent.condition(last_sign_us, process), self.now(), &self.settings)
+    }
+
+    pub(crate) fn parent_of(&self, agent: &Agent) -> Option<&Agent> {
+        let (parent, _) = agent.id().split_once('/')?;
+        self.agents.get(&key(domain::AGENT, parent))
+    }
+
+    /// Every agent, in no order.
+    pub fn agents(&self) -> impl Iterator<Item = &Agent> {
+        self.agents.values()
+    }
+
+    /// One agent.
+    #[must_use]
+    pub fn get(&self, agent: &AgentId) -> Option<&Agent> {
+        self.agents.get(&key(domain::AGENT, agent.as_str()))
+    }
+
+    /// The prices in use.
+    #[must_use]
+    pub const fn prices(&self) -> &Prices {
+        &self.prices
+    }
+
+    /// The fleet's own counters, to be registered.
+    #[must_use]
+    pub const fn metrics(&self) -> &Metrics {
+        &self.metrics
+    }
+
+    #[must_use]
+    pub const fn settings(&self) -> &Settings {
+        &self.settings
+    }
+}
+
+/// The session that joins an agent with its sub-agents; a service or a log component is its own.
+fn session_of(event: &Event, agent: &AgentId) -> String {
+    match (agent.as_str().split_once('/'), &event.session) {
+        (Some((session, _)), _) => session.to_owned(),
+        (None, Some(session)) => SessionId::as_str(session).to_owned(),
+        (None, None) => agent.as_str().to_owned(),
+    }
+}
+
+/// One line can tell several facts; they share its uid but not their kind and tool.
+fn record_key(event: &Event, uid: u64) -> u64 {
+    let part = match &event.fact {
+        Fact::ToolCall { id: Some(id), .. } | Fact::ToolResult { id: Some(id), .. } | Fact::ToolProgress { id: Some(id) } => {
+            key(domain::TOOL, id)
+        }
+        Fact::Measurement { value, .. } => value.to_bits(),
+        _ => 0,
+    };
+    mix(domain::RECORD, &[uid, event.source as u64, kind_number(&event.fact), part])
+}
+
+const fn kind_number(fact: &Fact) -> u64 {
+    match fact {
+        Fact::Record => 0,
+        Fact::SessionStarted { .. } => 1,
+        Fact::SessionEnded { .. } => 2,
+        Fact::Prompt => 3,
+        Fact::TurnEnded { .. } => 4,
+        Fact::ModelCall { .. } => 5,
+        Fact::ModelRetry { .. } => 6,
+        Fact::ModelError { .. } => 7,
+        Fact::RateLimit { .. } => 8,
+        Fact::ToolCall { .. } => 9,
+        Fact::ToolResult { .. } => 10,
+        Fact::ToolProgress { .. } => 11,
+        Fact::Waiting { .. } => 12,
+        Fact::Compaction { .. } => 13,
+        Fact::SubagentStarted { .. } => 14,
+        Fact::SubagentEnded { .. } => 15,
+        Fact::McpServer { .. } => 16,
+        Fact::Process { .. } => 17,
+        Fact::Measurement { .. } => 18,
+        Fact::Span { .. } => 19,
+    }
+}
+
+/// How to recognise the fact when another source tells it; `None` where every telling is a fact.
+fn telling(event: &Event) -> Option<Telling> {
+    let request = || event.correlation.request.as_deref().map_or(0, |id| key(domain::REQUEST, id));
+    let fact = |kind, detail, window_ms| Telling { kind, source: bit(event.source), at: event.at, id: 0, detail, window_ms };
+    Some(match &event.fact {
+        Fact::Prompt => {
+            let id = event.correlation.prompt.as_deref().map_or(0, |id| key(domain::PROMPT, id));
+            Telling { id, ..fact(Kind::Prompt, 0, PROMPT_WINDOW_MS) }
+        }
+        Fact::TurnEnded { .. } => fact(Kind::TurnEnded, 0, FACT_WINDOW_MS),
+        Fact::SessionStarted { .. } => fact(Kind::SessionStarted, 0, FACT_WINDOW_MS),
+        Fact::SessionEnded { .. } => fact(Kind::SessionEnded, 0, FACT_WINDOW_MS),
+        Fact::ModelError { class, .. } => {
+            // What one source calls unknown may have a name in another.
+            let detail = if *class == paramedic_model::ApiErrorClass::Unknown { 0 } else { *class as u32 + 1 };
+            Telling { id: request(), ..fact(Kind::ModelError, detail, FACT_WINDOW_MS) }
+        }
+        Fact::ModelRetry { attempt, .. } => fact(Kind::ModelRetry, attempt.saturating_add(1), FACT_WINDOW_MS),
+        Fact::Compaction { .. } => fact(Kind::Compaction, 0, FACT_WINDOW_MS),
+        Fact::Waiting { reason } => {
+            let detail = match reason {
+                WaitReason::Permission => 1,
+                WaitReason::Input => 2,
+                WaitReason::Idle => 3,
+            };
+            fact(Kind::Waiting, detail, FACT_WINDOW_MS)
+        }
+        Fact::SubagentStarted { .. } => fact(Kind::SubagentStarted, 0, SUBAGENT_WINDOW_MS),
+        Fact::SubagentEnded { .. } => fact(Kind::SubagentEnded, 0, SUBAGENT_WINDOW_MS),
+        _ => return None,
+    })
+}
