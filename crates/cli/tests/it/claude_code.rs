@@ -14,11 +14,7 @@ const ARRIVED_WITHIN: Duration = Duration::from_secs(20);
 /// Sources that told something about any agent.
 fn sources(instance: &Instance) -> BTreeSet<String> {
     let events = instance.list("/api/v1/events?limit=1000", "events");
-    events.iter().filter_map(|event| Some(source_of(event)?.to_owned())).collect()
-}
-
-fn source_of(event: &Value) -> Option<&str> {
-    event["source"].as_str().or_else(|| event["event"]["source"].as_str())
+    events.iter().filter_map(|event| Some(event["source"].as_str()?.to_owned())).collect()
 }
 
 /// Waits until hooks, telemetry and transcript have all arrived and the agent handed its turn back.

@@ -50,12 +50,11 @@ const ARRIVED_WITHIN: Duration = Duration::from_secs(10);
 
 /// What must be the same whatever way it came.
 fn essence(event: &Value) -> Value {
-    let event = if event["event"].is_object() { &event["event"] } else { event };
     let attribute = |name: &str| event["attributes"][name].clone();
     json!({
-        "source": event["source"], "name": event["name"], "level": event["level"], "text": event["text"], "kind": event["fact"]["fact"],
+        "source": event["source"], "name": event["name"], "level": event["level"], "text": event["text"], "kind": event["kind"],
         "value": event["fact"]["value"], "order": attribute("order.id"), "amount": attribute("amount"), "retry": attribute("retry"),
-        "task": attribute("task.id"), "card": attribute("kind"), "traced": event["correlation"]["trace"].as_str().map(str::len)
+        "task": attribute("task.id"), "card": attribute("kind"), "traced": event["trace"].as_str().map(str::len)
     })
 }
 
