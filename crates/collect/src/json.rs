@@ -336,7 +336,7 @@ mod tests {
         let text = format!("\"{}\"", "é\\n\\ud83d\\ude00".repeat(1000));
         let scanned = Scanner::new(text.as_bytes()).text().expect("a string");
         let head = scanned.decode_head(100);
-        assert!(head.len() >= 100 && head.len() < 2_000);
+        assert!(head.len() >= 50 && head.len() < 500);
         assert!(scanned.decode().starts_with(&*head.trim_end_matches('\u{fffd}')), "{head}");
     }
 

@@ -7,7 +7,7 @@
 //! The format is internal to the client and changes between versions, so nothing here depends on the order of members
 //! except where stopping early saves reading a megabyte of tool output (see [`line`]).
 
-mod files;
+pub(crate) mod files;
 mod line;
 mod message;
 mod reader;
@@ -21,8 +21,8 @@ use paramedic_model::{AgentId, Event, Fact, SessionId, Source, Timestamp, limit,
 use xxhash_rust::xxh3::{xxh3_64, xxh3_64_with_seed};
 
 pub use files::{FileCounts, TranscriptError, TranscriptFile, discover, read_file};
-pub(crate) use line::{Line, read_usage};
-pub(crate) use message::{Context, assistant, id, shown, user};
+pub(crate) use line::Line;
+pub(crate) use message::{Context, assistant, id, outcome_of, shown, user};
 pub use reader::{LineReader, Piece};
 pub(crate) use system::{compaction, retry_sentence};
 

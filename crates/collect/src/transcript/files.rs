@@ -11,7 +11,7 @@ use super::reader::{LineReader, Piece};
 use super::{Counts, ParseOptions, Parser};
 
 /// Folders are followed this deep; a project's deepest file lies five below the configuration directory.
-const DEPTH_MAX: usize = 16;
+pub(crate) const DEPTH_MAX: usize = 16;
 /// Events are handed over in groups of about this size.
 const EVENTS_AT_ONCE: usize = 1_024;
 

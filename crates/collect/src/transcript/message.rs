@@ -218,7 +218,7 @@ fn tool_result(context: &Context, index: usize, block: &Block<'_>) -> Event {
 }
 
 /// Why a tool gave no result. The wording is the client's own.
-fn outcome_of(is_error: bool, content: &[u8]) -> ToolOutcome {
+pub(crate) fn outcome_of(is_error: bool, content: &[u8]) -> ToolOutcome {
     if !is_error {
         return ToolOutcome::Success;
     }

@@ -1,3 +1,5 @@
 //! Integration tests of the collectors, one binary for all.
 #![allow(clippy::unwrap_used, reason = "tests")]
 
+mod reference;
+mod transcript;
