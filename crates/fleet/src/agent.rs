@@ -153,11 +153,13 @@ impl Agent {
         }
     }
 
-    pub(crate) fn take(&mut self, model: u16, tally: Tally) {
-        if let Some(share) = self.share(model) {
-            share.1 = share.1.minus(tally);
-        }
+    /// Takes back what it can and gives the rest: an agent that was dropped and came back has only its new calls.
+    pub(crate) fn take(&mut self, model: u16, tally: Tally) -> Tally {
+        let Some(share) = self.share(model) else { return tally };
+        let rest = tally.minus(share.1);
+        share.1 = share.1.minus(tally);
         self.shares.retain(|(_, share)| !share.is_nothing());
+        rest
     }
 
     fn share(&mut self, model: u16) -> Option<&mut (u16, Tally)> {

@@ -134,13 +134,24 @@ impl OpenCalls {
         number.wrapping_sub(self.first) as usize
     }
 
-    /// Opens a call; closes the oldest when there are more than `open_max`.
+    /// Opens a call; closes the oldest when there would be more than `open_max`.
     pub(crate) fn push(&mut self, call: Call, open_max: usize, seen: &mut Seen) {
+        while self.list.len() >= open_max.max(1) {
+            self.close_oldest(seen);
+        }
         let number = self.first + self.list.len() as u64;
         self.list.push_back(call);
         self.index(number);
-        while self.list.len() > open_max {
-            self.close_oldest(seen);
+    }
+
+    /// Closes the calls of agents that are no longer kept: their numbers stay as they are.
+    pub(crate) fn close_agents(&mut self, sorted: &[u64], seen: &mut Seen) {
+        for number in self.first..self.first + self.list.len() as u64 {
+            if sorted.binary_search(&self.get(number).agent).is_ok() {
+                let call = *self.get(number);
+                self.forget(number, &call, seen);
+                self.erase(number);
+            }
         }
     }
 
@@ -154,22 +165,36 @@ impl OpenCalls {
 
     /// The second of two calls that are one: nothing is left of it.
     pub(crate) fn erase(&mut self, number: u64) {
+        let call = *self.get(number);
+        for id in [call.message, call.request] {
+            if self.by_id.get(&id) == Some(&number) {
+                self.by_id.remove(&id);
+            }
+        }
         self.set(number, Call::default());
     }
 
+    /// Where two calls share an id, the newer one is found by it.
     fn index(&mut self, number: u64) {
         let call = self.get(number);
         for id in [call.message, call.request] {
             if id != 0 {
-                self.by_id.insert(id, number);
+                let known = self.by_id.entry(id).or_insert(number);
+                *known = number.max(*known);
             }
         }
     }
 
     fn close_oldest(&mut self, seen: &mut Seen) {
         let number = self.first;
-        let Some(call) = self.list.pop_front() else { return };
-        self.first += 1;
+        if let Some(call) = self.list.pop_front() {
+            self.first += 1;
+            self.forget(number, &call, seen);
+        }
+    }
+
+    /// From now on the call's ids are only remembered.
+    fn forget(&mut self, number: u64, call: &Call, seen: &mut Seen) {
         for id in [call.message, call.request] {
             if id != 0 {
                 seen.insert(id);

@@ -14,12 +14,12 @@ pub struct Settings {
     pub agents_max: usize,
     /// Record and call ids remembered to recognise a repetition, over all agents. Default 1000000 (at most 8 MiB).
     pub ids_max: usize,
-    /// Model calls whose numbers may still grow, and tool calls whose result may still come, over all agents. Default 16384 each.
+    /// Model calls whose numbers may still grow, and tool calls whose result may still come, over all agents. Default 8192 each.
     pub open_max: usize,
 }
 
 impl Default for Settings {
     fn default() -> Self {
-        Self { silent_after_s: 300, done_after_s: 86_400, agents_max: 10_000, ids_max: 1_000_000, open_max: 16_384 }
+        Self { silent_after_s: 300, done_after_s: 86_400, agents_max: 10_000, ids_max: 1_000_000, open_max: 8_192 }
     }
 }

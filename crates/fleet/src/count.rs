@@ -185,10 +185,8 @@ impl Fleet {
 
     fn strike(&mut self, agent: u64, day: i32, model: u16, tally: Tally) {
         self.books.take(day, model, tally);
-        match self.agents.get_mut(&agent) {
-            Some(agent) => agent.take(model, tally),
-            None => self.books.dropped = self.books.dropped.minus(tally),
-        }
+        let rest = self.agents.get_mut(&agent).map_or(tally, |agent| agent.take(model, tally));
+        self.books.dropped = self.books.dropped.minus(rest);
     }
 
     /// A source told a call: sums that were counted for want of it are taken back.

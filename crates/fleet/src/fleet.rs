@@ -170,7 +170,10 @@ impl Fleet {
             self.agents.iter().map(|(key, agent)| (self.state_of(agent).0 != State::Done, agent.last_us, *key)).collect();
         order.sort_unstable();
         // A sixteenth at once, so that the sorting is paid for by many newcomers.
-        for (_, _, key) in order.into_iter().take(self.settings.agents_max / 16 + 1) {
+        let mut dropped: Vec<u64> = order.into_iter().take(self.settings.agents_max / 16 + 1).map(|(_, _, key)| key).collect();
+        dropped.sort_unstable();
+        self.calls.close_agents(&dropped, &mut self.seen);
+        for key in dropped {
             self.drop_agent(key);
         }
     }

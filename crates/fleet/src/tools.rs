@@ -63,15 +63,18 @@ impl OpenTools {
     }
 
     pub(crate) fn set(&mut self, id: u64, tool: Tool, open_max: usize, seen: &mut Seen) {
-        if self.by_id.insert(id, tool).is_none() {
-            self.order.push_back(id);
+        if let Some(known) = self.by_id.get_mut(&id) {
+            *known = tool;
+            return;
         }
-        while self.order.len() > open_max {
+        while self.order.len() >= open_max.max(1) {
             if let Some(oldest) = self.order.pop_front() {
                 self.by_id.remove(&oldest);
                 seen.insert(oldest);
             }
         }
+        self.order.push_back(id);
+        self.by_id.insert(id, tool);
     }
 
     pub(crate) fn iter(&self) -> impl Iterator<Item = (u64, Tool)> {
