@@ -83,7 +83,14 @@ impl Alert {
     }
 
     /// Tells that the condition holds. Within an episode the severity only grows.
-    pub(crate) fn fire(&mut self, told: Told<'_>, info: &DetectorInfo, severity: Option<Severity>, reason: String, out: &mut Vec<AlertChange>) {
+    pub(crate) fn fire(
+        &mut self,
+        told: Told<'_>,
+        info: &DetectorInfo,
+        severity: Option<Severity>,
+        reason: String,
+        out: &mut Vec<AlertChange>,
+    ) {
         let Some(active) = self.active() else { return };
         active.severity = active.severity.max(severity);
         active.reason = reason;

@@ -1,11 +1,11 @@
 //! Thresholds. The defaults were chosen from measured base rates: see `docs/benchmarks.md`.
 
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 
 use crate::course::CALLS_KEPT;
 
 /// Thresholds of all detectors. "Note" is recorded and shown but opens no incident; "critical" does.
-#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Settings {
     /// Names of detectors that stay quiet. Default: none.
@@ -92,7 +92,7 @@ pub struct Settings {
 }
 
 /// US dollars per million tokens of the models whose name contains `model`.
-#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Price {
     /// Part of the model's name: `opus-4-5`.

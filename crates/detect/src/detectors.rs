@@ -114,6 +114,11 @@ impl Detectors {
         self.metrics.count(&out[from..]);
     }
 
+    /// Changes the thresholds from the next event on; what was learnt stays.
+    pub fn set_settings(&mut self, settings: Settings) {
+        self.settings = settings;
+    }
+
     #[must_use]
     pub const fn metrics(&self) -> &Metrics {
         &self.metrics
@@ -243,7 +248,9 @@ impl Agent {
             self.ticked_at = last_at;
             self.live = now.since(last_at) < Duration::from_secs(settings.silence_note_s);
         }
-        if self.live {
+        // A sub-agent's last answer goes to its parent and is often missing in its own record: whether it fell silent or
+        // has finished only its next event tells.
+        if self.live && self.who.agent.subagent().is_none() {
             // Only the part of the gap in which the agent was already quiet can have been taken for silence.
             let unseen = now.since(before.unwrap_or(now).max(last_at));
             let slept = unseen.saturating_sub(Duration::from_secs(settings.tick_gap_max_s));

@@ -13,9 +13,9 @@ pub(crate) fn duration(span: Duration) -> String {
     match seconds {
         0 => "under 1 s".to_owned(),
         1..=59 => format!("{seconds} s"),
-        60..=3599 if seconds % 60 == 0 => format!("{} min", seconds / 60),
+        60..=3599 if seconds.is_multiple_of(60) => format!("{} min", seconds / 60),
         60..=3599 => format!("{} min {} s", seconds / 60, seconds % 60),
-        _ if seconds / 60 % 60 == 0 => format!("{} h", seconds / 3600),
+        _ if (seconds / 60).is_multiple_of(60) => format!("{} h", seconds / 3600),
         _ => format!("{} h {} min", seconds / 3600, seconds / 60 % 60),
     }
 }
@@ -53,4 +53,29 @@ pub(crate) fn usd(micros: u64) -> String {
 /// Worth another change: every one of the first sixteen, then at every doubling, so that no count can flood the journal.
 pub(crate) const fn worth_telling(count: u64) -> bool {
     count <= 16 || count.is_power_of_two()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn durations_read_like_speech() {
+        for (seconds, words) in [(0, "under 1 s"), (59, "59 s"), (60, "1 min"), (204, "3 min 24 s"), (3600, "1 h"), (7500, "2 h 5 min")] {
+            assert_eq!(duration(Duration::from_secs(seconds)), words);
+        }
+    }
+
+    #[test]
+    fn calls_are_named_without_saying_the_tool_twice() {
+        for (tool, summary, words) in [
+            ("Bash", "Bash: make test", "Bash `make test`"),
+            ("Bash", "make\ntest", "Bash `make test`"),
+            ("Read", "", "Read"),
+            ("Bash", "export API_KEY=abcdefghijklmnop", "Bash `export API_KEY=***`"),
+        ] {
+            assert_eq!(call(tool, summary), words);
+        }
+        assert!(call("Bash", &"é".repeat(9_999)).len() < 200);
+    }
 }

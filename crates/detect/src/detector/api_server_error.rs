@@ -22,7 +22,12 @@ impl Detector for ApiServerError {
 
     #[inline]
     fn observe(&mut self, moment: &Moment<'_>, out: &mut Vec<AlertChange>) {
-        self.0.observe(moment, &Self::INFO, |class| !matches!(class, ApiErrorClass::Overloaded | ApiErrorClass::Network | ApiErrorClass::RateLimit), out);
+        self.0.observe(
+            moment,
+            &Self::INFO,
+            |class| !matches!(class, ApiErrorClass::Overloaded | ApiErrorClass::Network | ApiErrorClass::RateLimit),
+            out,
+        );
     }
 
     fn alert(&mut self) -> &mut Alert {

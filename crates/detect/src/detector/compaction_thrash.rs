@@ -59,7 +59,8 @@ impl CompactionThrash {
         let settings = moment.settings;
         let close_s = Duration::from_secs(settings.compaction_close_s);
         let later_first = self.at.iter().rev();
-        let close = 1 + later_first.clone().zip(later_first.skip(1)).take_while(|(later, earlier)| later.since(**earlier) < close_s).count();
+        let close =
+            1 + later_first.clone().zip(later_first.skip(1)).take_while(|(later, earlier)| later.since(**earlier) < close_s).count();
         let in_hour = self.at.iter().filter(|at| moment.at.since(**at) < HOUR).count();
         let critical = close >= settings.compaction_close_critical || in_hour > settings.compaction_hour_max;
         if !critical && close + 1 < settings.compaction_close_critical {
@@ -71,7 +72,11 @@ impl CompactionThrash {
         active.counts.occurrences = active.counts.occurrences.max(counted as u64 - 1) + 1;
         let sizes = before.zip(after).map_or_else(String::new, |(before, after)| format!(": {before} tokens became {after}"));
         active.show(moment.at, &format!("compaction{sizes}"));
-        let reason = format!("the context was compacted {} times in {}", active.counts.occurrences, say::duration(moment.at.since(active.started_at)));
+        let reason = format!(
+            "the context was compacted {} times in {}",
+            active.counts.occurrences,
+            say::duration(moment.at.since(active.started_at))
+        );
         self.alert.fire(moment.told(), &Self::INFO, critical.then_some(Severity::Sev3), reason, out);
     }
 }

@@ -56,7 +56,8 @@ impl ContextGrowth {
         let jumped = before > 0 && now.saturating_sub(before) >= settings.context_jump_tokens;
         let grown = now.saturating_sub(self.at_turn) >= settings.context_growth_tokens
             && now as f64 >= self.at_turn as f64 * settings.context_growth_factor;
-        if !(jumped || grown) || (self.alert.is_firing() && !jumped) {
+        let news = jumped || (grown && !self.alert.is_firing());
+        if !news {
             return;
         }
         let reason = if jumped {

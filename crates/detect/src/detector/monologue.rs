@@ -31,7 +31,9 @@ impl Detector for Monologue {
     #[inline]
     fn observe(&mut self, moment: &Moment<'_>, out: &mut Vec<AlertChange>) {
         match &moment.event.fact {
-            Fact::ModelCall { text_hash: Some(text), model, .. } if model.as_deref() != Some("<synthetic>") => self.said(*text, moment, out),
+            Fact::ModelCall { text_hash: Some(text), model, .. } if model.as_deref() != Some("<synthetic>") => {
+                self.said(*text, moment, out)
+            }
             _ if moment.step.turn_border => {
                 self.same = 0;
                 self.alert.resolve(moment.told(), &Self::INFO, border_words(moment.event), out);

@@ -70,7 +70,9 @@ impl RateLimit {
             return;
         }
         let refused = report.status == "rejected";
-        if self.burst.alert.is_firing() && self.last_report.as_ref().is_some_and(|(status, limit)| **status == *report.status && **limit == *report.limit) {
+        if self.burst.alert.is_firing()
+            && self.last_report.as_ref().is_some_and(|(status, limit)| **status == *report.status && **limit == *report.limit)
+        {
             return;
         }
         self.refused |= refused;
@@ -78,7 +80,9 @@ impl RateLimit {
         let reason = report.sentence();
         let active = self.burst.alert.begin(moment.at, IncidentType::RateLimit, || "rate_limit".to_owned());
         active.counts.class = Some(ApiErrorClass::RateLimit);
-        active.counts.occurrences += u64::from(refused);
+        // The refusal that ended the turn and the report about it are one.
+        let told_already = active.counts.occurrences > 0 && active.evidence.last().is_some_and(|last| last.at == moment.at);
+        active.counts.occurrences += u64::from(refused && !told_already);
         active.counts.resets_at = report.resets_at.or(active.counts.resets_at);
         active.show(moment.at, &reason);
         if refused || say::worth_telling(active.evidence.len() as u64) {

@@ -59,7 +59,8 @@ impl RepeatExact {
         if !call.is_comparable() {
             return;
         }
-        let same = |window: usize| course.last_calls(window).filter(|one| one.key == call.key && one.result == call.result && one.is_comparable());
+        let same =
+            |window: usize| course.last_calls(window).filter(|one| one.key == call.key && one.result == call.result && one.is_comparable());
         let count = same(settings.window()).count();
         if count < settings.repeat_exact_note {
             return self.repeat.not_seen(moment, &Self::INFO, out);

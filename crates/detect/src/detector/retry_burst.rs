@@ -41,7 +41,13 @@ pub(crate) struct RetryBurst {
 
 impl RetryBurst {
     /// `mine` says which classes of failure the detector is for.
-    pub(crate) fn observe(&mut self, moment: &Moment<'_>, info: &DetectorInfo, mine: fn(ApiErrorClass) -> bool, out: &mut Vec<AlertChange>) {
+    pub(crate) fn observe(
+        &mut self,
+        moment: &Moment<'_>,
+        info: &DetectorInfo,
+        mine: fn(ApiErrorClass) -> bool,
+        out: &mut Vec<AlertChange>,
+    ) {
         match &moment.event.fact {
             Fact::ModelRetry { class, .. } if mine(*class) => self.failed_try(moment, info, out),
             Fact::ModelError { .. } if self.alert.is_firing() => self.turn_failed(moment, info, out),

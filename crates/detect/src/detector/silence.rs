@@ -77,7 +77,8 @@ impl Silence {
             active.show(at, "no event since the onset");
             active.counts.occurrences = 1;
             active.counts.waited = Some(threshold);
-            let reason = format!("silent for {} in the middle of a turn: no tool is running and nobody was asked", say::duration(threshold));
+            let reason =
+                format!("silent for {} in the middle of a turn: no tool is running and nobody was asked", say::duration(threshold));
             self.alert.fire(Told { at, ..told }, &Self::INFO, severity, reason, out);
         }
     }

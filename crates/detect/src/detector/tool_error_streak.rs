@@ -63,7 +63,10 @@ impl ToolErrorStreak {
         let named = moment.step.completed.map(|i| moment.course.tool(&moment.course.calls[i])).or(tool).unwrap_or("a tool");
         let active = self.alert.begin(self.first_at, IncidentType::Timeout, || cause(moment.who.agent.as_str()));
         active.counts.occurrences = self.errors;
-        active.show(moment.at, &if moment.event.text.is_empty() { format!("{named} failed") } else { format!("{named}: {}", moment.event.text) });
+        active.show(
+            moment.at,
+            &if moment.event.text.is_empty() { format!("{named} failed") } else { format!("{named}: {}", moment.event.text) },
+        );
         let critical = (self.errors >= u64::from(settings.tool_errors_critical)).then_some(Severity::Sev3);
         if active.severity.max(critical) != active.severity || say::worth_telling(self.errors) {
             let span = say::duration(moment.at.since(self.first_at));

@@ -153,6 +153,20 @@ mod api {
     }
 
     #[test]
+    fn the_report_about_the_refusal_adds_the_limit_but_no_refusal() {
+        check(
+            "2 fail 429
+             2 limit rejected session
+             9 answer",
+            "2 rate-limit SEV3 from=2
+             2 api-terminal-error SEV3 from=2 failed=1
+             2 rate-limit SEV3 from=2
+             9 rate-limit resolved from=2 answered=1
+             9 api-terminal-error resolved from=2 failed=1",
+        );
+    }
+
+    #[test]
     fn a_limit_says_which_and_until_when() {
         let change = play(&parse("1 limit rejected five_hour"), Settings::default()).remove(0);
         assert_eq!(change.reason, "rate limited by the limit `five_hour`, 90 % used, resets at 1970-01-01T02:46:39.000Z");
@@ -261,7 +275,10 @@ mod loops {
 
     #[test]
     fn work_in_between_is_not_a_loop() {
-        check("0 prompt\n +4 step Bash test *\n +4 step Edit a *\n +4 step Bash test *\n +4 step Edit b *\n +4 step Bash test *\n +4 step Edit c *", "");
+        check(
+            "0 prompt\n +4 step Bash test *\n +4 step Edit a *\n +4 step Bash test *\n +4 step Edit b *\n +4 step Bash test *\n +4 step Edit c *",
+            "",
+        );
     }
 
     #[test]
@@ -415,7 +432,16 @@ mod quiet {
     fn a_sleeping_machine_is_not_silence() {
         check("0 prompt\n 1 tick\n 60 tick\n 5000 tick\n 5100 answer", "");
         check("0 prompt\n 1 tick\n 60 tick\n 3000 answer", "");
-        check("0 prompt\n 1 tick\n 60 tick\n 3000 tick\n +60 x3 tick\n +60 answer", "3180 silence note from=0\n 3240 silence resolved from=0");
+        check(
+            "0 prompt\n 1 tick\n 60 tick\n 3000 tick\n +60 x3 tick\n +60 answer",
+            "3180 silence note from=0\n 3240 silence resolved from=0",
+        );
+    }
+
+    #[test]
+    fn the_timer_does_not_take_a_finished_subagent_for_a_silent_one() {
+        check("0 @s/sub prompt\n +10 x200 tick", "");
+        check("0 @s/sub prompt\n 1000 @s/sub answer", "300 silence note from=0\n 900 silence SEV4 from=0\n 1000 silence resolved from=0");
     }
 
     #[test]
@@ -497,7 +523,8 @@ mod appetite {
 
     #[test]
     fn prices_apply_where_the_source_tells_no_cost() {
-        let prices = vec![Price { model: "some".into(), input: 0.0, output: 0.0, cache_read: 100.0, cache_write: 0.0, cache_write_1h: 0.0 }];
+        let prices =
+            vec![Price { model: "some".into(), input: 0.0, output: 0.0, cache_read: 100.0, cache_write: 0.0, cache_write_1h: 0.0 }];
         check_with(Settings { prices, ..Settings::default() }, "1 answer context=600000", "1 spend-rate SEV3 from=1 times=60");
         check("1 answer context=60000000", "");
     }

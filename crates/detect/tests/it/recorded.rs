@@ -145,9 +145,6 @@ fn watching_healthy_sessions_live_raises_no_incident_either() {
                 continue;
             }
             for change in watched(&transcript::read(&file)) {
-                if change.detector == "silence" {
-                    println!("{}: {:?} {} {}", file.display(), change.severity, change.at, change.reason);
-                }
                 assert!(change.severity.is_none(), "{}: {change:#?}", file.display());
             }
         }

@@ -41,7 +41,10 @@ fn a_state_written_by_version_1_is_read() {
     let mut loaded = Detectors::load(&std::fs::read(path).unwrap(), Settings::default()).unwrap();
     let said = run(&mut loaded, AFTER);
     assert_eq!(said, run(&mut fresh, AFTER));
-    assert!(said.iter().any(|line| line.contains("repeat-exact SEV3")) && said.iter().any(|line| line.contains("api-overload SEV3 from")), "{said:#?}");
+    assert!(
+        said.iter().any(|line| line.contains("repeat-exact SEV3")) && said.iter().any(|line| line.contains("api-overload SEV3 from")),
+        "{said:#?}"
+    );
 }
 
 #[test]

@@ -89,7 +89,7 @@ impl Writer {
             "compact" => self.push(
                 agent,
                 "",
-                Fact::Compaction { trigger: Some(word(1).into()).filter(|word: &Box<str>| !word.is_empty()), tokens_before: None, tokens_after: None },
+                Fact::Compaction { trigger: words.get(1).map(|word| (*word).into()), tokens_before: None, tokens_after: None },
             ),
             "retry" => {
                 let (class, status) = class(word(1));
