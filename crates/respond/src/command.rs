@@ -119,6 +119,7 @@ pub fn decide_command(incidents: &Incidents, command: &Command, now: Timestamp) 
                 incident: found.id.clone(),
                 from: found.severity,
                 to: *severity,
+                at: now,
                 reason: checked_reason(reason),
                 by_hand: true,
             };

@@ -164,6 +164,7 @@ fn raise(incident: &Incident, change: &AlertChange, settings: &Settings) -> Opti
         incident: incident.id.clone(),
         from: incident.severity,
         to,
+        at: change.at,
         reason,
         by_hand: false,
     })

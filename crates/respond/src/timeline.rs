@@ -44,11 +44,11 @@ pub fn describe_record(record: &Record, recorded_at: Timestamp) -> (Timestamp, S
         Record::IncidentOpened { severity, title, started_at, detected_at, .. } => {
             (*detected_at, format!("opened as {severity}: {title} (since {})", started_at.time_of_day()))
         }
-        Record::SeverityChanged { from, to, reason, by_hand, .. } => {
+        Record::SeverityChanged { from, to, at, reason, by_hand, .. } => {
             let verb = if to > from { "raised" } else { "lowered" };
             let how = if *by_hand { " by hand" } else { "" };
             let reason = if reason == "by hand" { String::new() } else { format!(": {reason}") };
-            (recorded_at, format!("severity {verb}{how} from {from} to {to}{reason}"))
+            (*at, format!("severity {verb}{how} from {from} to {to}{reason}"))
         }
         Record::TitleChanged { to, .. } => (recorded_at, format!("renamed: {to}")),
         Record::StateChanged { from, to, at, reason, .. } => {

@@ -1,0 +1,307 @@
+//! The verbs and their options.
+
+use std::path::PathBuf;
+
+use clap::{Args as ClapArgs, Parser, Subcommand};
+
+/// Incident response for fleets of AI agents.
+#[derive(Debug, Parser)]
+#[command(name = "paramedic", version, about, long_about = None, arg_required_else_help = true, after_help = EXIT_CODES)]
+pub(crate) struct Args {
+    #[command(flatten)]
+    pub(crate) common: Common,
+    #[command(subcommand)]
+    pub(crate) verb: Verb,
+}
+
+const EXIT_CODES: &str = "Exit codes: 0 done, 1 failed, 2 wrong command line, 3 no running instance, 4 not found, 5 problems found, 6 refused";
+
+#[derive(Debug, Clone, ClapArgs)]
+pub(crate) struct Common {
+    /// Data folder [default: $XDG_DATA_HOME/paramedic or ~/.local/share/paramedic]
+    #[arg(long, global = true, value_name = "DIR", env = "PARAMEDIC_DATA")]
+    pub(crate) data: Option<PathBuf>,
+    /// A running instance elsewhere, instead of the one on the data folder
+    #[arg(long, global = true, value_name = "URL", env = "PARAMEDIC_SERVER")]
+    pub(crate) server: Option<String>,
+    /// Settings file (TOML); `paramedic config` shows every key
+    #[arg(long, global = true, value_name = "FILE", env = "PARAMEDIC_CONFIG")]
+    pub(crate) config: Option<PathBuf>,
+    /// Claude Code configuration folder; may be given several times [default: $CLAUDE_CONFIG_DIR or ~/.claude]
+    #[arg(long = "claude-dir", global = true, value_name = "DIR")]
+    pub(crate) claude_dirs: Vec<PathBuf>,
+    /// Print JSON instead of text
+    #[arg(long, global = true)]
+    pub(crate) json: bool,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Verb {
+    /// Watch the agents of this machine, receive telemetry, keep incidents and show them in a browser
+    Up(UpArgs),
+    /// List the agents, those in trouble first
+    Agents(AgentsArgs),
+    /// Show one agent: what it does, its tokens, its last events
+    Agent(AgentArgs),
+    /// List incidents, the latest first
+    Incidents(IncidentsArgs),
+    /// Show one incident with its timeline, change it, or open one: `incident 7`, `incident 7 ack`, `incident open TITLE`
+    #[command(subcommand, override_usage = "paramedic incident <ID> [note|ack|severity|title|state|resolve|reopen|cancel|merge]\n       paramedic incident open <TITLE>")]
+    Incident(IncidentVerb),
+    /// List recent alerts and notes
+    Alerts(AlertsArgs),
+    /// Search events
+    Events(EventsArgs),
+    /// Show what the agents cost
+    Cost,
+    /// Read recorded sessions and print totals, alerts and incidents; needs no running instance
+    Analyze(AnalyzeArgs),
+    /// Check this machine: disk, memory, rights, receivers, clock, journal
+    Doctor,
+    /// Feed a file or standard input (`-`) into the running instance: stream-json, transcripts, hooks, logs
+    Ingest(IngestArgs),
+    /// Look at the journal
+    #[command(subcommand)]
+    Journal(JournalVerb),
+    /// Show or install the lines that connect an agent
+    #[command(subcommand)]
+    Connect(ConnectVerb),
+    /// Show all settings with their defaults
+    Config,
+    /// Print a completion script for a shell
+    Completions { shell: clap_complete::Shell },
+}
+
+#[derive(Debug, Clone, ClapArgs)]
+pub(crate) struct UpArgs {
+    /// Address of the pages, the API and the hooks
+    #[arg(long, value_name = "ADDR")]
+    pub(crate) http: Option<String>,
+    /// Address of the OTLP gRPC receiver; empty: off
+    #[arg(long, value_name = "ADDR")]
+    pub(crate) otlp_grpc: Option<String>,
+    /// Address of the OTLP HTTP receiver; empty: off
+    #[arg(long, value_name = "ADDR")]
+    pub(crate) otlp_http: Option<String>,
+    /// Play a small recorded fleet with an outage, in a data folder of its own
+    #[arg(long)]
+    pub(crate) sample: bool,
+    /// How many times faster than recorded the sample is played
+    #[arg(long, value_name = "TIMES", default_value_t = 60.0, requires = "sample")]
+    pub(crate) sample_speed: f64,
+}
+
+#[derive(Debug, ClapArgs)]
+pub(crate) struct AgentsArgs {
+    /// Only agents in this state: working, waiting, stuck, failed, done, silent
+    #[arg(long)]
+    pub(crate) state: Option<String>,
+    /// Only agents whose id, project or model contains this
+    pub(crate) text: Option<String>,
+    /// Also agents that are done
+    #[arg(long)]
+    pub(crate) all: bool,
+    #[arg(long, default_value_t = 100)]
+    pub(crate) limit: usize,
+}
+
+#[derive(Debug, ClapArgs)]
+pub(crate) struct AgentArgs {
+    /// The agent's id, or the beginning of it
+    pub(crate) id: String,
+    /// How many of its last events to show
+    #[arg(long, default_value_t = 15)]
+    pub(crate) events: usize,
+}
+
+#[derive(Debug, ClapArgs)]
+pub(crate) struct IncidentsArgs {
+    /// Only open ones
+    #[arg(long)]
+    pub(crate) open: bool,
+    /// Only those of this severity (SEV1 to SEV4, P0 to P3, critical ...)
+    #[arg(long)]
+    pub(crate) severity: Option<String>,
+    #[arg(long, default_value_t = 50)]
+    pub(crate) limit: usize,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum IncidentVerb {
+    /// Open an incident by hand
+    Open {
+        title: String,
+        /// api_failure, rate_limit, timeout, memory_leak, plugin_crash, data_corruption, performance, authentication
+        #[arg(long = "type", default_value = "performance")]
+        incident_type: String,
+        #[arg(long, default_value = "SEV3")]
+        severity: String,
+        #[arg(long = "agent")]
+        agents: Vec<String>,
+        /// When it began, if that was earlier (RFC 3339)
+        #[arg(long)]
+        started_at: Option<String>,
+    },
+    /// `INC-7` or just 7, and what to do with it
+    #[command(external_subcommand)]
+    Of(Vec<String>),
+}
+
+/// What follows `paramedic incident`, when it is the id of one.
+#[derive(Debug, Parser)]
+#[command(name = "paramedic incident", no_binary_name = true)]
+pub(crate) struct IncidentArgs {
+    #[command(flatten)]
+    pub(crate) common: Common,
+    /// `INC-7`, or just 7
+    pub(crate) id: String,
+    #[command(subcommand)]
+    pub(crate) change: Option<IncidentChange>,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum IncidentChange {
+    /// Add a note to the timeline
+    Note { text: String },
+    /// Say that you are on it
+    Ack,
+    /// Set the severity by hand
+    Severity {
+        severity: String,
+        #[arg(long, default_value = "")]
+        reason: String,
+    },
+    /// Rename it
+    Title { title: String },
+    /// Move it: investigating, identified, mitigated, closed
+    State {
+        state: String,
+        #[arg(long, default_value = "")]
+        reason: String,
+    },
+    /// Say that it is over
+    Resolve {
+        #[arg(long, default_value = "")]
+        reason: String,
+    },
+    /// Say that it is not over
+    Reopen {
+        #[arg(long, default_value = "")]
+        reason: String,
+    },
+    /// Say that it was a false alarm
+    Cancel {
+        #[arg(long, default_value = "")]
+        reason: String,
+    },
+    /// Merge it into another incident
+    Merge { into: String },
+}
+
+#[derive(Debug, ClapArgs)]
+pub(crate) struct AlertsArgs {
+    #[arg(long, default_value_t = 50)]
+    pub(crate) limit: usize,
+}
+
+#[derive(Debug, Clone, ClapArgs)]
+pub(crate) struct EventsArgs {
+    /// Words to search for; quote a phrase, end a word with * for its beginning
+    pub(crate) text: Vec<String>,
+    /// From this time on (RFC 3339, or 15m, 2h, 3d ago)
+    #[arg(long)]
+    pub(crate) since: Option<String>,
+    /// Up to this time
+    #[arg(long)]
+    pub(crate) until: Option<String>,
+    #[arg(long)]
+    pub(crate) agent: Option<String>,
+    #[arg(long)]
+    pub(crate) session: Option<String>,
+    /// prompt, model-call, model-retry, model-error, tool-call, tool-result, compaction, span, measurement, record ...
+    #[arg(long)]
+    pub(crate) kind: Option<String>,
+    /// transcript, stream-json, hook, otlp-log, otlp-metric, otlp-span, log, process
+    #[arg(long)]
+    pub(crate) source: Option<String>,
+    /// The name in the source's own vocabulary, such as claude_code.api_request
+    #[arg(long)]
+    pub(crate) name: Option<String>,
+    /// At least this level: debug, info, warn, error
+    #[arg(long)]
+    pub(crate) level: Option<String>,
+    #[arg(long)]
+    pub(crate) prompt: Option<String>,
+    /// Request id of the model API, or an X-Request-ID
+    #[arg(long)]
+    pub(crate) request: Option<String>,
+    #[arg(long)]
+    pub(crate) trace: Option<String>,
+    #[arg(long)]
+    pub(crate) user: Option<String>,
+    /// Oldest first
+    #[arg(long)]
+    pub(crate) oldest_first: bool,
+    #[arg(long, default_value_t = 50)]
+    pub(crate) limit: usize,
+}
+
+#[derive(Debug, ClapArgs)]
+pub(crate) struct AnalyzeArgs {
+    /// A Claude Code configuration folder, its projects, any folder or one file of transcripts
+    pub(crate) path: PathBuf,
+    /// Read everything again, even when nothing changed since the last time
+    #[arg(long)]
+    pub(crate) no_cache: bool,
+    /// No progress bar
+    #[arg(long)]
+    pub(crate) quiet: bool,
+}
+
+#[derive(Debug, ClapArgs)]
+pub(crate) struct IngestArgs {
+    /// A file, or - for standard input
+    pub(crate) path: PathBuf,
+    /// What it is; by default it is recognised
+    #[arg(long, value_enum, default_value_t = IngestFormat::Auto)]
+    pub(crate) format: IngestFormat,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+pub(crate) enum IngestFormat {
+    Auto,
+    StreamJson,
+    Transcript,
+    Hook,
+    Log,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum JournalVerb {
+    /// Find any altered or missing entry and name it
+    Verify {
+        /// A journal file, if not the data folder's
+        file: Option<PathBuf>,
+    },
+    /// Print entries
+    Show {
+        /// Entries after this position
+        #[arg(long, default_value_t = 0)]
+        after: u64,
+        #[arg(long, default_value_t = 100)]
+        limit: usize,
+    },
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum ConnectVerb {
+    /// Lines for Claude Code; with --write they go into its settings
+    ClaudeCode {
+        /// Add them to settings.json of the Claude Code folder
+        #[arg(long)]
+        write: bool,
+        /// Take away exactly what --write added
+        #[arg(long, conflicts_with = "write")]
+        undo: bool,
+    },
+}

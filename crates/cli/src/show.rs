@@ -1,0 +1,99 @@
+//! Tables and sentences for the terminal. Untrusted text is shown without control characters.
+
+use std::io::Write;
+use std::time::Duration;
+
+use anyhow::Result;
+use comfy_table::{Cell, ContentArrangement, Table, presets};
+use paramedic_model::{Timestamp, text};
+use serde_json::Value;
+
+/// Longest text in a cell.
+const CELL_BYTES_MAX: usize = 200;
+
+/// A line of data on standard output.
+pub(crate) fn line(text: &str) -> Result<()> {
+    writeln!(std::io::stdout().lock(), "{text}")?;
+    Ok(())
+}
+
+/// JSON on standard output, one document.
+pub(crate) fn json(value: &Value) -> Result<()> {
+    let mut out = std::io::stdout().lock();
+    serde_json::to_writer_pretty(&mut out, value)?;
+    writeln!(out)?;
+    Ok(())
+}
+
+/// Rows under a head, as wide as the terminal.
+pub(crate) fn table(head: &[&str], rows: impl IntoIterator<Item = Vec<String>>) -> Result<()> {
+    let mut table = Table::new();
+    table.load_preset(presets::NOTHING).set_content_arrangement(ContentArrangement::Dynamic).set_header(head.iter().map(|title| Cell::new(title.to_uppercase())));
+    if !std::io::IsTerminal::is_terminal(&std::io::stdout()) {
+        // Into a pipe or a file, a row is one line whatever its width.
+        table.set_content_arrangement(ContentArrangement::Disabled);
+    }
+    for row in rows {
+        table.add_row(row.iter().map(|cell| Cell::new(clean(cell))));
+    }
+    let lines = table.lines().map(|line| line.trim_end().to_owned()).collect::<Vec<_>>().join("\n");
+    line(&lines)
+}
+
+/// A cell's text: one line, capped.
+pub(crate) fn clean(cell: &str) -> String {
+    text::one_line(&text::capped(cell, CELL_BYTES_MAX)).into_owned()
+}
+
+/// `3 min ago`; `in the future` when clocks differ.
+pub(crate) fn ago(at: Timestamp, now: Timestamp) -> String {
+    if at > now.after(Duration::from_secs(60)) {
+        return "in the future".to_owned();
+    }
+    let since = now.since(at);
+    if since < Duration::from_secs(2) { "now".to_owned() } else { format!("{} ago", span(since)) }
+}
+
+/// `2 h 5 min`: the two largest units.
+pub(crate) fn span(duration: Duration) -> String {
+    let secs = duration.as_secs();
+    match secs {
+        0..=119 => format!("{secs} s"),
+        120..=7_199 => format!("{} min", secs / 60),
+        7_200..=172_799 => format!("{} h {} min", secs / 3600, secs / 60 % 60),
+        _ => format!("{} days", secs / 86_400),
+    }
+}
+
+/// `12,345`.
+pub(crate) fn count(number: u64) -> String {
+    let digits = number.to_string();
+    let mut out = String::with_capacity(digits.len() + digits.len() / 3);
+    for (i, digit) in digits.chars().enumerate() {
+        if i > 0 && (digits.len() - i).is_multiple_of(3) {
+            out.push(',');
+        }
+        out.push(digit);
+    }
+    out
+}
+
+/// `$1.23`; small sums with more places.
+pub(crate) fn dollars(usd: f64) -> String {
+    if usd > 0.0 && usd < 0.01 { format!("${usd:.4}") } else { format!("${usd:.2}") }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn numbers_read_well() {
+        assert_eq!(count(0), "0");
+        assert_eq!(count(139_422_844), "139,422,844");
+        assert_eq!(dollars(0.0007), "$0.0007");
+        assert_eq!(dollars(12.345), "$12.35");
+        assert_eq!(span(Duration::from_secs(7_500)), "2 h 5 min");
+        assert_eq!(clean("a\x1b[31mb"), "a [31mb");
+    }
+}

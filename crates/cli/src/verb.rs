@@ -1,0 +1,59 @@
+//! One file per verb (or pair of verbs); each takes the options and returns how it ended.
+
+mod agents;
+
+mod analyze;
+
+mod connect;
+
+mod cost;
+
+mod doctor;
+
+mod events;
+
+mod incidents;
+
+mod ingest;
+
+mod journal;
+
+mod up;
+
+use anyhow::Result;
+use clap::CommandFactory;
+
+use crate::args::{Args, Verb};
+use crate::exit::Exit;
+
+pub(crate) fn run(args: Args) -> Result<Exit> {
+    let common = &args.common;
+    match args.verb {
+        Verb::Up(up) => up::up(common, &up),
+        Verb::Analyze(analyze) => analyze::analyze(common, &analyze),
+        Verb::Doctor => doctor::doctor(common),
+        Verb::Journal(verb) => journal::journal(common, &verb),
+        Verb::Connect(verb) => connect::connect(common, &verb),
+        Verb::Config => {
+            crate::show::line(paramedic_server::settings::DEFAULT_TOML.trim_end())?;
+            Ok(Exit::Done)
+        }
+        Verb::Completions { shell } => {
+            clap_complete::generate(shell, &mut Args::command(), "paramedic", &mut std::io::stdout());
+            Ok(Exit::Done)
+        }
+        Verb::Agents(query) => wait(agents::agents(common, &query)),
+        Verb::Agent(query) => wait(agents::agent(common, &query)),
+        Verb::Incidents(query) => wait(incidents::incidents(common, &query)),
+        Verb::Incident(verb) => wait(incidents::incident(common, verb)),
+        Verb::Alerts(query) => wait(incidents::alerts(common, &query)),
+        Verb::Events(query) => wait(events::events(common, &query)),
+        Verb::Cost => wait(cost::cost(common)),
+        Verb::Ingest(ingest) => wait(ingest::ingest(common, &ingest)),
+    }
+}
+
+/// Verbs that ask an instance need one thread and no more.
+fn wait(work: impl Future<Output = Result<Exit>>) -> Result<Exit> {
+    tokio::runtime::Builder::new_current_thread().enable_all().build()?.block_on(work)
+}

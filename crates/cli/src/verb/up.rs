@@ -1,0 +1,152 @@
+//! `paramedic up`.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use anyhow::{Context as _, Result};
+use paramedic_collect::hook;
+use paramedic_model::{Clock, SystemClock};
+use paramedic_server::{App, Settings, connect, sample};
+use tokio::signal::unix::{SignalKind, signal};
+use tokio_util::sync::CancellationToken;
+
+use crate::args::{Common, UpArgs};
+use crate::exit::{Exit, message};
+use crate::face;
+
+/// Worker threads: the work is mostly waiting, and every thread costs memory.
+const WORKERS: usize = 2;
+
+pub(super) fn up(common: &Common, args: &UpArgs) -> Result<Exit> {
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(WORKERS).max_blocking_threads(8).enable_all().build()?;
+    let outcome = runtime.block_on(run(common, args));
+    // Whatever still hangs in a blocking call (a dead disk) must not keep us from ending.
+    runtime.shutdown_timeout(std::time::Duration::from_secs(1));
+    outcome
+}
+
+fn settings(common: &Common, args: &UpArgs) -> Result<Settings> {
+    let mut settings = face::settings(common)?;
+    if let Some(http) = &args.http {
+        settings.listen.http.clone_from(http);
+    }
+    if let Some(otlp_grpc) = &args.otlp_grpc {
+        settings.listen.otlp_grpc.clone_from(otlp_grpc);
+    }
+    if let Some(otlp_http) = &args.otlp_http {
+        settings.listen.otlp_http.clone_from(otlp_http);
+    }
+    Ok(settings)
+}
+
+/// The sample fleet lives in a folder of its own and is played anew each time.
+fn use_sample(settings: &mut Settings, common: &Common) -> Result<PathBuf> {
+    let base = settings.data_dir().map_err(|error| anyhow::anyhow!("failed to {error}"))?;
+    let dir = if common.data.is_some() { base } else { base.join("sample") };
+    let claude = dir.join("claude");
+    for old in [&claude, &dir.join(paramedic_server::app::EVENTS_DIR)] {
+        if old.exists() {
+            std::fs::remove_dir_all(old).with_context(|| format!("failed to clear {}", old.display()))?;
+        }
+    }
+    for old in [paramedic_server::app::JOURNAL_FILE, "journal.sqlite-wal", "journal.sqlite-shm", "checkpoint.bin"] {
+        let _ = std::fs::remove_file(dir.join(old));
+    }
+    std::fs::create_dir_all(claude.join("projects")).with_context(|| format!("failed to create {}", claude.display()))?;
+    settings.data.dir = dir.to_string_lossy().into_owned();
+    settings.claude.dirs = vec![claude.to_string_lossy().into_owned()];
+    Ok(claude)
+}
+
+async fn run(common: &Common, args: &UpArgs) -> Result<Exit> {
+    let mut settings = settings(common, args)?;
+    let sample_dir = if args.sample {
+        if paramedic_server::instance::is_running(&settings.data_dir().map_err(|error| anyhow::anyhow!("failed to {error}"))?.join("sample")) {
+            anyhow::bail!("the sample is being played already; stop that one first");
+        }
+        Some(use_sample(&mut settings, common)?)
+    } else {
+        None
+    };
+    let clock: Arc<dyn Clock> = Arc::new(SystemClock);
+    let watched = settings.claude_dirs();
+    let app = App::start(settings, clock.clone()).await?;
+    greet(&app, &watched);
+    let player = CancellationToken::new();
+    if let Some(dir) = sample_dir {
+        message(&format!("playing the sample fleet {} times faster than it was recorded", args.sample_speed));
+        let (speed, intake, cancel) = (args.sample_speed, app.intake().clone(), player.clone());
+        tokio::spawn(async move {
+            let post = |body: String| {
+                if let Ok(events) = hook::parse(body.as_bytes(), clock.now()) {
+                    let _ = intake.offer(events);
+                }
+            };
+            match sample::play(&dir, speed, clock.as_ref(), &post, &cancel).await {
+                Ok(lines) => message(&format!("the sample is over ({lines} lines); the pages stay until you stop with Ctrl-C")),
+                Err(error) => message(&format!("the sample stopped: failed to {error}")),
+            }
+        });
+    }
+    wait_for_signals(&app, common, args).await?;
+    player.cancel();
+    message("stopping");
+    app.drain().await;
+    message("stopped");
+    Ok(Exit::Done)
+}
+
+fn greet(app: &App, watched: &[PathBuf]) {
+    let ports = app.ports();
+    message(&format!("paramedic {} is up", env!("CARGO_PKG_VERSION")));
+    if let Some(http) = ports.http {
+        let host = if http.ip().is_loopback() { format!("localhost:{}", http.port()) } else { http.to_string() };
+        message(&format!("  pages     http://{host}"));
+    }
+    message(&format!("  data      {}", app.data_dir().display()));
+    for dir in watched {
+        message(&format!("  watching  {}{}", dir.join("projects").display(), if readable(dir) { "" } else { "  (not there yet)" }));
+    }
+    let receivers: Vec<String> = [("OTLP gRPC", ports.otlp_grpc), ("OTLP HTTP", ports.otlp_http)]
+        .into_iter()
+        .filter_map(|(name, address)| address.map(|address| format!("{name} {address}")))
+        .collect();
+    if !receivers.is_empty() {
+        message(&format!("  receiving {}", receivers.join(", ")));
+    }
+    message("");
+    message("To connect a Claude Code agent, set in the shell that starts it:");
+    for line in connect::lines(ports) {
+        message(&format!("  {line}"));
+    }
+    message("and add the hooks to its settings.json (paramedic connect claude-code --write does both, --undo takes it back):");
+    message(&format!("  {}", serde_json::json!({"hooks": connect::hooks(ports)})));
+    message("");
+}
+
+fn readable(dir: &Path) -> bool {
+    std::fs::read_dir(dir.join("projects")).is_ok()
+}
+
+/// Returns when it is time to stop.
+async fn wait_for_signals(app: &App, common: &Common, args: &UpArgs) -> Result<()> {
+    let (mut terminate, mut interrupt, mut hangup) =
+        (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?, signal(SignalKind::hangup())?);
+    loop {
+        tokio::select! {
+            _ = terminate.recv() => return Ok(()),
+            _ = interrupt.recv() => return Ok(()),
+            _ = hangup.recv() => match settings(common, args) {
+                Ok(settings) => {
+                    let needs_restart = app.reload(settings).await;
+                    if needs_restart.is_empty() {
+                        message("settings read again");
+                    } else {
+                        message(&format!("settings read again; changes of these take effect at the next start: {}", needs_restart.join(", ")));
+                    }
+                }
+                Err(error) => message(&format!("settings not changed: {error:#}")),
+            }
+        }
+    }
+}

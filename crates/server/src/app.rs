@@ -1,0 +1,558 @@
+//! One running Paramedic: build, start, reload, drain.
+
+use std::collections::BTreeSet;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
+use std::time::Duration;
+
+use anyhow::{Context as _, Result};
+use paramedic_api::health::Check;
+use paramedic_api::{About, Activity, Context, DetectorLine, Health, Live, Phase};
+use paramedic_collect::{liveness, otlp, tail};
+use paramedic_detect::Detectors;
+use paramedic_fleet::{Fleet, Prices};
+use paramedic_journal::{Journal, SqliteJournal};
+use paramedic_model::{AgentId, AlertState, Clock, IncidentId, Timestamp};
+use paramedic_respond::{Desk, Record};
+use paramedic_telemetry::Store;
+use prometheus_client::registry::Registry;
+use tokio::net::{TcpListener, UnixListener};
+use tokio::sync::{broadcast, mpsc};
+use tokio_util::sync::CancellationToken;
+
+use crate::checkpoint::Checkpoint;
+use crate::clockwork::Clockwork;
+use crate::connect;
+use crate::instance::{Instance, Ports, SOCKET_FILE};
+use crate::intake::{Announce, Delivery, Intake, Metrics, Pipeline};
+use crate::receivers;
+use crate::settings::Settings;
+
+/// The journal's file inside the data folder.
+pub const JOURNAL_FILE: &str = "journal.sqlite";
+/// The events' folder inside the data folder.
+pub const EVENTS_DIR: &str = "events";
+
+/// How often timers run.
+const TICK: Duration = Duration::from_secs(1);
+/// How often retention is enforced and the checks are made.
+const HOUSEKEEPING: Duration = Duration::from_secs(30);
+/// How often watchers are told which agents changed.
+const ANNOUNCE: Duration = Duration::from_millis(200);
+/// Batches of the tailer that may wait.
+const TAIL_BATCHES_MAX: usize = 4;
+
+/// A running instance. Dropping it without [`App::drain`] is a crash, and must be as safe as one.
+pub struct App {
+    context: Arc<Context>,
+    settings: Settings,
+    ports: Ports,
+    data_dir: PathBuf,
+    intake: Intake,
+    clockwork: Arc<Clockwork>,
+    /// Stops what takes signals in.
+    receiving: CancellationToken,
+    /// Stops what serves people.
+    serving: CancellationToken,
+    reload: mpsc::Sender<Settings>,
+    _instance: Instance,
+}
+
+/// The built-in prices, or the file named in the settings.
+pub fn prices(settings: &Settings) -> Result<Prices> {
+    if settings.claude.prices.is_empty() {
+        return Ok(Prices::embedded());
+    }
+    let file = &settings.claude.prices;
+    let text = std::fs::read_to_string(file).with_context(|| format!("failed to read the prices {file}"))?;
+    Prices::from_toml(&text).with_context(|| format!("failed to read the prices {file}"))
+}
+
+/// The detectors as the API shows them.
+pub(crate) fn detector_lines() -> Vec<DetectorLine> {
+    paramedic_detect::CATALOGUE
+        .iter()
+        .map(|detector| DetectorLine {
+            name: detector.name.to_owned(),
+            title: detector.title.to_owned(),
+            what: detector.what.to_owned(),
+            warns_at: detector.warns_at.to_owned(),
+            incident_type: detector.incident_type.to_string(),
+        })
+        .collect()
+}
+
+/// The fleet and the detectors of the last checkpoint, and the event they stand at; fresh ones when there is none
+/// that can be read.
+pub(crate) fn fleet_from_checkpoint(dir: &Path, settings: &Settings) -> Result<(Fleet, Detectors, u64)> {
+    let prices = prices(settings)?;
+    let detect = settings.detect.clone();
+    if let Some(checkpoint) = Checkpoint::load(dir) {
+        let fleet = Fleet::load(&checkpoint.fleet, prices.clone(), settings.fleet);
+        let detectors = Detectors::load(&checkpoint.detectors, detect.clone());
+        match (fleet, detectors) {
+            (Ok(fleet), Ok(detectors)) => return Ok((fleet, detectors, checkpoint.seq)),
+            (Err(error), _) => tracing::warn!(%error, "the checkpoint cannot be used; all events are read again"),
+            (_, Err(error)) => tracing::warn!(%error, "the checkpoint cannot be used; all events are read again"),
+        }
+    }
+    Ok((Fleet::new(prices, settings.fleet), Detectors::new(detect), 0))
+}
+
+/// Sockets that are bound before anything else is opened, so that a taken port is said at once.
+struct Sockets {
+    http: Option<TcpListener>,
+    otlp_grpc: Option<TcpListener>,
+    otlp_http: Option<TcpListener>,
+}
+
+impl Sockets {
+    async fn bind(settings: &Settings) -> Result<Self> {
+        Ok(Self {
+            http: bind(settings, "http", "--http").await?,
+            otlp_grpc: bind(settings, "otlp_grpc", "--otlp-grpc").await?,
+            otlp_http: bind(settings, "otlp_http", "--otlp-http").await?,
+        })
+    }
+
+    fn ports(&self) -> Ports {
+        let of = |listener: &Option<TcpListener>| listener.as_ref().and_then(|listener| listener.local_addr().ok());
+        Ports { pid: std::process::id(), http: of(&self.http), otlp_grpc: of(&self.otlp_grpc), otlp_http: of(&self.otlp_http) }
+    }
+}
+
+async fn bind(settings: &Settings, key: &'static str, option: &str) -> Result<Option<TcpListener>> {
+    let Some(address) = settings.listen.address(key).map_err(|error| anyhow::anyhow!("failed to {error}"))? else { return Ok(None) };
+    match TcpListener::bind(address).await {
+        Ok(listener) => Ok(Some(listener)),
+        Err(error) if error.kind() == std::io::ErrorKind::AddrInUse => {
+            anyhow::bail!("failed to listen on {address}: another program uses it; choose another address with {option} ADDR, or {option} \"\" to switch it off")
+        }
+        Err(error) => Err(error).with_context(|| format!("failed to listen on {address} ({option})")),
+    }
+}
+
+impl App {
+    /// Opens everything, starts all tasks and returns when the instance answers.
+    pub async fn start(settings: Settings, clock: Arc<dyn Clock>) -> Result<Self> {
+        let data_dir = settings.data_dir().map_err(|error| anyhow::anyhow!("failed to {error}"))?;
+        let instance = Instance::acquire(&data_dir).map_err(|error| anyhow::anyhow!("failed to {error}"))?;
+        let sockets = Sockets::bind(&settings).await?;
+        let ports = sockets.ports();
+        let mut registry = Registry::default();
+        let journal: Arc<dyn Journal> = {
+            let journal = SqliteJournal::open(&data_dir.join(JOURNAL_FILE)).map_err(|error| anyhow::anyhow!("failed to {error}"))?;
+            journal.metrics().register(&mut registry);
+            Arc::new(journal)
+        };
+        let store = Store::open(&data_dir.join(EVENTS_DIR), settings.telemetry.clone(), clock.clone()).map_err(|error| anyhow::anyhow!("failed to {error}"))?;
+        store.metrics().register(&mut registry);
+        let desk_metrics = paramedic_respond::metrics::Metrics::default();
+        desk_metrics.register(&mut registry);
+        let desk = Arc::new(Desk::open(journal.clone(), settings.incidents.clone(), desk_metrics).await?);
+        let (fleet, detectors, seq) = fleet_from_checkpoint(&data_dir, &settings)?;
+        fleet.metrics().register(&mut registry);
+        detectors.metrics().register(&mut registry);
+        let intake_metrics = Metrics::default();
+        intake_metrics.register(&mut registry);
+        let (intake, deliveries) = Intake::new(settings.intake.queue_batches_max, intake_metrics.clone());
+        let receiver = Arc::new(otlp::Receiver::new(Arc::new(intake.clone()), clock.clone(), settings.otlp.clone()));
+        receiver.metrics().register(&mut registry);
+        let tail_metrics = paramedic_collect::metrics::TailMetrics::default();
+        tail_metrics.register(&mut registry);
+        let api_metrics = paramedic_api::metrics::Metrics::default();
+        api_metrics.register(&mut registry);
+        let (live, _) = broadcast::channel(paramedic_api::context::LIVE_QUEUE_LEN);
+        let fleet = Arc::new(RwLock::new(fleet));
+        let activity = Arc::new(Activity::default());
+        let context = Arc::new(Context {
+            journal,
+            store: store.clone(),
+            fleet: fleet.clone(),
+            desk: desk.clone(),
+            clock: clock.clone(),
+            live: live.clone(),
+            health: Arc::new(Health::default()),
+            activity: activity.clone(),
+            registry: Arc::new(registry),
+            metrics: api_metrics,
+            detectors: detector_lines(),
+            about: about(&ports, &data_dir, clock.now()),
+        });
+        let (reload, reloads) = mpsc::channel(1);
+        let app = Self {
+            context: context.clone(),
+            settings: settings.clone(),
+            ports: ports.clone(),
+            data_dir: data_dir.clone(),
+            intake,
+            clockwork: Arc::new(Clockwork::default()),
+            receiving: CancellationToken::new(),
+            serving: CancellationToken::new(),
+            reload,
+            _instance: instance,
+        };
+        let announcer = Arc::new(Announcer { live, agents: Mutex::default(), incidents: Mutex::default(), fleet: fleet.clone(), desk: desk.clone() });
+        let watched = settings.claude_dirs();
+        let pipeline = Pipeline {
+            store,
+            fleet,
+            detectors,
+            desk,
+            clock: clock.clone(),
+            metrics: intake_metrics,
+            activity,
+            announce: announcer.clone(),
+            seq,
+            held: (!watched.is_empty()).then(Vec::new),
+        };
+        app.start_serving(sockets.http)?;
+        app.start_intake(pipeline, deliveries, reloads);
+        app.start_announcer(announcer);
+        app.start_otlp(&receiver, sockets.otlp_grpc, sockets.otlp_http);
+        app.start_watching(&watched, &tail_metrics)?;
+        app.start_housekeeping();
+        app._instance.publish(&ports).map_err(|error| anyhow::anyhow!("failed to {error}"))?;
+        Ok(app)
+    }
+
+    #[must_use]
+    pub const fn ports(&self) -> &Ports {
+        &self.ports
+    }
+
+    #[must_use]
+    pub fn data_dir(&self) -> &Path {
+        &self.data_dir
+    }
+
+    #[must_use]
+    pub fn context(&self) -> &Arc<Context> {
+        &self.context
+    }
+
+    #[must_use]
+    pub const fn intake(&self) -> &Intake {
+        &self.intake
+    }
+
+    /// Takes new thresholds of the detectors. What needs a restart is named.
+    pub async fn reload(&self, settings: Settings) -> Vec<&'static str> {
+        let old = &self.settings;
+        let needs_restart = [
+            ("data", settings.data != old.data),
+            ("listen", settings.listen != old.listen),
+            ("claude", settings.claude != old.claude),
+            ("tail", settings.tail != old.tail),
+            ("otlp", settings.otlp != old.otlp),
+            ("telemetry", settings.telemetry != old.telemetry),
+            ("fleet", settings.fleet != old.fleet),
+            ("incidents", settings.incidents != old.incidents),
+            ("intake", settings.intake != old.intake),
+        ];
+        let names = needs_restart.into_iter().filter(|(_, changed)| *changed).map(|(name, _)| name).collect();
+        let _ = self.reload.send(settings).await;
+        names
+    }
+
+    /// Stops: tells live clients, takes nothing more in, finishes what is under way, and saves. At most the
+    /// settings' deadline, then what is left is cut; nothing acknowledged is lost either way.
+    pub async fn drain(self) {
+        self.context.health.set_phase(Phase::Draining);
+        let _ = self.context.live.send(Live::Shutdown { message: "paramedic is stopping".to_owned() });
+        self.receiving.cancel();
+        tokio::time::sleep(Duration::from_millis(50)).await;
+        self.serving.cancel();
+        let cut = self.clockwork.drain(Duration::from_secs(self.settings.intake.drain_s)).await;
+        if !cut.is_empty() {
+            tracing::warn!(?cut, "cut off at the deadline");
+        }
+        if let Err(error) = self.context.desk.save_snapshot().await {
+            tracing::warn!(%error, "the incidents' snapshot could not be saved");
+        }
+    }
+
+    fn start_serving(&self, http: Option<TcpListener>) -> Result<()> {
+        let routes = paramedic_ui::router(self.context.clone())
+            .merge(paramedic_api::router(self.context.clone()))
+            .merge(receivers::router(self.intake.clone(), self.context.clock.clone()));
+        if let Some(listener) = http {
+            let (routes, stop) = (routes.clone(), self.serving.clone());
+            self.clockwork.start("http", async move {
+                if let Err(error) = axum::serve(listener, routes).with_graceful_shutdown(stop.cancelled_owned()).await {
+                    tracing::error!(%error, "the pages are not served any more");
+                }
+            });
+        }
+        let socket = self.data_dir.join(SOCKET_FILE);
+        let _ = std::fs::remove_file(&socket);
+        let listener = UnixListener::bind(&socket).with_context(|| format!("failed to listen on {}", socket.display()))?;
+        let stop = self.serving.clone();
+        self.clockwork.start("local socket", async move {
+            if let Err(error) = axum::serve(listener, routes).with_graceful_shutdown(stop.cancelled_owned()).await {
+                tracing::error!(%error, "the local socket is not served any more");
+            }
+        });
+        Ok(())
+    }
+
+    fn start_intake(&self, pipeline: Pipeline, deliveries: mpsc::Receiver<Delivery>, reloads: mpsc::Receiver<Settings>) {
+        let saver = Saver { dir: self.data_dir.clone(), every: Duration::from_secs(self.settings.intake.checkpoint_every_s.max(1)) };
+        let health = self.context.health.clone();
+        self.clockwork.start("intake", run_intake(pipeline, deliveries, reloads, saver, health, self.receiving.clone()));
+    }
+
+    fn start_otlp(&self, receiver: &Arc<otlp::Receiver>, grpc: Option<TcpListener>, http: Option<TcpListener>) {
+        if let Some(listener) = grpc {
+            let (receiver, stop) = (receiver.clone(), self.receiving.clone());
+            self.clockwork.start("otlp-grpc", async move {
+                if let Err(error) = receiver.serve_grpc(listener, stop).await {
+                    tracing::error!(%error, "the OTLP gRPC receiver stopped");
+                }
+            });
+        }
+        if let Some(listener) = http {
+            let (routes, stop) = (receiver.http_router(), self.receiving.clone());
+            self.clockwork.start("otlp-http", async move {
+                if let Err(error) = axum::serve(listener, routes).with_graceful_shutdown(stop.cancelled_owned()).await {
+                    tracing::error!(%error, "the OTLP HTTP receiver stopped");
+                }
+            });
+        }
+    }
+
+    fn start_watching(&self, dirs: &[PathBuf], metrics: &paramedic_collect::metrics::TailMetrics) -> Result<()> {
+        if dirs.is_empty() {
+            return Ok(());
+        }
+        let offsets = self.context.store.offsets()?;
+        let (batches, mut received) = mpsc::channel(TAIL_BATCHES_MAX);
+        let stop = self.receiving.clone();
+        let (settings, clock) = (self.settings.tail.clone(), self.context.clock.clone());
+        let offsets = offsets.into_iter().map(|offset| tail::Offset { file: offset.file, position: offset.position, identity: offset.identity, lines: offset.lines }).collect();
+        let start = tail::Start { roots: dirs.to_vec(), offsets, settings, metrics: metrics.clone() };
+        let (tail_batches, tail_stop) = (batches.clone(), stop.clone());
+        self.clockwork.start("transcripts", async move {
+            if let Err(error) = tail::run(start, tail_batches, tail_stop).await {
+                tracing::error!(%error, "transcripts are not followed any more");
+            }
+        });
+        self.clockwork.start("liveness", liveness::run(dirs.to_vec(), self.settings.tail.clone(), clock, batches, stop));
+        let intake = self.intake.clone();
+        self.clockwork.start("transcripts hand-over", async move {
+            while let Some(batch) = received.recv().await {
+                let offsets = batch
+                    .offsets
+                    .into_iter()
+                    .map(|offset| paramedic_telemetry::Offset { file: offset.file, position: offset.position, identity: offset.identity, lines: offset.lines })
+                    .collect();
+                let delivery = Delivery { events: batch.events, offsets, caught_up: batch.caught_up, reply: None };
+                if intake.deliver(delivery).await.is_err() {
+                    break;
+                }
+            }
+        });
+        Ok(())
+    }
+
+    fn start_announcer(&self, announcer: Arc<Announcer>) {
+        let stop = self.serving.clone();
+        self.clockwork.start("announcer", async move {
+            let mut interval = tokio::time::interval(ANNOUNCE);
+            loop {
+                tokio::select! {
+                    () = stop.cancelled() => return,
+                    _ = interval.tick() => announcer.flush().await,
+                }
+            }
+        });
+    }
+
+    fn start_housekeeping(&self) {
+        let (context, stop, data_dir) = (self.context.clone(), self.receiving.clone(), self.data_dir.clone());
+        let clockwork = Arc::downgrade(&self.clockwork);
+        self.clockwork.start("housekeeping", async move {
+            let mut interval = tokio::time::interval(HOUSEKEEPING);
+            loop {
+                tokio::select! {
+                    () = stop.cancelled() => return,
+                    _ = interval.tick() => {}
+                }
+                let now = context.clock.now();
+                let ended = clockwork.upgrade().map(|clockwork| clockwork.ended()).unwrap_or_default();
+                let (work, data_dir) = (context.clone(), data_dir.clone());
+                let done = tokio::task::spawn_blocking(move || housekeep(&work, &data_dir, &ended, now)).await;
+                if let Err(error) = done {
+                    tracing::error!(%error, "housekeeping failed");
+                }
+            }
+        });
+    }
+}
+
+/// Retention and the checks that `/health` shows.
+fn housekeep(context: &Context, data_dir: &Path, ended: &[&'static str], now: Timestamp) {
+    let report = |name: &str, ok: bool, essential: bool, detail: String| context.health.report(name, Check { ok, essential, detail, checked_at: now });
+    match context.store.enforce_retention(now) {
+        Ok(_) => {
+            let stats = context.store.stats();
+            report("events", true, false, format!("{} events in {} files", stats.events, stats.partitions));
+        }
+        Err(error) => report("events", false, false, format!("failed to {error}")),
+    }
+    if let Ok(stat) = rustix::fs::statvfs(data_dir) {
+        let free = stat.f_bavail * stat.f_frsize;
+        report("disk", free > 64 << 20, false, format!("{} free", crate::doctor::bytes(free)));
+    }
+    let detail = if ended.is_empty() { "all run".to_owned() } else { format!("ended: {}", ended.join(", ")) };
+    report("tasks", ended.is_empty(), false, detail);
+}
+
+fn about(ports: &Ports, data_dir: &Path, now: Timestamp) -> About {
+    let shown = |address: Option<SocketAddr>| address.map(|address| address.to_string());
+    About {
+        version: env!("CARGO_PKG_VERSION").to_owned(),
+        started_at: now,
+        http: shown(ports.http),
+        otlp_grpc: shown(ports.otlp_grpc),
+        otlp_http: shown(ports.otlp_http),
+        socket: Some(data_dir.join(SOCKET_FILE).display().to_string()),
+        data_dir: data_dir.display().to_string(),
+        connect_lines: connect::lines(ports),
+        host_names: Vec::new(),
+    }
+}
+
+struct Saver {
+    dir: PathBuf,
+    every: Duration,
+}
+
+impl Saver {
+    async fn save(&self, pipeline: &Pipeline) {
+        let fleet = pipeline.fleet.read().unwrap_or_else(PoisonError::into_inner).save();
+        let checkpoint = Checkpoint { seq: pipeline.seq, fleet, detectors: pipeline.detectors.save() };
+        let dir = self.dir.clone();
+        let saved = tokio::task::spawn_blocking(move || checkpoint.save(&dir)).await;
+        match saved {
+            Ok(Ok(())) => {}
+            Ok(Err(error)) => tracing::warn!(%error, "the checkpoint could not be written; the next start reads more events"),
+            Err(error) => tracing::error!(%error, "the checkpoint could not be written"),
+        }
+    }
+}
+
+/// The intake's loop: catches up, then takes deliveries and lets the timers run until it is stopped and empty.
+async fn run_intake(
+    mut pipeline: Pipeline,
+    mut deliveries: mpsc::Receiver<Delivery>,
+    mut reloads: mpsc::Receiver<Settings>,
+    saver: Saver,
+    health: Arc<Health>,
+    stop: CancellationToken,
+) {
+    match pipeline.catch_up().await {
+        Ok(replayed) if replayed > 0 => tracing::info!(replayed, "caught up with the stored events"),
+        Ok(_) => {}
+        Err(error) => tracing::error!(%error, "stored events could not be read; the fleet starts from its checkpoint"),
+    }
+    health.set_phase(Phase::Ready);
+    let mut ticks = tokio::time::interval(TICK);
+    ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    let mut saves = tokio::time::interval_at(tokio::time::Instant::now() + saver.every, saver.every);
+    let mut saved_seq = 0;
+    loop {
+        tokio::select! {
+            biased;
+            () = stop.cancelled() => break,
+            delivery = deliveries.recv() => match delivery {
+                Some(delivery) => pipeline.take(delivery).await,
+                None => break,
+            },
+            _ = ticks.tick() => {
+                let now = pipeline.clock.now();
+                pipeline.tick(now).await;
+            }
+            Some(settings) = reloads.recv() => pipeline.detectors.set_settings(settings.detect),
+            _ = saves.tick() => {
+                if pipeline.seq != saved_seq && pipeline.held.is_none() {
+                    saver.save(&pipeline).await;
+                    saved_seq = pipeline.seq;
+                }
+            }
+        }
+    }
+    deliveries.close();
+    while let Some(delivery) = deliveries.recv().await {
+        pipeline.take(delivery).await;
+    }
+    // Stopped in the middle of the back-fill: what was held is decided again from the events at the next start,
+    // which is why the checkpoint must not say that it was seen.
+    if pipeline.held.is_none() {
+        saver.save(&pipeline).await;
+    }
+}
+
+/// Gathers what changed and tells it a few times a second, so that a busy fleet does not flood its watchers.
+struct Announcer {
+    live: broadcast::Sender<Live>,
+    agents: Mutex<BTreeSet<AgentId>>,
+    incidents: Mutex<BTreeSet<IncidentId>>,
+    fleet: Arc<RwLock<Fleet>>,
+    desk: Arc<Desk>,
+}
+
+/// Agents named in one announcement; beyond it a page looks again anyway.
+const ANNOUNCED_AGENTS_MAX: usize = 200;
+
+impl Announcer {
+    async fn flush(&self) {
+        let agents = std::mem::take(&mut *self.agents.lock().unwrap_or_else(PoisonError::into_inner));
+        let incidents = std::mem::take(&mut *self.incidents.lock().unwrap_or_else(PoisonError::into_inner));
+        if self.live.receiver_count() == 0 {
+            return;
+        }
+        if !agents.is_empty() {
+            let fleet = self.fleet.read().unwrap_or_else(PoisonError::into_inner);
+            for agent in agents.into_iter().take(ANNOUNCED_AGENTS_MAX) {
+                if let Some(found) = fleet.get(&agent) {
+                    let _ = self.live.send(Live::AgentUpdated { state: fleet.state_of(found).0.as_str().to_owned(), agent });
+                }
+            }
+        }
+        if !incidents.is_empty() {
+            let known = self.desk.incidents().await;
+            for incident in incidents.iter().filter_map(|id| known.get(id)) {
+                let _ = self.live.send(Live::IncidentUpdated {
+                    incident: incident.id.clone(),
+                    state: incident.state,
+                    severity: incident.severity,
+                    title: incident.title.clone(),
+                });
+            }
+        }
+    }
+}
+
+impl Announce for Announcer {
+    fn agents(&self, agents: Vec<AgentId>) {
+        self.agents.lock().unwrap_or_else(PoisonError::into_inner).extend(agents);
+    }
+
+    fn records(&self, records: &[Record]) {
+        let mut incidents = self.incidents.lock().unwrap_or_else(PoisonError::into_inner);
+        for record in records {
+            incidents.extend(record.incident().cloned());
+            if let Record::AlertChanged { alert, .. } | Record::AlertAdopted { alert, .. } = record {
+                let _ = self.live.send(Live::AlertUpdated {
+                    detector: alert.detector.clone().into_owned(),
+                    agent: alert.agent.clone(),
+                    firing: alert.state == AlertState::Firing,
+                    reason: alert.reason.clone(),
+                    incident: record.incident().cloned(),
+                });
+            }
+        }
+    }
+}

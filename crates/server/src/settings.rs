@@ -1,0 +1,158 @@
+//! All settings in one place: the default file is embedded, a user's file overrides single keys.
+
+use std::path::{Path, PathBuf};
+
+use serde::Deserialize;
+
+/// The commented defaults; the configuration reference is this file.
+pub const DEFAULT_TOML: &str = include_str!("default.toml");
+
+/// Everything that can be set. Every key has a default; an unknown key is an error that names its line.
+#[derive(Debug, Clone, PartialEq, Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Settings {
+    pub data: Data,
+    pub listen: Listen,
+    pub claude: Claude,
+    pub tail: paramedic_collect::config::TailSettings,
+    pub otlp: paramedic_collect::otlp::Settings,
+    pub telemetry: paramedic_telemetry::Settings,
+    pub fleet: paramedic_fleet::Settings,
+    pub detect: paramedic_detect::Settings,
+    pub incidents: paramedic_respond::Settings,
+    pub intake: Intake,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Data {
+    /// Folder of the journal, the events and the checkpoint. Empty: `$XDG_DATA_HOME/paramedic` or
+    /// `~/.local/share/paramedic`.
+    pub dir: String,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Listen {
+    pub http: String,
+    pub otlp_grpc: String,
+    pub otlp_http: String,
+    /// Whether addresses other than loopback may be bound. There is no authentication yet, so it is off.
+    pub allow_public: bool,
+}
+
+impl Default for Listen {
+    fn default() -> Self {
+        Self {
+            http: "127.0.0.1:3333".to_owned(),
+            otlp_grpc: "127.0.0.1:4317".to_owned(),
+            otlp_http: "127.0.0.1:4318".to_owned(),
+            allow_public: false,
+        }
+    }
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Claude {
+    /// Claude Code configuration folders to read. Empty: `$CLAUDE_CONFIG_DIR` or `~/.claude`.
+    pub dirs: Vec<String>,
+    /// Whether transcripts are read at all.
+    pub watch: bool,
+    /// A file with model prices that replaces the built-in one. Empty: the built-in prices.
+    pub prices: String,
+}
+
+impl Default for Claude {
+    fn default() -> Self {
+        Self { dirs: Vec::new(), watch: true, prices: String::new() }
+    }
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Intake {
+    /// Batches that may wait between receivers and the store before senders have to wait.
+    pub queue_batches_max: usize,
+    /// Seconds between checkpoints of the fleet and the detectors.
+    pub checkpoint_every_s: u64,
+    /// Seconds that a graceful stop may take before connections are cut.
+    pub drain_s: u64,
+}
+
+impl Default for Intake {
+    fn default() -> Self {
+        Self { queue_batches_max: 64, checkpoint_every_s: 60, drain_s: 10 }
+    }
+}
+
+#[derive(Debug, thiserror::Error)]
+pub enum SettingsError {
+    #[error("read the settings {}: {source}", file.display())]
+    Io { file: PathBuf, source: std::io::Error },
+    #[error("read the settings {}: {why}", file.display())]
+    Invalid { file: PathBuf, why: String },
+    #[error("find a data folder: neither $XDG_DATA_HOME nor $HOME is set; use --data DIR")]
+    NoHome,
+    #[error("use listen.{key} = {value:?}: {why}")]
+    Address { key: &'static str, value: String, why: String },
+}
+
+impl Settings {
+    /// The defaults, with a file's keys on top if one is given.
+    pub fn load(file: Option<&Path>) -> Result<Self, SettingsError> {
+        let Some(file) = file else { return Ok(Self::default()) };
+        let text = std::fs::read_to_string(file).map_err(|source| SettingsError::Io { file: file.to_owned(), source })?;
+        Self::parse(&text).map_err(|why| SettingsError::Invalid { file: file.to_owned(), why })
+    }
+
+    /// Reads TOML; the error says line, key and what was expected.
+    pub fn parse(text: &str) -> Result<Self, String> {
+        toml::from_str(text).map_err(|error| error.to_string())
+    }
+
+    /// Where everything is kept.
+    pub fn data_dir(&self) -> Result<PathBuf, SettingsError> {
+        if !self.data.dir.is_empty() {
+            return Ok(PathBuf::from(&self.data.dir));
+        }
+        let from = |name: &str| std::env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
+        from("XDG_DATA_HOME")
+            .or_else(|| from("HOME").map(|home| home.join(".local/share")))
+            .map(|base| base.join("paramedic"))
+            .ok_or(SettingsError::NoHome)
+    }
+
+    /// The Claude Code configuration folders to watch.
+    #[must_use]
+    pub fn claude_dirs(&self) -> Vec<PathBuf> {
+        if !self.claude.watch {
+            return Vec::new();
+        }
+        if !self.claude.dirs.is_empty() {
+            return self.claude.dirs.iter().map(PathBuf::from).collect();
+        }
+        let from = |name: &str| std::env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
+        from("CLAUDE_CONFIG_DIR").or_else(|| from("HOME").map(|home| home.join(".claude"))).into_iter().collect()
+    }
+}
+
+impl Listen {
+    /// The address for a key; `None` when it is switched off with an empty text.
+    pub fn address(&self, key: &'static str) -> Result<Option<std::net::SocketAddr>, SettingsError> {
+        let value = match key {
+            "http" => &self.http,
+            "otlp_grpc" => &self.otlp_grpc,
+            _ => &self.otlp_http,
+        };
+        if value.is_empty() {
+            return Ok(None);
+        }
+        let wrong = |why: &str| SettingsError::Address { key, value: value.clone(), why: why.to_owned() };
+        let address: std::net::SocketAddr = value.parse().map_err(|_| wrong("not an address like 127.0.0.1:3333"))?;
+        if !address.ip().is_loopback() && !self.allow_public {
+            return Err(wrong("not a loopback address, and there is no authentication; set listen.allow_public = true if the network is trusted"));
+        }
+        Ok(Some(address))
+    }
+}
