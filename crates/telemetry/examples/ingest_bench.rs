@@ -34,6 +34,18 @@ fn cpu_seconds() -> f64 {
     ticks / 100.0
 }
 
+/// The same for the store's own threads, by name.
+fn thread_seconds(name: &str) -> f64 {
+    let tasks = std::fs::read_dir("/proc/self/task").expect("Linux").flatten();
+    let stats = tasks.filter_map(|task| std::fs::read_to_string(task.path().join("stat")).ok()).filter(|stat| stat.contains(name));
+    stats
+        .map(|stat| {
+            let fields: Vec<&str> = stat.rsplit(')').next().expect("fields").split_whitespace().collect();
+            (fields[11].parse::<f64>().expect("utime") + fields[12].parse::<f64>().expect("stime")) / 100.0
+        })
+        .sum()
+}
+
 fn rss_mb() -> f64 {
     let status = std::fs::read_to_string("/proc/self/status").expect("Linux");
     let line = status.lines().find(|line| line.starts_with("VmHWM")).expect("VmHWM");
@@ -91,6 +103,8 @@ fn ours(dir: &Path, count: usize, index: bool, search: bool) {
         }
     });
     report("ours, append", count, cpu_seconds() - cpu, began.elapsed().as_secs_f64(), made);
+    let (writing, indexing) = (thread_seconds("telemetry-write"), thread_seconds("telemetry-index"));
+    println!("  writer thread {:.2} us each, index thread {indexing:.2} s meanwhile", writing / count as f64 * 1e6);
     println!("  {:.0} MB, index lag {} rows", store.stats().bytes as f64 / 1e6, store.stats().index_lag);
     if index {
         let (cpu, began, lag) = (cpu_seconds(), Instant::now(), store.stats().index_lag);
@@ -103,6 +117,10 @@ fn ours(dir: &Path, count: usize, index: bool, search: bool) {
     if search {
         searches(&store);
     }
+    drop(store);
+    let began = Instant::now();
+    let store = Store::open(dir, Settings::default(), Arc::new(SystemClock)).expect("opens again");
+    println!("  opened again in {:.1} ms with {} events", began.elapsed().as_secs_f64() * 1000.0, store.last_seq());
 }
 
 fn searches(store: &Store) {

@@ -27,13 +27,15 @@ const BATCH_BLOCKS: u64 = 8;
 /// More rows than these in this time, and the writer is left alone as long as the lag allows it.
 const POLITE_WAIT: Duration = Duration::from_millis(20);
 const POLITE_ROWS: u64 = 500;
+/// Levels from this code on (warnings) have a token.
+pub(crate) const LEVEL_TOKEN_MIN: i64 = 2;
 /// After a failure, a full disk for instance.
 const RETRY_WAIT: Duration = Duration::from_secs(2);
 
 /// A private-use character: never part of a word, so names cannot be mistaken for text.
 const NAME_MARK: char = '\u{E000}';
 
-/// The token for a word of the partition in a role: `a` agent, `s` session, `n` name.
+/// The token for a word of the partition in a role: `a` agent, `s` session, `n` name; or for a code: `k` kind, `l` level.
 pub(crate) fn word_token(role: char, id: i64) -> String {
     format!("{NAME_MARK}{role}{id}")
 }
@@ -332,6 +334,14 @@ fn write_body(row: &rusqlite::Row<'_>, body: &mut String, token: &mut String) ->
     for (column, role) in [(3, 'a'), (4, 's'), (5, 'n')] {
         if let Some(id) = row.get::<_, Option<i64>>(column)? {
             body.push_str(&word_token(role, id));
+            body.push(' ');
+        }
+    }
+    // Plain records and quiet levels are most of all rows: asking for them is no selection.
+    let class = Class(row.get(2)?);
+    for (role, code, least) in [('k', class.kind(), 1), ('l', class.level(), LEVEL_TOKEN_MIN)] {
+        if code >= least {
+            body.push_str(&word_token(role, code));
             body.push(' ');
         }
     }

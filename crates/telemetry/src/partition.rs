@@ -99,7 +99,9 @@ impl Partition {
         let summary = Summary { last_seq: first_seq.saturating_sub(1), events: 0, at_min: i64::MAX, at_max: i64::MIN };
         let result = write_new(&unfinished, first_seq, day, &summary, offsets)
             .in_file(&file)
-            .and_then(|()| std::fs::rename(&unfinished, &file).in_file(&file));
+            .and_then(|()| std::fs::rename(&unfinished, &file).in_file(&file))
+            // The name must be durable before events in it are.
+            .and_then(|()| std::fs::File::open(dir).and_then(|dir| dir.sync_all()).in_file(dir));
         if let Err(error) = result {
             let _ = std::fs::remove_file(&unfinished);
             return Err(error);

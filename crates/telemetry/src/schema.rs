@@ -77,7 +77,7 @@ pub(crate) fn open_writer(file: &Path, create: bool) -> rusqlite::Result<Connect
     }
     conn.execute_batch(
         "pragma journal_mode = wal; pragma synchronous = normal; pragma cache_size = -2000; pragma mmap_size = 0;
-         pragma wal_autocheckpoint = 2000; pragma journal_size_limit = 16777216; pragma temp_store = memory;",
+         pragma wal_autocheckpoint = 2000; pragma journal_size_limit = 33554432; pragma temp_store = memory;",
     )?;
     Ok(conn)
 }

@@ -2,6 +2,7 @@
 
 use std::fs::File;
 use std::ops::RangeInclusive;
+use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
@@ -193,7 +194,8 @@ impl Store {
     /// Opens the folder for writing, making it when it is missing. Damaged partitions are set aside and counted;
     /// one of a newer format is refused.
     pub fn open(dir: &Path, settings: Settings, clock: Arc<dyn Clock>) -> Result<Self, StoreError> {
-        std::fs::create_dir_all(dir).in_file(dir)?;
+        // What agents did is nobody else's business.
+        std::fs::DirBuilder::new().recursive(true).mode(0o700).create(dir).in_file(dir)?;
         let lock = lock(dir)?;
         let listing = partition::list(dir)?;
         for file in &listing.unfinished {
@@ -234,9 +236,12 @@ impl Store {
         offsets: Vec<Offset>,
     ) -> Result<Option<RangeInclusive<u64>>, StoreError> {
         let (reply, answer) = oneshot::channel();
-        let command = Command::Append(Append { events: events.into(), offsets, reply });
+        let events = events.into();
+        let command = Command::Append(Append { events: events.clone(), offsets, reply });
         self.queue()?.send(command).await.map_err(|_| StoreError::Closed)?;
-        answer.await.map_err(|_| StoreError::Closed)?
+        let answer = answer.await.map_err(|_| StoreError::Closed)?;
+        drop(events);
+        answer
     }
 
     /// The same for a thread outside the async runtime. Must not be called from async code.
@@ -246,9 +251,12 @@ impl Store {
         offsets: Vec<Offset>,
     ) -> Result<Option<RangeInclusive<u64>>, StoreError> {
         let (reply, answer) = oneshot::channel();
-        let command = Command::Append(Append { events: events.into(), offsets, reply });
+        let events = events.into();
+        let command = Command::Append(Append { events: events.clone(), offsets, reply });
         self.queue()?.blocking_send(command).map_err(|_| StoreError::Closed)?;
-        answer.blocking_recv().map_err(|_| StoreError::Closed)?
+        let answer = answer.blocking_recv().map_err(|_| StoreError::Closed)?;
+        drop(events);
+        answer
     }
 
     fn queue(&self) -> Result<&mpsc::Sender<Command>, StoreError> {

@@ -139,7 +139,10 @@ impl Writer {
                 metrics.appended_batches.inc_by(group.len() as u64);
                 metrics.appended_events.inc_by(group.iter().map(|append| append.events.len() as u64).sum());
                 for (append, range) in group.into_iter().zip(ranges) {
-                    let _ = append.reply.send(Ok(range));
+                    // The caller holds the events too and frees them on its own thread, where they were made.
+                    let Append { events, reply, .. } = append;
+                    drop(events);
+                    let _ = reply.send(Ok(range));
                 }
             }
             Err(_) if group.len() > 1 => {

@@ -6,7 +6,7 @@ use paramedic_model::event::Correlation;
 use rusqlite::{Connection, OptionalExtension, Row, params};
 
 use super::{Search, Trouble};
-use crate::index::{bit, correlation_token, word_token};
+use crate::index::{LEVEL_TOKEN_MIN, bit, correlation_token, word_token};
 use crate::partition::{Partition, Summary};
 use crate::query::{FieldTokens, TextQuery};
 use crate::row::{self, Class, KINDS, LEVELS, SOURCES};
@@ -112,6 +112,11 @@ impl Filter {
         }
         for (role, id) in [('s', words.session), ('n', words.name)] {
             parts.extend(id.map(|id| format!("\"{}\"", word_token(role, id))));
+        }
+        parts.extend(self.kind.filter(|kind| *kind > 0).map(|kind| format!("\"{}\"", word_token('k', kind))));
+        if self.level_min >= LEVEL_TOKEN_MIN {
+            let any: Vec<String> = (self.level_min..=3).map(|level| format!("\"{}\"", word_token('l', level))).collect();
+            parts.push(format!("({})", any.join(" OR ")));
         }
         for (role, id) in &self.correlation {
             parts.extend(id.as_ref().map(|id| format!("\"{}\"", correlation_token(*role, id))));

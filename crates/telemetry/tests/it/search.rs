@@ -1,6 +1,8 @@
 //! Searching by every field, in both orders, with hostile text.
 
-use paramedic_model::{Event, Fact, Level, Source, Timestamp};
+use std::sync::Arc;
+
+use paramedic_model::{Clock, Event, Fact, Level, ManualClock, Source, Timestamp};
 use paramedic_telemetry::{Search, Settings, Store};
 
 use crate::story::{NOON, event, events, open, tiny, wait_until};
@@ -190,4 +192,62 @@ fn no_text_is_an_error() {
         ..Search::default()
     };
     assert!(store.search(&search).expect("searches").events.is_empty());
+}
+
+/// Every look at this clock takes a second.
+struct HurryingClock(ManualClock);
+
+impl Clock for HurryingClock {
+    fn now(&self) -> Timestamp {
+        self.0.advance(std::time::Duration::from_secs(1));
+        self.0.now()
+    }
+}
+
+#[test]
+fn a_search_that_takes_too_long_returns_what_it_has_and_can_go_on() {
+    let dir = tempfile::tempdir().expect("folder");
+    let clock = Arc::new(HurryingClock(ManualClock::at(Timestamp::from_secs(NOON))));
+    let store = Store::open(dir.path(), Settings { search_time_max_ms: 1, ..tiny() }, clock).expect("opens");
+    for i in 0..20 {
+        store.append_blocking(events(i * 100..i * 100 + 100), vec![]).expect("appends");
+    }
+    for oldest_first in [false, true] {
+        let mut search = Search { name: some("log"), limit: 5000, oldest_first, ..Search::default() };
+        let (mut found, mut pages) = (0, 0);
+        loop {
+            let page = store.search(&search).expect("searches");
+            found += page.events.len();
+            pages += 1;
+            if !page.more {
+                break;
+            }
+            assert!(page.timed_out && page.next.is_some());
+            *(if oldest_first { &mut search.after_seq } else { &mut search.before_seq }) = page.next;
+        }
+        assert_eq!(found, 2000);
+        assert!(pages >= 7, "{pages}");
+    }
+}
+
+#[test]
+fn metrics_are_told() {
+    let dir = tempfile::tempdir().expect("folder");
+    let store = open(dir.path(), Settings::default());
+    store.append_blocking(events(0..5), vec![]).expect("appends");
+    store.search(&Search::default()).expect("searches");
+    let _ = store.stats();
+    let mut registry = prometheus_client::registry::Registry::default();
+    store.metrics().register(&mut registry);
+    let mut text = String::new();
+    prometheus_client::encoding::text::encode(&mut text, &registry).expect("encodes");
+    for line in [
+        "paramedic_telemetry_appended_events_total 5",
+        "paramedic_telemetry_append_seconds_count 1",
+        "paramedic_telemetry_stored_events 5",
+        "paramedic_telemetry_index_lag_rows 5",
+        "paramedic_telemetry_searches_total 1",
+    ] {
+        assert!(text.lines().any(|one| one == line), "{line} in {text}");
+    }
 }
