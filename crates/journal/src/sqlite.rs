@@ -20,6 +20,7 @@ use crate::limit;
 use crate::metrics::Metrics;
 
 pub(crate) mod file;
+pub(crate) mod note;
 pub(crate) mod reader;
 mod writer;
 
@@ -55,11 +56,12 @@ impl SqliteJournal {
     pub fn open(path: &Path) -> Result<Self, JournalError> {
         let db = file::open(path)?;
         file::check_head(&db, path)?;
+        let note = note::HeadNote::open(path);
         let metrics = Metrics::default();
         let (queue, requests) = mpsc::channel(limit::QUEUE_LEN_MAX);
         let (news, _) = broadcast::channel(limit::BROADCAST_LEN_MAX);
         let weak_news = news.downgrade();
-        let writer = Writer { db, file: path.to_path_buf(), requests, news, metrics: metrics.clone(), left_over: None };
+        let writer = Writer { db, file: path.to_path_buf(), requests, news, metrics: metrics.clone(), note, left_over: None };
         let thread = std::thread::Builder::new()
             .name(limit::QUEUE_NAME.into())
             .spawn(move || writer.run())

@@ -1,12 +1,12 @@
 //! Proof that the journal is what was written.
 //!
 //! Found, and named by its number: an entry that was altered, removed, moved or added; entries cut off at the end
-//! while the head record or a snapshot still knows them; a head record that does not fit; a damaged file; an index
-//! that hides entries.
+//! while the head record, a snapshot or the note beside the journal (`<journal>-head`) still knows them, so also a
+//! log that was deleted or cut; a head record that does not fit; a damaged file; an index that hides entries.
 //!
-//! Not found, because nothing in the file contradicts it: a tail that was cut off *together with* a matching forged
-//! head record (and the snapshots that stood on it), a whole journal that was replaced by a consistent forgery,
-//! and a whole journal (with its log) that was put back to an earlier state. Whoever fears these notes the head
+//! Not found, because nothing contradicts it: a tail that was cut off *together with* a matching forged head
+//! record, note and the snapshots that stood on it; a whole journal that was replaced by a consistent forgery; and
+//! a whole journal with all files beside it put back to an earlier state. Whoever fears these keeps the head
 //! (number and hash) somewhere else from time to time and gives it to [`verify_against`].
 
 use std::path::Path;
@@ -18,7 +18,7 @@ use serde::Serialize;
 use crate::entry::{Content, Hash, Head};
 use crate::error::JournalError;
 use crate::limit;
-use crate::sqlite::file;
+use crate::sqlite::{file, note};
 
 /// What was found.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
@@ -63,8 +63,10 @@ pub fn verify_against(path: &Path, noted: &[Head], progress: &mut dyn FnMut(u64,
         let why = if path.exists() { "it is not a file" } else { "it does not exist" };
         return Err(JournalError::Open { file: path.to_path_buf(), why: why.into() });
     }
+    // Read before the entries: another process may write meanwhile, and notes its head after it is durable.
+    let noted: Vec<Head> = noted.iter().copied().chain(note::read(path)).collect();
     let db = file::open_read_only(path)?;
-    let mut scan = Scan { db: &db, noted, link: Link::default(), suspects: Vec::new(), found: Verification::default() };
+    let mut scan = Scan { db: &db, noted: &noted, link: Link::default(), suspects: Vec::new(), found: Verification::default() };
     scan.run(progress);
     Ok(scan.found)
 }
@@ -105,6 +107,11 @@ enum Chunk {
     End,
     /// The engine could not read on behind the last row seen.
     Damaged(rusqlite::Error),
+}
+
+fn out_of_order() -> rusqlite::Error {
+    let code = rusqlite::ffi::Error::new(rusqlite::ffi::SQLITE_CORRUPT);
+    rusqlite::Error::SqliteFailure(code, Some("its rows are out of order".into()))
 }
 
 const ROWS: &str = "SELECT seq, at, kind, subject, actor, payload, prev_hash, hash FROM entries WHERE seq > ?1 ORDER BY seq LIMIT ?2";
@@ -167,8 +174,9 @@ impl Scan<'_> {
             match rows.next() {
                 Ok(Some(row)) => {
                     match row.get_ref(0) {
-                        Ok(ValueRef::Integer(seq)) => *after = seq,
-                        _ => return Chunk::Damaged(rusqlite::Error::InvalidQuery),
+                        Ok(ValueRef::Integer(seq)) if seq > *after => *after = seq,
+                        // A damaged page can give rows out of order, and following them would never end.
+                        _ => return Chunk::Damaged(out_of_order()),
                     }
                     self.row(*after, row);
                     count += 1;
@@ -258,7 +266,7 @@ impl Scan<'_> {
     fn finish(&mut self, head: Option<Head>) {
         self.check_end(head);
         self.check_snapshots();
-        self.check_noted_ahead();
+        self.check_noted_ahead(head);
         self.name_moved();
         self.check_file();
     }
@@ -313,10 +321,12 @@ impl Scan<'_> {
         }
     }
 
-    fn check_noted_ahead(&mut self) {
-        let last = self.link.seq;
-        for noted in self.noted.iter().filter(|noted| file::seq_to(noted.seq) > last) {
-            self.problem(Some(file::seq_to(noted.seq)), format!("entry {} is missing: it was noted", noted.seq));
+    fn check_noted_ahead(&mut self, head: Option<Head>) {
+        // What the head record knows is missing has been told.
+        let last = self.link.seq.max(head.map_or(0, |head| file::seq_to(head.seq)));
+        let noted = self.noted.iter().map(|noted| file::seq_to(noted.seq)).max().unwrap_or(0);
+        if noted > last {
+            self.missing(last + 1, noted);
         }
     }
 
@@ -330,7 +340,7 @@ impl Scan<'_> {
                         let stored = Stored::of(row);
                         Ok(stored.and_then(|stored| {
                             let fits = |&other: &i64| Some(stored.content(other).hash()) == stored.hash();
-                            suspects.iter().copied().chain([seq - 1, seq + 1]).find(fits)
+                            suspects.iter().copied().chain([seq.saturating_sub(1), seq.saturating_add(1)]).find(fits)
                         }))
                     })
                     .optional()

@@ -6,6 +6,7 @@ use std::path::Path;
 use rusqlite::types::ValueRef;
 use rusqlite::{Connection, OpenFlags, TransactionBehavior};
 
+use super::note;
 use crate::entry::{Hash, Head};
 use crate::error::JournalError;
 use crate::limit;
@@ -74,6 +75,8 @@ pub(crate) fn open(path: &Path) -> Result<Connection, JournalError> {
     db.execute_batch("PRAGMA synchronous = FULL; PRAGMA journal_size_limit = 16777216; PRAGMA trusted_schema = OFF;").map_err(failed)?;
     if fresh {
         create(&mut db, path)?;
+        // The tables are moved into the file at once, so that it says what it is even without its log.
+        db.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(())).map_err(failed)?;
     }
     if is_new {
         sync_directory(path);
@@ -190,22 +193,26 @@ pub(crate) fn read_head(db: &Connection) -> rusqlite::Result<Head> {
         .query_row([], |row| Ok(Head { seq: seq_from(row.get(0)?), hash: Hash(row.get(1)?) }))
 }
 
-/// Says loudly at start when the end of the journal is not what the head record says. A cut tail is not refused:
-/// new entries continue from the head record, so the gap stays visible for ever. Entries after the head are
-/// refused, because their numbers would be given twice.
+/// Looks at the end of the journal at start. A lost tail is said loudly but not refused, because an incident
+/// must be recorded all the same: new entries continue from the last one that is known to have been written, so
+/// its number is not given twice and the gap stays visible for ever. Entries after the head are refused.
 pub(crate) fn check_head(db: &Connection, path: &Path) -> Result<(), JournalError> {
     let corrupt = |what: String| JournalError::Corrupt { file: path.to_path_buf(), what };
+    let failed = |source| JournalError::from_sqlite("read", path, source);
+    let noted = note::read(path);
     let head = read_head(db).map_err(|error| corrupt(format!("its head record cannot be read ({error})")))?;
-    let last = db
-        .query_row("SELECT coalesce(max(seq), 0) FROM entries", [], |row| row.get(0))
-        .map(seq_from)
-        .map_err(|source| JournalError::from_sqlite("read", path, source))?;
+    let last = db.query_row("SELECT coalesce(max(seq), 0) FROM entries", [], |row| row.get(0)).map(seq_from).map_err(failed)?;
     if last > head.seq {
         return Err(corrupt(format!("entry {last} was added after the last one that was written, {}", head.seq)));
     }
-    if last < head.seq {
+    let known = noted.filter(|noted| noted.seq > head.seq).unwrap_or(head);
+    if known != head {
+        let set = "UPDATE head SET seq = ?1, hash = ?2 WHERE one = 1 AND seq < ?1";
+        db.execute(set, rusqlite::params![seq_to(known.seq), known.hash.0]).map_err(failed)?;
+    }
+    if last < known.seq {
         let file = path.display();
-        tracing::error!(%file, last, head = head.seq, "the last entries of the journal are missing; run `paramedic journal verify`");
+        tracing::error!(%file, last, written = known.seq, "the last entries of the journal are missing; run `paramedic journal verify`");
     }
     Ok(())
 }

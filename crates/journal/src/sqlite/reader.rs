@@ -84,6 +84,10 @@ pub(crate) fn read(db: &Connection, file: &Path, subject: Option<&str>, after: u
             Unreadable::Row(source) => corrupt(file, row, &source),
             Unreadable::Payload(source) => corrupt(file, row, &source),
         })?;
+        // A damaged page can give rows out of order; whoever reads page after page would never come to an end.
+        if entry.seq <= entries.last().map_or(after, |last: &Entry| last.seq) {
+            return Err(JournalError::Corrupt { file: file.to_path_buf(), what: format!("entry {} is out of order", entry.seq) });
+        }
         entries.push(entry);
         if bytes >= limit::READ_BYTES_MAX {
             break;

@@ -9,6 +9,7 @@ use rusqlite::{Connection, OptionalExtension, Transaction, TransactionBehavior, 
 use tokio::sync::{OwnedSemaphorePermit, broadcast, mpsc, oneshot};
 
 use super::file;
+use super::note::HeadNote;
 use crate::entry::{Content, Entry, Hash, Head, Prepared};
 use crate::error::JournalError;
 use crate::journal::Expected;
@@ -46,6 +47,7 @@ pub(crate) struct Writer {
     pub(crate) requests: mpsc::Receiver<Queued>,
     pub(crate) news: broadcast::Sender<Arc<Vec<Entry>>>,
     pub(crate) metrics: Metrics,
+    pub(crate) note: HeadNote,
     /// A request that would have made the last group too large; it begins the next.
     pub(crate) left_over: Option<Queued>,
 }
@@ -154,6 +156,9 @@ impl Writer {
                 .execute(params![file::seq_to(head.seq), head.hash.0])?;
         }
         tx.commit()?;
+        if head != before {
+            self.note.write(head);
+        }
         Ok(outcomes)
     }
 }

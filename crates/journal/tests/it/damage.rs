@@ -100,7 +100,7 @@ fn a_cut_tail_with_a_fitting_head_is_found_by_a_snapshot_or_a_noted_head() {
     intrude(&path).execute_batch(cut).unwrap();
     assert!(verify(&path).sound(), "nothing in the file contradicts it: this is the documented limit");
     let found = verify_against(&path, &[noted], &mut |_, _| {}).unwrap();
-    assert_eq!(named(&found), [60], "{:?}", found.problems);
+    assert_eq!(named(&found), [51], "{:?}", found.problems);
     let found = verify_against(&path, &[Head { seq: 50, hash: Hash::ZERO }], &mut |_, _| {}).unwrap();
     assert_eq!(named(&found), [50], "{:?}", found.problems);
 
@@ -152,6 +152,44 @@ fn a_cut_tail_stays_visible_after_writing_on() {
     assert_eq!(next[0].seq, 61, "a number is never given twice");
     journal.close();
     assert_eq!(named(&verify(&path)), [59]);
+}
+
+/// The log holds what was not yet moved into the file. Without it the file is whole and sound, only older.
+#[test]
+fn a_lost_or_damaged_log_is_found() {
+    for spoil in ["delete", "cut", "flip"] {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("journal.db");
+        let copy = folder.path().join("copy.db");
+        let journal = SqliteJournal::open(&path).unwrap();
+        for number in 0..20 {
+            block_on(journal.append(vec![draft("a", number)], Expected::Any)).unwrap();
+        }
+        // As a kill leaves it: the log is not moved into the file.
+        for end in ["", "-wal", "-head"] {
+            std::fs::copy(folder.path().join(format!("journal.db{end}")), folder.path().join(format!("copy.db{end}"))).unwrap();
+        }
+        let log = folder.path().join("copy.db-wal");
+        let mut bytes = std::fs::read(&log).unwrap();
+        let near_the_end = bytes.len() - 5_000;
+        match spoil {
+            "cut" => bytes.truncate(near_the_end),
+            _ => bytes[near_the_end] ^= 1,
+        }
+        std::fs::write(&log, bytes).unwrap();
+        if spoil == "delete" {
+            std::fs::remove_file(&log).unwrap();
+        }
+        let found = verify(&copy);
+        let last = found.entries;
+        assert!(if spoil == "delete" { last == 0 } else { last > 15 && last < 20 }, "{spoil}: {found:?}");
+        assert_eq!(named(&found), [last as i64 + 1], "{spoil}: {found:?}");
+        assert!(found.problems[0].what.contains("missing") && found.problems[0].what.contains("20"), "{found:?}");
+        let again = SqliteJournal::open(&copy).unwrap();
+        assert_eq!(block_on(again.append(vec![draft("a", 1)], Expected::Any)).unwrap()[0].seq, 21, "no number is given twice");
+        again.close();
+        assert_eq!(named(&verify(&copy)), [last as i64 + 1], "the gap stays visible");
+    }
 }
 
 #[test]
@@ -248,6 +286,47 @@ fn what_is_not_a_journal_is_an_error_that_names_the_file() {
     let nowhere = folder.path().join("nowhere").join("journal.db");
     let error = SqliteJournal::open(&nowhere).unwrap_err().to_string();
     assert!(error.contains("nowhere does not exist") && error.contains("journal.db"), "{error}");
+}
+
+/// Blocks of zeros and of ones over every part of the file: each ends with a verdict, and soon.
+#[test]
+fn damaged_blocks_end_in_a_verdict() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = copy_in(folder.path());
+    let clean = std::fs::read(&path).unwrap();
+    let whole = read_all(&path);
+    for place in (0..clean.len()).step_by(256) {
+        for (fill, size) in [(0x00, 16), (0x00, 300), (0xff, 8), (0x01, 120)] {
+            let mut bytes = clean.clone();
+            let end = (place + size).min(clean.len());
+            bytes[place..end].fill(fill);
+            std::fs::write(&path, bytes).unwrap();
+            let (tell, told) = std::sync::mpsc::channel();
+            let spoiled = path.clone();
+            std::thread::spawn(move || {
+                let found = paramedic_journal::verify(&spoiled, &mut |_, _| {});
+                let entries = SqliteJournal::open_read_only(&spoiled).and_then(|journal| {
+                    block_on(async {
+                        let mut all: Vec<paramedic_journal::Entry> = Vec::new();
+                        loop {
+                            let page = journal.read(all.last().map_or(0, |last| last.seq), 7).await?;
+                            if page.is_empty() {
+                                return Ok(all);
+                            }
+                            all.extend(page);
+                        }
+                    })
+                });
+                tell.send((found, entries)).unwrap();
+            });
+            let (found, entries) = told
+                .recv_timeout(std::time::Duration::from_secs(30))
+                .unwrap_or_else(|_| panic!("no verdict for {size} bytes of {fill:#04x} at {place}"));
+            if found.is_ok_and(|found| found.sound()) {
+                assert_eq!(entries.unwrap(), whole, "{size} bytes of {fill:#04x} at {place} verified");
+            }
+        }
+    }
 }
 
 /// One change to the rows, and the numbers of which at least one must be named.
