@@ -29,6 +29,8 @@ pub fn router(context: Arc<Context>) -> Router {
     for operation in operations() {
         routes = routes.route(operation.path, route_of(operation));
     }
+    // After all operations: two of them may share a path, and a path has one answer for other methods.
+    let routes = routes.method_not_allowed_fallback(wrong_method);
     let routes = routes
         .route("/api/openapi.json", get(document))
         .route("/api/status", get(compat::status))
@@ -60,7 +62,7 @@ fn route_of(operation: Operation) -> MethodRouter<Arc<Context>> {
         metrics.count(operation.id, response.status().as_u16(), began.elapsed());
         response
     };
-    on(filter, handler).fallback(wrong_method)
+    on(filter, handler)
 }
 
 async fn wrong_method() -> ApiError {

@@ -14,6 +14,10 @@
     return `${Math.floor(seconds / size)} ${name}` + (rest ? ` ${rest} ${units[i + 1][1]}` : "");
   };
   const zone = Intl.DateTimeFormat().resolvedOptions().timeZone || "local";
+  // The server's clock counts, not the reader's.
+  let skew = 0;
+  const setSkew = (root) => { const time = root.getElementById("written"); if (time) skew = new Date(time.dateTime) - Date.now(); };
+  setSkew(document);
   const tick = (root = document) => {
     for (const time of all("time[datetime]", root)) {
       const at = new Date(time.dateTime);
@@ -22,7 +26,7 @@
         time.dataset.utc = time.title;
         time.title = `${time.title} (${at.toLocaleString(undefined, { hour12: false })} ${zone})`;
       }
-      const seconds = Math.round((Date.now() - at) / 1000);
+      const seconds = Math.round((Date.now() + skew - at) / 1000);
       const kind = time.dataset.rel;
       if (kind === "ago") time.textContent = seconds >= 0 ? `${span(seconds)} ago` : `in ${span(-seconds)}`;
       if (kind === "for") time.textContent = span(Math.max(0, seconds));
@@ -30,7 +34,7 @@
     }
   };
   tick();
-  setInterval(tick, 5000);
+  setInterval(() => tick(), 5000);
 
   // Swapping: the page is fetched again, and the parts marked data-live are replaced where they differ.
   const plain = (node) => node.outerHTML.replace(/<time[^>]*data-rel[^]*?<\/time>/g, "").replace(/ class="(sel|changed| )*"| (open|data-utc|title)="[^"]*"/g, "");
@@ -52,6 +56,9 @@
       }
       if (gently && !rows(adopted).size) adopted.classList.add("changed");
     }
+    setSkew(fresh);
+    const written = fresh.getElementById("written");
+    if (written) $("#written")?.replaceWith(document.adoptNode(written));
     const count = fresh.getElementById("open-count"), mine = $("#open-count");
     if (count && mine && !mine.isEqualNode(count)) mine.replaceWith(document.adoptNode(count));
     if (fresh.title) document.title = fresh.title;

@@ -7,7 +7,8 @@ use paramedic_model::{Severity, Timestamp};
 use paramedic_respond::{Episode, Incident};
 
 use crate::chart::{axis_time, percent_of, share};
-use crate::format::{absolute, agent_name, short};
+use crate::format::{absolute, short};
+use crate::pages::incident::Names;
 
 /// Rows drawn: one per detector and agent. The table below names all.
 const ROWS_MAX: usize = 12;
@@ -17,13 +18,13 @@ const LABEL_HEIGHT: usize = 14;
 const LABEL_SHARE: f64 = 0.17;
 
 /// The drawing of an incident's alert episodes. `now` ends the axis while it is not over.
-pub(crate) fn episodes(incident: &Incident, now: Timestamp) -> Markup {
+pub(crate) fn episodes(incident: &Incident, names: &Names, now: Timestamp) -> Markup {
     let marks = marks(incident);
     let last = incident.episodes.iter().filter_map(|episode| episode.ended_at).chain(marks.iter().map(|mark| mark.1)).max();
     let open = incident.firing().next().is_some() || incident.resolved_at.is_none() && incident.state.is_open();
     let last = if open { now } else { last.unwrap_or(now) };
     let (from, to) = padded(incident.started_at, last);
-    let rows = rows(incident);
+    let rows = rows(incident, names);
     let (labels, levels) = placed(&marks, from, to);
     let top = levels * LABEL_HEIGHT + 6;
     let shown = rows.len().min(ROWS_MAX);
@@ -32,7 +33,7 @@ pub(crate) fn episodes(incident: &Incident, now: Timestamp) -> Markup {
     html! {
         svg class="chart" height=(bottom + 20) role="img" aria-label=(format!("Time axis: {}", words.join(", "))) {
             rect class="window" x=(percent_of(share(incident.started_at, from, to))) y=(top - 4) height=(bottom + 4 - top)
-                width=(percent_of(share(last, from, to) - share(incident.started_at, from, to))) {}
+                width=(percent_of(share(incident.mitigated_at.unwrap_or(last), from, to) - share(incident.started_at, from, to))) {}
             @for (i, ((detector, agent), episodes)) in rows.iter().take(ROWS_MAX).enumerate() {
                 @let y = top + i * ROW_HEIGHT;
                 text x="2" y=(y + 11) { (short(detector, 40)) " · " (short(agent, 40)) @if episodes.len() > 1 { " · " (episodes.len()) " times" } }
@@ -102,10 +103,10 @@ fn placed(marks: &[(&str, Timestamp)], from: Timestamp, to: Timestamp) -> (Vec<u
     (levels, ends.len())
 }
 
-fn rows(incident: &Incident) -> Vec<((String, String), Vec<&Episode>)> {
+fn rows<'a>(incident: &'a Incident, names: &Names) -> Vec<((String, String), Vec<&'a Episode>)> {
     let mut rows: BTreeMap<(String, String), Vec<&Episode>> = BTreeMap::new();
     for episode in &incident.episodes {
-        rows.entry((episode.detector.clone(), agent_name(&episode.agent))).or_default().push(episode);
+        rows.entry((episode.detector.clone(), names.of(&episode.agent))).or_default().push(episode);
     }
     let mut rows: Vec<_> = rows.into_iter().collect();
     rows.sort_by_key(|(_, episodes)| episodes.iter().map(|episode| episode.started_at).min());

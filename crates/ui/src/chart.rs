@@ -8,7 +8,12 @@ use paramedic_model::Timestamp;
 use crate::format::absolute;
 
 /// Height of the drawing without its labels, in pixels.
-const PLOT_HEIGHT: u32 = 88;
+const PLOT_HEIGHT: u32 = 80;
+/// Room above the drawing for the words about its highest value.
+const HEAD_HEIGHT: u32 = 15;
+const BOTTOM: u32 = HEAD_HEIGHT + PLOT_HEIGHT;
+/// The widest bar, of 1000 across: two days are not two walls.
+const BAR_WIDTH_MAX: f64 = 60.0;
 /// Rows in the table of numbers; longer series are thinned, and the table says so.
 const TABLE_ROWS_MAX: usize = 40;
 
@@ -45,20 +50,20 @@ impl Chart<'_> {
         html! {
             figure {
                 figcaption { b { (self.title) } span { (self.note) } }
-                svg class="chart" height=(PLOT_HEIGHT + 18) role="img" aria-label=(label) {
+                svg class="chart" height=(BOTTOM + 18) role="img" aria-label=(label) {
                     @match self.shape {
                         Shape::Line => (self.draw_line(from, to, top)),
                         Shape::Bars => (self.draw_bars(from, to, top)),
                     }
                     @if let Some((value, words)) = limit {
-                        @let y = f64::from(PLOT_HEIGHT) * (1.0 - value / top);
+                        @let y = f64::from(HEAD_HEIGHT) + f64::from(PLOT_HEIGHT) * (1.0 - value / top);
                         line class="limit" x1="0" x2="100%" y1=(px(y)) y2=(px(y)) {}
                         text x="100%" y=(px(y - 4.0)) text-anchor="end" { (words) }
                     }
-                    line class="axis" x1="0" x2="100%" y1=(PLOT_HEIGHT) y2=(PLOT_HEIGHT) {}
+                    line class="axis" x1="0" x2="100%" y1=(BOTTOM) y2=(BOTTOM) {}
                     text x="0" y="10" { (self.peak_label(peak, limit.is_some())) }
-                    text x="0" y=(PLOT_HEIGHT + 14) { (axis_time(from, from, to)) }
-                    text x="100%" y=(PLOT_HEIGHT + 14) text-anchor="end" { (axis_time(to, from, to)) }
+                    text x="0" y=(BOTTOM + 14) { (axis_time(from, from, to)) }
+                    text x="100%" y=(BOTTOM + 14) text-anchor="end" { (axis_time(to, from, to)) }
                 }
                 (self.table())
             }
@@ -83,7 +88,7 @@ impl Chart<'_> {
             line.push_str(&format!("{:.0},{:.1}", share(*at, from, to) * 1000.0, 100.0 * (1.0 - value / top)));
         }
         html! {
-            svg x="0" y="0" width="100%" height=(PLOT_HEIGHT) viewBox="0 0 1000 100" preserveAspectRatio="none" {
+            svg x="0" y=(HEAD_HEIGHT) width="100%" height=(PLOT_HEIGHT) viewBox="0 0 1000 100" preserveAspectRatio="none" {
                 polygon class="area" points=(format!("0,100 {line} 1000,100")) {}
                 polyline class="line" points=(line) vector-effect="non-scaling-stroke" {}
             }
@@ -92,21 +97,21 @@ impl Chart<'_> {
 
     fn draw_bars(&self, from: Timestamp, to: Timestamp, top: f64) -> Markup {
         // One path per quantity: a bar is a few characters, and hundreds of bars stay small.
-        let width = 1000.0 / as_f64(self.points.len());
-        let path = |points: &[(Timestamp, f64)], full: bool| {
+        let width = (1000.0 / as_f64(self.points.len())).min(BAR_WIDTH_MAX);
+        let path = |points: &[(Timestamp, f64)]| {
             let mut path = String::new();
             for (at, value) in points.iter().filter(|point| point.1 > 0.0) {
                 let x = share(*at, from, to) * (1000.0 - width);
                 let height = (100.0 * value / top).max(1.5);
-                let w = if full { width * 0.8 } else { width * 0.8 };
+                let w = width * 0.8;
                 path.push_str(&format!("M{x:.0} {:.1}h{w:.1}V100h-{w:.1}z", 100.0 - height));
             }
             path
         };
         html! {
-            svg x="0" y="0" width="100%" height=(PLOT_HEIGHT) viewBox="0 0 1000 100" preserveAspectRatio="none" {
-                path class="bar" d=(path(self.points, true)) {}
-                @if let Some((_, bad)) = self.bad { path class="bad" d=(path(bad, false)) {} }
+            svg x="0" y=(HEAD_HEIGHT) width="100%" height=(PLOT_HEIGHT) viewBox="0 0 1000 100" preserveAspectRatio="none" {
+                path class="bar" d=(path(self.points)) {}
+                @if let Some((_, bad)) = self.bad { path class="bad" d=(path(bad)) {} }
             }
         }
     }
@@ -143,6 +148,10 @@ pub(crate) fn share(at: Timestamp, from: Timestamp, to: Timestamp) -> f64 {
 
 /// A label on the time axis: as much of the time as tells the ends apart.
 pub(crate) fn axis_time(at: Timestamp, from: Timestamp, to: Timestamp) -> String {
+    let midnight = |at: Timestamp| at.as_secs().rem_euclid(86_400) == 0;
+    if from.date() != to.date() && midnight(from) && midnight(to) {
+        return at.date();
+    }
     let clock = at.time_of_day();
     let clock = if to.since(from).as_secs() > 600 { &clock[..5] } else { &clock };
     if from.date() == to.date() { clock.to_owned() } else { format!("{} {clock}", &at.date()[5..]) }

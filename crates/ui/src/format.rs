@@ -122,7 +122,7 @@ pub(crate) fn severity(severity: Option<Severity>) -> Markup {
 /// An incident's state in the words of people.
 pub(crate) fn incident_state(state: IncidentState, firing: bool) -> &'static str {
     match state {
-        IncidentState::Mitigated if !firing => "monitoring: quiet so far",
+        IncidentState::Mitigated if !firing => "Monitoring, quiet so far",
         other => other.title(),
     }
 }

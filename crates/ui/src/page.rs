@@ -89,13 +89,13 @@ impl Page {
                         span class="livedot" id="live" role="status" { "not live" }
                     } }
                     main id="content" { (self.body) }
-                    footer {
+                    footer { div {
                         span { "Paramedic " (self.version) }
-                        span { "Written " time datetime=(self.now) title=(absolute(self.now)) { (absolute(self.now)) } }
+                        span { "Written " time id="written" datetime=(self.now) title=(absolute(self.now)) { (absolute(self.now)) } }
                         span { "You are " b { (self.actor) } " · " a href="/me" { "change" } }
                         a href="#keys" id="keys-open" { "Keys " kbd { "?" } }
                         a href="/api/openapi.json" { "API" }
-                    }
+                    } }
                     (keys())
                 }
             }

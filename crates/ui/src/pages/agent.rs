@@ -167,7 +167,7 @@ fn subagents(detail: &AgentDetail, now: Timestamp) -> Markup {
     let mut order: Vec<&AgentView> = detail.subagents.iter().collect();
     order.sort_by_key(|agent| (agent.state, std::cmp::Reverse(agent.last_event_at)));
     html! {
-        h2 { (many(u64::from(total.total), "sub-agent")) ", " (total.active) " at work" @if total.failed > 0 { ", " (total.failed) " failed" } }
+        h2 { (many(u64::from(total.total), "sub-agent")) ", " (total.active) " not finished" @if total.failed > 0 { ", " (total.failed) " failed" } }
         table class="cards" {
             thead { tr { th { "State" } th { "Agent" } th { "What it does now" } th class="num" { "Turns" } th class="num" { "Context" } th class="num" { "Cost" } th { "Last sign" } } }
             tbody { @for agent in order.iter().take(SUBAGENTS_MAX) { (row(agent, now)) } }

@@ -140,6 +140,9 @@ pub(crate) fn context_meter(agent: &AgentView) -> Markup {
 
 /// What is known of the cost; an unknown price is said.
 pub(crate) fn cost_of(agent: &AgentView) -> Markup {
+    if agent.model_calls == 0 && agent.usage.is_zero() {
+        return html! { span class="faint" title="no model call so far" { "–" } };
+    }
     cost(&agent.cost)
 }
 

@@ -54,6 +54,8 @@ async fn show(context: &Arc<Context>, query: &str) -> Result<(String, Markup), A
 
 fn filter(query: &EventsQuery) -> Markup {
     let text = |value: &Option<String>| value.clone().unwrap_or_default();
+    let ids = [&query.agent, &query.session, &query.request, &query.trace, &query.prompt, &query.user, &query.name];
+    let narrow = ids.iter().any(|id| id.is_some()) || query.from.is_some() || query.to.is_some();
     html! {
         form class="inline" method="get" action="/events" data-filter role="search" {
             label { "Words" input type="search" name="text" value=(text(&query.text)) placeholder="timeout \"529 overloaded\" tool*" data-key="search"; }
@@ -69,12 +71,17 @@ fn filter(query: &EventsQuery) -> Markup {
                 option value="" { "all" }
                 @for source in Source::ALL { option value=(source) selected[query.source == Some(*source)] { (source) } }
             } }
-            label { "Agent" input name="agent" value=(text(&query.agent)); }
-            label { "Session" input name="session" value=(text(&query.session)); }
-            label { "From (UTC)" input name="from" value=(query.from.map(|at| at.to_string()).unwrap_or_default()) placeholder="2026-01-14T10:41:00Z"; }
-            label { "To (UTC)" input name="to" value=(query.to.map(|at| at.to_string()).unwrap_or_default()); }
-            @for (name, value) in [("request", &query.request), ("trace", &query.trace), ("prompt", &query.prompt), ("user", &query.user), ("name", &query.name)] {
-                @if let Some(value) = value { label { (name) input name=(name) value=(value); } }
+            details open[narrow] {
+                summary { "By agent, session, time" }
+                div class="inline" {
+                    label { "Agent" input name="agent" value=(text(&query.agent)); }
+                    label { "Session" input name="session" value=(text(&query.session)); }
+                    label { "From (UTC)" input name="from" value=(query.from.map(|at| at.to_string()).unwrap_or_default()) placeholder="2026-01-14T10:41:00Z"; }
+                    label { "To (UTC)" input name="to" value=(query.to.map(|at| at.to_string()).unwrap_or_default()); }
+                    @for (name, value) in [("request", &query.request), ("trace", &query.trace), ("prompt", &query.prompt), ("user", &query.user), ("name", &query.name)] {
+                        @if let Some(value) = value { label { (name) input name=(name) value=(value); } }
+                    }
+                }
             }
             button { "Search" }
         }
@@ -106,9 +113,9 @@ pub(crate) fn table(events: &[EventLine], now: Timestamp, with_agent: bool) -> M
             tbody {
                 @for event in events {
                     tr data-row=(event.seq) {
-                        td class="nowrap faint" { (clock(event.at, now)) }
-                        td class="nowrap" { span class=(format!("lv-{}", event.level)) title=(format!("{} from {}", event.level, event.source.title())) { (event.kind) } }
-                        @if with_agent { td { @if let Some(agent) = &event.agent { a class="id" href=(agent_path(agent)) data-open { (agent_name(agent)) } } } }
+                        td class="in nowrap faint" { (clock(event.at, now)) }
+                        td class="in nowrap" { span class=(format!("lv-{}", event.level)) title=(format!("{} from {}", event.level, event.source.title())) { (event.kind) } }
+                        @if with_agent { td class="in" { @if let Some(agent) = &event.agent { a class="id" href=(agent_path(agent)) data-open { (agent_name(agent)) } } } }
                         td class="wrap" { (what(event)) }
                     }
                 }
@@ -122,7 +129,7 @@ fn what(event: &EventLine) -> Markup {
     let fact = serde_json::from_value::<Fact>(event.fact.clone()).ok();
     let detail = fact.as_ref().map(in_words).unwrap_or_default();
     html! {
-        @if !detail.is_empty() { b class="nowrap" { (short(&detail, 80)) } " " }
+        @if !detail.is_empty() { span class="detail" { (short(&detail, 80)) } " " }
         @if event.text.is_empty() { @if detail.is_empty() { span class="faint" { (short(&event.name, 80)) } } } @else { (line(&event.text)) }
         @if let Some(request) = &event.request { " " a class="faint small" href=(format!("/events?request={}", encode(request))) { "request" } }
         @if let Some(trace) = &event.trace { " " a class="faint small" href=(format!("/events?trace={}", encode(trace))) { "trace" } }
@@ -139,7 +146,7 @@ fn in_words(fact: &Fact) -> String {
         }
         Fact::ModelCall { model, usage, .. } => {
             let model = model.as_deref().unwrap_or("model");
-            format!("{model}, {} out of {}", crate::format::tokens(usage.output_tokens), crate::format::tokens(usage.context_tokens()))
+            format!("{model}: {} out, {} in", crate::format::tokens(usage.output_tokens), crate::format::tokens(usage.context_tokens()))
         }
         Fact::ModelRetry { class, status: code, attempt, attempts_max, .. } => {
             format!("{class}{}, retry {attempt}{}", status(code), attempts_max.map(|max| format!(" of {max}")).unwrap_or_default())

@@ -9,7 +9,7 @@ use axum::response::Response;
 use maud::{Markup, html};
 use paramedic_api::operations::incidents::{IncidentDetail, IncidentQuery, read};
 use paramedic_api::{ApiError, Context};
-use paramedic_model::{IncidentState, Severity, Timestamp};
+use paramedic_model::{AgentId, IncidentState, Severity, Timestamp};
 use paramedic_respond::record::SYSTEM_ACTOR;
 use paramedic_respond::timeline::TimelineItem;
 use paramedic_respond::{Episode, Incident};
@@ -18,6 +18,7 @@ use crate::format::{
     absolute, agent_name, agent_path, ago, clock, count, due, incident_state, many, percent, running, severity, short, span,
 };
 use crate::page::{Tab, said};
+use crate::pages::agents::name_of;
 use crate::pages::{answer, done_of, reader};
 use crate::{axis, forms};
 
@@ -26,6 +27,8 @@ const TIMELINE_MAX: usize = 60;
 /// Alert episodes in the table.
 const EPISODES_MAX: usize = 30;
 const AGENTS_MAX: usize = 24;
+/// Agents looked up for their names.
+const NAMES_MAX: usize = 200;
 const EVIDENCE_MAX: usize = 8;
 const TEXT_BYTES_MAX: usize = 400;
 
@@ -42,22 +45,38 @@ pub(crate) async fn page(
 async fn show(context: &Arc<Context>, id: String, query: &str) -> Result<(String, Markup), ApiError> {
     let detail = read(Arc::clone(context), reader(), IncidentQuery { id }).await?;
     let (incident, now) = (&detail.incident, context.now());
+    let names = &Names::of_agents(context, incident);
     let body = html! {
         (said(done_of(query)))
         div id="head" data-live { (head(&detail, now)) }
-        div id="axis" data-live { h2 { "When" } (axis::episodes(incident, now)) (alerts(incident, now)) }
+        div id="axis" data-live { h2 { "When" } (axis::episodes(incident, names, now)) (alerts(incident, names, now)) }
         div class="split" {
             div {
-                div id="evidence" data-live { (evidence(incident, now)) }
-                div id="affected" data-live { (affected(incident)) }
+                div id="evidence" data-live { (evidence(incident, names, now)) }
+                div id="affected" data-live { (affected(incident, names)) }
                 h2 { "Timeline" }
                 (note_form(incident))
-                div id="timeline" data-live { (timeline(&detail, now)) }
+                div id="timeline" data-live { (timeline(&detail, names, now)) }
             }
             aside { div id="actions" data-live { h2 { "What you can do" } (actions(incident)) } }
         }
     };
     Ok((format!("{} {}", incident.id, short(&incident.title, 80)), body))
+}
+
+/// The agents' names as people know them, where the fleet still has them.
+pub(crate) struct Names(BTreeMap<AgentId, String>);
+
+impl Names {
+    fn of_agents(context: &Context, incident: &Incident) -> Self {
+        let fleet = context.fleet();
+        let known = incident.agents.iter().take(NAMES_MAX).filter_map(|id| Some((id.clone(), name_of(&fleet.agent(id)?))));
+        Self(known.collect())
+    }
+
+    pub(crate) fn of(&self, agent: &AgentId) -> String {
+        self.0.get(agent).cloned().unwrap_or_else(|| agent_name(agent))
+    }
 }
 
 fn head(detail: &IncidentDetail, now: Timestamp) -> Markup {
@@ -83,7 +102,7 @@ fn head(detail: &IncidentDetail, now: Timestamp) -> Markup {
             div { dt { "Agents" } dd { (count(incident.counts.agents as u64)) } }
             div { dt { "Sessions" } dd { (count(incident.counts.sessions as u64)) } }
             @if incident.counts.users > 0 { div { dt { "Users" } dd { (count(incident.counts.users as u64)) } } }
-            @if let Some(rate) = incident.counts.error_rate { div { dt { "Model calls failed" } dd { (percent(rate)) " " small { (failures(incident)) } } } }
+            @if let Some(rate) = incident.counts.error_rate.filter(|rate| *rate > 0.0) { div { dt { "Model calls failed" } dd { (percent(rate)) " " small { (failures(incident)) } } } }
             @if incident.counts.flaps > 0 || incident.reopened > 0 { div { dt { "Came back" } dd { (many(incident.counts.flaps + u64::from(incident.reopened), "time")) } } }
         }
     }
@@ -92,7 +111,7 @@ fn head(detail: &IncidentDetail, now: Timestamp) -> Markup {
 fn lasting(incident: &Incident, now: Timestamp) -> Markup {
     match incident.resolved_at.or(incident.mitigated_at) {
         Some(_) => {
-            html! { (span(incident.duration(now))) @if incident.resolved_at.is_none() { " " small { "quiet since, not resolved yet" } } }
+            html! { (span(incident.duration(now))) @if incident.resolved_at.is_none() { " " small { "quiet since " (clock(incident.mitigated_at.unwrap_or(now), now)) } } }
         }
         None => running(incident.started_at, now),
     }
@@ -111,27 +130,27 @@ fn failures(incident: &Incident) -> String {
     parts.join(", ")
 }
 
-fn alerts(incident: &Incident, now: Timestamp) -> Markup {
+fn alerts(incident: &Incident, names: &Names, now: Timestamp) -> Markup {
     let shown = incident.episodes.iter().rev().take(EPISODES_MAX);
     html! {
         details class="numbers" id="alerts" {
             summary { (many(incident.counts.episodes, "alert")) " as a table" }
             table class="cards" {
                 thead { tr { th { "Began (UTC)" } th { "Ended" } th { "Detector" } th { "Agent" } th { "Severity" } th { "Why" } } }
-                tbody { @for episode in shown { (alert_row(episode, now)) } }
+                tbody { @for episode in shown { (alert_row(episode, names, now)) } }
             }
             @if incident.episodes.len() > EPISODES_MAX { p class="faint" { "The latest " (EPISODES_MAX) " of " (incident.counts.episodes) "; the API has all." } }
         }
     }
 }
 
-fn alert_row(episode: &Episode, now: Timestamp) -> Markup {
+fn alert_row(episode: &Episode, names: &Names, now: Timestamp) -> Markup {
     html! {
         tr {
             td class="nowrap" { (clock(episode.started_at, now)) }
             td class="nowrap" { @match episode.ended_at { Some(at) => (clock(at, now)), None => "active" } }
             td { (short(&episode.detector, 60)) }
-            td { a href=(agent_path(&episode.agent)) { (agent_name(&episode.agent)) } }
+            td { a href=(agent_path(&episode.agent)) { (names.of(&episode.agent)) } }
             td { (severity(episode.severity)) }
             td class="wrap" { (short(&episode.reason, 200)) }
         }
@@ -139,18 +158,19 @@ fn alert_row(episode: &Episode, now: Timestamp) -> Markup {
 }
 
 /// Why we say so: each alert's newest sentence, and the facts under it.
-fn evidence(incident: &Incident, now: Timestamp) -> Markup {
+fn evidence(incident: &Incident, names: &Names, now: Timestamp) -> Markup {
     let mut newest: BTreeMap<(&str, &str), &Episode> = BTreeMap::new();
     for episode in &incident.episodes {
         newest.insert((episode.detector.as_str(), episode.agent.as_str()), episode);
     }
     let mut newest: Vec<_> = newest.into_values().collect();
-    newest.sort_by_key(|episode| (std::cmp::Reverse(episode.severity), std::cmp::Reverse(episode.started_at)));
+    // What failed for good says most, then what is worst, then what is newest.
+    newest.sort_by_key(|episode| std::cmp::Reverse((episode.counts.terminal_failures, episode.severity, episode.started_at)));
     html! {
         h2 { "Why" }
         @if newest.is_empty() { p class="soft" { "Opened by hand: no alert belongs to it." } }
-        @for episode in newest.iter().take(3) {
-            p class="wrap" { (severity(episode.severity)) " " (short(&episode.reason, TEXT_BYTES_MAX)) " " a class="faint" href=(agent_path(&episode.agent)) { (agent_name(&episode.agent)) } }
+        @for episode in newest.iter().take(3) { div class="why" {
+            p class="wrap" { (severity(episode.severity)) " " (short(&episode.reason, TEXT_BYTES_MAX)) " " a class="faint" href=(agent_path(&episode.agent)) { (names.of(&episode.agent)) } }
             @if !episode.evidence.is_empty() {
                 ol class="timeline" {
                     @for fact in episode.evidence.iter().take(EVIDENCE_MAX) {
@@ -158,19 +178,19 @@ fn evidence(incident: &Incident, now: Timestamp) -> Markup {
                     }
                 }
             }
-        }
+        } }
         @if newest.len() > 3 { p class="faint" { "And " (newest.len() - 3) " more, in the table of alerts above." } }
     }
 }
 
-fn affected(incident: &Incident) -> Markup {
+fn affected(incident: &Incident, names: &Names) -> Markup {
     html! {
         h2 { "Who is hit" }
         @if incident.agents.is_empty() { p class="soft" { "No agent is named." } }
         p class="wrap" {
             @for (i, agent) in incident.agents.iter().take(AGENTS_MAX).enumerate() {
                 @if i > 0 { ", " }
-                a class="id" href=(agent_path(agent)) title=(short(agent.as_str(), 200)) { (agent_name(agent)) }
+                a class="id" href=(agent_path(agent)) title=(short(agent.as_str(), 200)) { (names.of(agent)) }
             }
             @if incident.agents.len() > AGENTS_MAX { " and " (incident.agents.len() - AGENTS_MAX) " more" }
         }
@@ -185,34 +205,43 @@ fn affected(incident: &Incident) -> Markup {
     }
 }
 
-fn timeline(detail: &IncidentDetail, now: Timestamp) -> Markup {
+fn timeline(detail: &IncidentDetail, names: &Names, now: Timestamp) -> Markup {
     let earlier = detail.timeline_left_out + detail.timeline.len().saturating_sub(TIMELINE_MAX) as u64;
     html! {
-        ol class="timeline" { @for item in detail.timeline.iter().rev().take(TIMELINE_MAX) { (timeline_item(item, now)) } }
+        ol class="timeline" { @for item in detail.timeline.iter().rev().take(TIMELINE_MAX) { (timeline_item(item, &detail.incident, names, now)) } }
         @if earlier > 0 {
             p class="faint" { (count(earlier)) " earlier entries are in the journal: " code { "paramedic incident " (detail.incident.id) } }
         }
     }
 }
 
-fn timeline_item(item: &TimelineItem, now: Timestamp) -> Markup {
+fn timeline_item(item: &TimelineItem, incident: &Incident, names: &Names, now: Timestamp) -> Markup {
     let late = item.recorded_at.since(item.at).as_secs() > 60;
     let person = item.actor != SYSTEM_ACTOR;
     html! {
         li class=[person.then_some("person")] data-row=(format!("t{}", item.seq)) {
             (clock(item.at, now))
             div {
-                div class="body" { (short_body(&item.text)) }
-                @if person || late {
-                    div class="by" {
-                        @if person { (short(&item.actor, 60)) }
-                        @if person && late { " · " }
-                        @if late { "written down " (absolute(item.recorded_at)) }
-                    }
+                @if person { div class="by" { b { (short(&item.actor, 60)) } } }
+                div class="body" {
+                    @if person { (short_body(&item.text)) } @else { (short_body(&with_short_names(&item.text, incident, names))) }
+                    @if late { span class="by" title=(absolute(item.recorded_at)) { " · recorded " (clock(item.recorded_at, now)) } }
                 }
             }
         }
     }
+}
+
+/// Our own sentences name agents by their whole ids; the page has room for their short names.
+fn with_short_names(text: &str, incident: &Incident, names: &Names) -> String {
+    let mut text = paramedic_model::text::head(text, 4 * TEXT_BYTES_MAX).to_owned();
+    // Longest first, so that a session's id does not cut the ids of its sub-agents.
+    let mut named: Vec<_> = incident.agents.iter().filter(|agent| text.contains(agent.as_str())).collect();
+    named.sort_by_key(|agent| std::cmp::Reverse(agent.as_str().len()));
+    for agent in named.into_iter().filter(|agent| !agent.as_str().is_empty()) {
+        text = text.replace(agent.as_str(), &names.of(agent));
+    }
+    text
 }
 
 /// A note keeps its lines; everything is capped.

@@ -89,7 +89,7 @@ fn row(incident: &IncidentLine, now: Timestamp) -> Markup {
             td data-th="began" class="nowrap" { (ago(incident.started_at, now)) }
             td data-th="lasted" class="num" { @match end { Some(end) => (span(end.since(incident.started_at))), None => (running(incident.started_at, now)) } }
             td data-th="agents" class="num" { (count(incident.counts.agents as u64)) }
-            td data-th="errors" class="num" { @if let Some(rate) = incident.counts.error_rate { (format::percent(rate)) } }
+            td data-th="errors" class="num" { @if let Some(rate) = incident.counts.error_rate.filter(|rate| *rate > 0.0) { (format::percent(rate)) } }
         }
     }
 }
@@ -121,7 +121,7 @@ pub(crate) fn open_list(open: &[IncidentLine], now: Timestamp) -> Markup {
                         (incident_state(incident.state, incident.firing)) " · since " (clock(incident.started_at, now)) " UTC, " (running(incident.started_at, now))
                         " · " (many(incident.counts.agents as u64, "agent"))
                         @if incident.counts.users > 0 { ", " (many(incident.counts.users as u64, "user")) }
-                        @if let Some(rate) = incident.counts.error_rate { " · " (format::percent(rate)) " of model calls failed" }
+                        @if let Some(rate) = incident.counts.error_rate.filter(|rate| *rate > 0.0) { " · " (format::percent(rate)) " of model calls failed" }
                         @if let Some(by) = incident.acknowledge_by { " · " b { "acknowledge " (due(by, now)) } }
                     }
                 }
