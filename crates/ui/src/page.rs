@@ -2,7 +2,7 @@
 
 use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
-use maud::{DOCTYPE, Markup, html};
+use maud::{DOCTYPE, Markup, PreEscaped, html};
 use paramedic_api::{ApiError, Context};
 use paramedic_model::Timestamp;
 
@@ -158,6 +158,26 @@ pub(crate) async fn refusal(context: &Context, error: &ApiError) -> Response {
 /// What an action did, said once at the top of the page it leads to.
 pub(crate) fn said(words: Option<&str>) -> Markup {
     html! { @if let Some(words) = words { p class="said" role="status" { (words) } } }
+}
+
+/// Renders items one by one until their text is `bytes_max` long, at least one; gives the text and how many it shows.
+/// Names and texts of agents are theirs to choose, so a number of lines alone does not bound a page.
+pub(crate) fn within<T>(bytes_max: usize, items: impl IntoIterator<Item = T>, render: impl Fn(T) -> Markup) -> (Markup, usize) {
+    let (mut text, mut shown) = (String::new(), 0);
+    for item in items {
+        let one = render(item).0;
+        if shown > 0 && text.len() + one.len() > bytes_max {
+            break;
+        }
+        text.push_str(&one);
+        shown += 1;
+    }
+    (PreEscaped(text), shown)
+}
+
+/// Text that names a row for the script and cannot be long.
+pub(crate) fn row_key(id: &str) -> String {
+    format!("{:x}", assets::fnv1a(id.as_bytes()))
 }
 
 /// The links to further pages of a list, and how much of it is shown.

@@ -16,15 +16,18 @@ use paramedic_model::Timestamp;
 use crate::chart::{Chart, Shape};
 use crate::format::{agent_path, ago, clock, count, encode, line, many, money, running, severity, short, tokens};
 use crate::forms;
-use crate::page::Tab;
+use crate::page::{Tab, within};
 use crate::pages::agents::{cost_of, name_of, row, state_shape, state_word};
 use crate::pages::{answer, events, query_of, reader};
 
 const EVENTS_MAX: usize = 40;
+const EVENTS_BYTES_MAX: usize = 16_000;
 const SUBAGENTS_MAX: usize = 30;
-const ALERTS_MAX: usize = 8;
+const SUBAGENTS_BYTES_MAX: usize = 10_000;
+const ALERTS_MAX: usize = 6;
+const ALERTS_BYTES_MAX: usize = 6_000;
 /// Points of a chart: a quarter of what the fleet keeps reads as well and halves the page.
-const POINTS_MAX: usize = 60;
+const POINTS_MAX: usize = 40;
 
 #[derive(serde::Deserialize)]
 struct PageQuery {
@@ -97,7 +100,7 @@ fn troubles(detail: &AgentDetail, now: Timestamp) -> Markup {
         }
         @if !detail.alerts.is_empty() {
             h2 { "Alerts and notes" }
-            ol class="timeline" { @for alert in detail.alerts.iter().take(ALERTS_MAX) { (alert_item(alert, now)) } }
+            ol class="timeline" { (within(ALERTS_BYTES_MAX, detail.alerts.iter().take(ALERTS_MAX), |alert| alert_item(alert, now)).0) }
         }
     }
 }
@@ -110,7 +113,7 @@ fn alert_item(alert: &AlertLine, now: Timestamp) -> Markup {
             div {
                 (severity(episode.severity)) " " b { (short(&episode.detector, 60)) } " " span class="soft" { @match episode.ended_at { Some(end) => { "ended " (clock(end, now)) } None => "active" } }
                 div class="wrap" { (line(&episode.reason)) }
-                @if episode.ended_at.is_none() { @for fact in episode.evidence.iter().take(4) { div class="faint small wrap" { (clock(fact.at, now)) " " code { (line(&fact.text)) } } } }
+                @if episode.ended_at.is_none() { @for fact in episode.evidence.iter().take(3) { div class="faint small wrap" { (clock(fact.at, now)) " " code { (line(&fact.text)) } } } }
             }
         }
     }
@@ -166,13 +169,14 @@ fn subagents(detail: &AgentDetail, now: Timestamp) -> Markup {
     // The newest last in the data; whoever needs somebody first on the page.
     let mut order: Vec<&AgentView> = detail.subagents.iter().collect();
     order.sort_by_key(|agent| (agent.state, std::cmp::Reverse(agent.last_event_at)));
+    let (rows, shown) = within(SUBAGENTS_BYTES_MAX, order.into_iter().take(SUBAGENTS_MAX), |agent| row(agent, now));
     html! {
         h2 { (many(u64::from(total.total), "sub-agent")) ", " (total.active) " not finished" @if total.failed > 0 { ", " (total.failed) " failed" } }
         table class="cards" {
             thead { tr { th { "State" } th { "Agent" } th { "What it does now" } th class="num" { "Turns" } th class="num" { "Context" } th class="num" { "Cost" } th { "Last sign" } } }
-            tbody { @for agent in order.iter().take(SUBAGENTS_MAX) { (row(agent, now)) } }
+            tbody { (rows) }
         }
-        @if total.total as usize > SUBAGENTS_MAX {
+        @if total.total as usize > shown {
             @if let Some(session) = &detail.agent.session { p { a href=(format!("/agents?session={}", encode(session))) { "All " (total.total) " of this session" } } }
         }
     }
@@ -180,12 +184,13 @@ fn subagents(detail: &AgentDetail, now: Timestamp) -> Markup {
 
 fn timeline(agent: &AgentView, found: &EventPage, older: bool, now: Timestamp) -> Markup {
     let path = agent_path(&agent.id);
+    let (table, older_seq) = events::table(found, now, false, EVENTS_BYTES_MAX);
     html! {
         @if found.events.is_empty() { p class="empty" { "No event of this agent is stored any more." } }
-        @else { (events::table(&found.events, now, false)) }
+        @else { (table) }
         div class="more" {
             @if older { a class="button" href=(path) { "Newest" } }
-            @if found.more { @if let Some(next) = found.next { a class="button" href=(format!("{path}?before={next}")) { "Older" } } }
+            @if let Some(next) = older_seq { a class="button" href=(format!("{path}?before={next}")) { "Older" } }
             a href=(format!("/events?agent={}", encode(agent.id.as_str()))) { "Search in these events" }
         }
     }

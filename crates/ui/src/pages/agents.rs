@@ -13,10 +13,12 @@ use paramedic_model::Timestamp;
 
 use crate::format::{agent_name, agent_path, ago, count, encode, line, many, money, short, tokens};
 use crate::forms;
-use crate::page::{Tab, more};
+use crate::page::{Tab, more, row_key, within};
 use crate::pages::{answer, query_of, reader};
 
 const LINES_MAX: usize = 50;
+/// Bytes of the lines together: the rest of a page takes less than 15 kB.
+pub(crate) const ROWS_BYTES_MAX: usize = 44_000;
 
 pub(crate) async fn page(State(context): State<Arc<Context>>, RawQuery(query): RawQuery, headers: HeaderMap) -> Response {
     let result = show(&context, query.as_deref().unwrap_or("")).await;
@@ -72,21 +74,23 @@ fn lines(page: &AgentPage, query: &AgentsQuery, now: Timestamp) -> Markup {
         };
     }
     let parameters = parameters(query);
-    let next = page.next.map(|next| format!("/agents?{parameters}after={next}"));
+    let (rows, shown) = within(ROWS_BYTES_MAX, &page.agents, |agent| row(agent, now));
+    let end = query.after.unwrap_or(0) + shown;
+    let next = (end < page.total).then(|| format!("/agents?{parameters}after={end}"));
     let first = query.after.is_some_and(|after| after > 0).then(|| format!("/agents?{}", parameters.trim_end_matches('&')));
     html! {
         table class="cards" {
             thead { tr { th { "State" } th { "Agent" } th { "What it does now" } th class="num" { "Turns" } th class="num" { "Context" } th class="num" { "Cost" } th { "Last sign" } } }
-            tbody { @for agent in &page.agents { (row(agent, now)) } }
+            tbody { (rows) }
         }
-        (more(page.agents.len(), page.total, first, next))
+        (more(shown, page.total, first, next))
     }
 }
 
 /// One agent as a line of a table with these seven columns.
 pub(crate) fn row(agent: &AgentView, now: Timestamp) -> Markup {
     html! {
-        tr data-row=(agent.id) {
+        tr data-row=(row_key(agent.id.as_str())) {
             td { span class=(format!("state s-{}", agent.state)) { (state_shape(agent.state)) (state_word(agent.state)) } }
             td {
                 a href=(agent_path(&agent.id)) data-open { (name_of(agent)) }

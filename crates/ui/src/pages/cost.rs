@@ -14,12 +14,13 @@ use paramedic_model::{AgentId, Timestamp};
 use crate::chart::{Chart, Shape};
 use crate::format::{agent_name, agent_path, ago, count, many, money, short, tokens};
 use crate::forms;
-use crate::page::Tab;
+use crate::page::{Tab, within};
 use crate::pages::agents::cost;
 use crate::pages::{answer, reader};
 
 const AGENTS_MAX: usize = 40;
-const MODELS_MAX: usize = 30;
+const AGENTS_BYTES_MAX: usize = 20_000;
+const MODELS_MAX: usize = 20;
 const DAYS_MAX: usize = 60;
 
 pub(crate) async fn page(State(context): State<Arc<Context>>, headers: HeaderMap) -> Response {
@@ -92,19 +93,24 @@ fn models(answer: &CostAnswer) -> Markup {
 }
 
 fn agents(answer: &CostAnswer, now: Timestamp) -> Markup {
+    let (rows, shown) = within(AGENTS_BYTES_MAX, &answer.report.by_agent, |agent| {
+        let id = AgentId::new(agent.agent.as_str());
+        let project = agent.project.as_deref().map(|project| format!("{} ", short(project, 40))).unwrap_or_default();
+        line(
+            html! { a href=(agent_path(&id)) data-open { (project) (agent_name(&id)) } " " span class="faint small" { (ago(agent.last_event_at, now)) } },
+            &agent.sum,
+        )
+    });
     html! {
         h2 { "By agent" }
         table class="cards" {
             thead { (columns("Agent")) }
             tbody {
-                @for agent in &answer.report.by_agent {
-                    @let id = AgentId::new(agent.agent.as_str());
-                    (line(html! { a href=(agent_path(&id)) data-open { @if let Some(project) = &agent.project { (short(project, 40)) " " } (agent_name(&id)) } " " span class="faint small" { (ago(agent.last_event_at, now)) } }, &agent.sum))
-                }
+                (rows)
                 @if let Some(dropped) = &answer.report.dropped_agents { (line(html! { "agents no longer kept" }, dropped)) }
             }
         }
-        @if answer.agents_total > answer.report.by_agent.len() { p class="faint" { "The dearest " (answer.report.by_agent.len()) " of " (count(answer.agents_total as u64)) "; the API has all." } }
+        @if answer.agents_total > shown { p class="faint" { "The dearest " (shown) " of " (count(answer.agents_total as u64)) "; the API has all." } }
     }
 }
 

@@ -12,7 +12,8 @@ use paramedic_model::{Fact, Level, Source, Timestamp};
 
 use crate::format::{agent_name, agent_path, clock, encode, line, short};
 use crate::forms;
-use crate::page::Tab;
+use crate::page::{Tab, within};
+use crate::pages::agents::ROWS_BYTES_MAX;
 use crate::pages::{answer, query_of, reader};
 
 const LINES_MAX: usize = 60;
@@ -89,6 +90,7 @@ fn filter(query: &EventsQuery) -> Markup {
 }
 
 fn lines(found: &EventPage, query: &EventsQuery, now: Timestamp) -> Markup {
+    let (table, older) = table(found, now, true, ROWS_BYTES_MAX);
     html! {
         @if found.timed_out { p class="said bad" { "The search stopped when its time was over. Narrow it by time, agent or session." } }
         @if !found.skipped.is_empty() { p class="said bad" { (found.skipped.len()) " damaged files are left out: see " code { "paramedic doctor" } } }
@@ -97,29 +99,35 @@ fn lines(found: &EventPage, query: &EventsQuery, now: Timestamp) -> Markup {
                 @if parameters(query).is_empty() { "Nothing was stored yet. " a href="/connect" { "Connect an agent" } ", or try " code { "paramedic up --sample" } "." }
                 @else { "No event matches. Words must all occur; " code { "begin*" } " finds beginnings. " a href="/events" { "Show all" } "." }
             }
-        } @else { (table(&found.events, now, true)) }
+        } @else { (table) }
         div class="more" {
             @if query.before.is_some() { a class="button" href=(format!("/events?{}", parameters(query))) { "Newest" } }
-            @if found.more { @if let Some(next) = found.next { a class="button" href=(format!("/events?{}before={next}", parameters(query))) { "Older" } } }
+            @if let Some(next) = older { a class="button" href=(format!("/events?{}before={next}", parameters(query))) { "Older" } }
         }
     }
 }
 
-/// Events as a table; `with_agent` names whose they are.
-pub(crate) fn table(events: &[EventLine], now: Timestamp, with_agent: bool) -> Markup {
-    html! {
+/// Events as a table of at most `bytes_max`, and where older ones begin; `with_agent` names whose they are.
+pub(crate) fn table(found: &EventPage, now: Timestamp, with_agent: bool, bytes_max: usize) -> (Markup, Option<u64>) {
+    let (rows, shown) = within(bytes_max, &found.events, |event| row(event, now, with_agent));
+    let cut = (shown < found.events.len()).then(|| found.events.get(shown.wrapping_sub(1)).map(|event| event.seq)).flatten();
+    let older = cut.or(if found.more { found.next } else { None });
+    let table = html! {
         table class="cards" {
             thead { tr { th { "Time (UTC)" } th { "Kind" } @if with_agent { th { "Agent" } } th { "What" } } }
-            tbody {
-                @for event in events {
-                    tr data-row=(event.seq) {
-                        td class="in nowrap faint" { (clock(event.at, now)) }
-                        td class="in nowrap" { span class=(format!("lv-{}", event.level)) title=(format!("{} from {}", event.level, event.source.title())) { (event.kind) } }
-                        @if with_agent { td class="in" { @if let Some(agent) = &event.agent { a class="id" href=(agent_path(agent)) data-open { (agent_name(agent)) } } } }
-                        td class="wrap" { (what(event)) }
-                    }
-                }
-            }
+            tbody { (rows) }
+        }
+    };
+    (table, older)
+}
+
+fn row(event: &EventLine, now: Timestamp, with_agent: bool) -> Markup {
+    html! {
+        tr data-row=(event.seq) {
+            td class="in nowrap faint" { (clock(event.at, now)) }
+            td class="in nowrap" { span class=(format!("lv-{}", event.level)) title=(format!("{} from {}", event.level, event.source.title())) { (event.kind) } }
+            @if with_agent { td class="in" { @if let Some(agent) = &event.agent { a class="id" href=(agent_path(agent)) data-open { (agent_name(agent)) } } } }
+            td class="wrap" { (what(event)) }
         }
     }
 }

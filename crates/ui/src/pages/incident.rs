@@ -17,19 +17,23 @@ use paramedic_respond::{Episode, Incident};
 use crate::format::{
     absolute, agent_name, agent_path, ago, clock, count, due, incident_state, many, percent, running, severity, short, span,
 };
-use crate::page::{Tab, said};
+use crate::page::{Tab, said, within};
 use crate::pages::agents::name_of;
 use crate::pages::{answer, done_of, reader};
 use crate::{axis, forms};
 
 /// Timeline items on the page; the API has all.
 const TIMELINE_MAX: usize = 60;
+const TIMELINE_BYTES_MAX: usize = 16_000;
 /// Alert episodes in the table.
 const EPISODES_MAX: usize = 30;
+const EPISODES_BYTES_MAX: usize = 9_000;
 const AGENTS_MAX: usize = 24;
+const AGENTS_BYTES_MAX: usize = 6_000;
 /// Agents looked up for their names.
 const NAMES_MAX: usize = 200;
 const EVIDENCE_MAX: usize = 8;
+const EVIDENCE_BYTES_MAX: usize = 2_500;
 const TEXT_BYTES_MAX: usize = 400;
 
 pub(crate) async fn page(
@@ -131,15 +135,16 @@ fn failures(incident: &Incident) -> String {
 }
 
 fn alerts(incident: &Incident, names: &Names, now: Timestamp) -> Markup {
-    let shown = incident.episodes.iter().rev().take(EPISODES_MAX);
+    let newest = incident.episodes.iter().rev().take(EPISODES_MAX);
+    let (rows, shown) = within(EPISODES_BYTES_MAX, newest, |episode| alert_row(episode, names, now));
     html! {
         details class="numbers" id="alerts" {
             summary { (many(incident.counts.episodes, "alert")) " as a table" }
             table class="cards" {
                 thead { tr { th { "Began (UTC)" } th { "Ended" } th { "Detector" } th { "Agent" } th { "Severity" } th { "Why" } } }
-                tbody { @for episode in shown { (alert_row(episode, names, now)) } }
+                tbody { (rows) }
             }
-            @if incident.episodes.len() > EPISODES_MAX { p class="faint" { "The latest " (EPISODES_MAX) " of " (incident.counts.episodes) "; the API has all." } }
+            @if incident.episodes.len() > shown { p class="faint" { "The latest " (shown) " of " (incident.counts.episodes) "; the API has all." } }
         }
     }
 }
@@ -173,9 +178,7 @@ fn evidence(incident: &Incident, names: &Names, now: Timestamp) -> Markup {
             p class="wrap" { (severity(episode.severity)) " " (short(&episode.reason, TEXT_BYTES_MAX)) " " a class="faint" href=(agent_path(&episode.agent)) { (names.of(&episode.agent)) } }
             @if !episode.evidence.is_empty() {
                 ol class="timeline" {
-                    @for fact in episode.evidence.iter().take(EVIDENCE_MAX) {
-                        li { (clock(fact.at, now)) code class="wrap" { (short(&fact.text, TEXT_BYTES_MAX)) } }
-                    }
+                    (within(EVIDENCE_BYTES_MAX, episode.evidence.iter().take(EVIDENCE_MAX), |fact| html! { li { (clock(fact.at, now)) code class="wrap" { (short(&fact.text, TEXT_BYTES_MAX)) } } }).0)
                 }
             }
         } }
@@ -184,15 +187,15 @@ fn evidence(incident: &Incident, names: &Names, now: Timestamp) -> Markup {
 }
 
 fn affected(incident: &Incident, names: &Names) -> Markup {
+    let (agents, shown) = within(AGENTS_BYTES_MAX, incident.agents.iter().take(AGENTS_MAX), |agent| {
+        html! { a class="id hit" href=(agent_path(agent)) title=(short(agent.as_str(), 100)) { (names.of(agent)) } " " }
+    });
     html! {
         h2 { "Who is hit" }
         @if incident.agents.is_empty() { p class="soft" { "No agent is named." } }
         p class="wrap" {
-            @for (i, agent) in incident.agents.iter().take(AGENTS_MAX).enumerate() {
-                @if i > 0 { ", " }
-                a class="id" href=(agent_path(agent)) title=(short(agent.as_str(), 200)) { (names.of(agent)) }
-            }
-            @if incident.agents.len() > AGENTS_MAX { " and " (incident.agents.len() - AGENTS_MAX) " more" }
+            (agents)
+            @if incident.agents.len() > shown { " and " (incident.agents.len() - shown) " more" }
         }
         p class="small" {
             @if let Some(session) = incident.sessions.first() {
@@ -206,9 +209,11 @@ fn affected(incident: &Incident, names: &Names) -> Markup {
 }
 
 fn timeline(detail: &IncidentDetail, names: &Names, now: Timestamp) -> Markup {
-    let earlier = detail.timeline_left_out + detail.timeline.len().saturating_sub(TIMELINE_MAX) as u64;
+    let newest = detail.timeline.iter().rev().take(TIMELINE_MAX);
+    let (items, shown) = within(TIMELINE_BYTES_MAX, newest, |item| timeline_item(item, &detail.incident, names, now));
+    let earlier = detail.timeline_left_out + detail.timeline.len().saturating_sub(shown) as u64;
     html! {
-        ol class="timeline" { @for item in detail.timeline.iter().rev().take(TIMELINE_MAX) { (timeline_item(item, &detail.incident, names, now)) } }
+        ol class="timeline" { (items) }
         @if earlier > 0 {
             p class="faint" { (count(earlier)) " earlier entries are in the journal: " code { "paramedic incident " (detail.incident.id) } }
         }

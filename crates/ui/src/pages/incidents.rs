@@ -11,7 +11,8 @@ use paramedic_api::{ApiError, Context};
 use paramedic_model::{IncidentType, Severity, Timestamp};
 
 use crate::format::{ago, clock, count, due, incident_state, line, many, running, severity, span};
-use crate::page::{Tab, more};
+use crate::page::{Tab, more, within};
+use crate::pages::agents::ROWS_BYTES_MAX;
 use crate::pages::{answer, query_of, reader};
 use crate::{format, forms};
 
@@ -68,14 +69,16 @@ fn lines(page: &IncidentPage, query: &IncidentsQuery, now: Timestamp) -> Markup 
             }
         };
     }
-    let next = page.next.map(|next| format!("/incidents?{}after={next}", parameters(query)));
+    let (rows, shown) = within(ROWS_BYTES_MAX, &page.incidents, |incident| row(incident, now));
+    let end = query.after.unwrap_or(0) + shown;
+    let next = (end < page.total).then(|| format!("/incidents?{}after={end}", parameters(query)));
     let first = query.after.is_some_and(|after| after > 0).then(|| format!("/incidents?{}", parameters(query).trim_end_matches('&')));
     html! {
         table class="cards" {
             thead { tr { th { "Severity" } th { "Incident" } th { "State" } th { "Began" } th class="num" { "Lasted" } th class="num" { "Agents" } th class="num" { "Error rate" } } }
-            tbody { @for incident in &page.incidents { (row(incident, now)) } }
+            tbody { (rows) }
         }
-        (more(page.incidents.len(), page.total, first, next))
+        (more(shown, page.total, first, next))
     }
 }
 

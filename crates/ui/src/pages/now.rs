@@ -16,12 +16,13 @@ use paramedic_model::Timestamp;
 use crate::chart::{Chart, Shape};
 use crate::format::{agent_path, ago, clock, count, line, many, money, percent, running};
 use crate::forms;
-use crate::page::Tab;
+use crate::page::{Tab, row_key, within};
 use crate::pages::agents::{name_of, state_shape, state_word};
 use crate::pages::{answer, incidents, reader};
 
 /// Agents drawn one by one; a larger fleet is drawn in proportion.
-const SQUARES_MAX: usize = 150;
+const SQUARES_MAX: usize = 100;
+const STRIP_BYTES_MAX: usize = 24_000;
 /// Agents that need somebody, named under the strip.
 const TROUBLED_MAX: usize = 6;
 
@@ -81,21 +82,19 @@ fn fleet(status: &Status, agents: &[AgentView]) -> Markup {
     }
     let squares = SQUARES_MAX as u64;
     let every = total.div_ceil(squares).max(1);
+    let strip = within(STRIP_BYTES_MAX, agents, square);
     html! {
         h2 { a class="plain" href="/agents" { "Fleet: " (many(total, "agent")) } }
         div class="strip" {
             @if every == 1 {
-                @for agent in agents {
-                    a class=(format!("plain s-{}", agent.state)) href=(agent_path(&agent.id)) title=(format!("{}: {}", name_of(agent), state_word(agent.state))) {
-                        span class="sr" { (name_of(agent)) ", " (state_word(agent.state)) }
-                    }
-                }
+                (strip.0)
             } @else {
                 @for state in AgentState::ALL {
                     @for _ in 0..of_state(status, state).div_ceil(every) { i class=(format!("s-{state}")) {} }
                 }
             }
         }
+        @if every == 1 && strip.1 < agents.len() { p class="faint small" { a href="/agents" { (agents.len() - strip.1) " more" } } }
         @if every > 1 { p class="faint small" { "One mark stands for up to " (every) " agents." } }
         p class="strip-key" {
             @for state in AgentState::ALL {
@@ -108,7 +107,7 @@ fn fleet(status: &Status, agents: &[AgentView]) -> Markup {
             h2 { "Agents that need somebody" }
             ul class="rows" {
                 @for agent in troubled.iter().take(TROUBLED_MAX) {
-                    li data-row=(agent.id) {
+                    li data-row=(row_key(agent.id.as_str())) {
                         span class=(format!("state s-{}", agent.state)) { (state_shape(agent.state)) (state_word(agent.state)) } " "
                         a href=(agent_path(&agent.id)) data-open { (name_of(agent)) } " "
                         span class="soft" { (line(&agent.state_reason)) }
@@ -118,6 +117,11 @@ fn fleet(status: &Status, agents: &[AgentView]) -> Markup {
             @if troubled.len() > TROUBLED_MAX { p class="small" { a href="/agents" { "All agents, the ones in trouble first" } } }
         }
     }
+}
+
+fn square(agent: &AgentView) -> Markup {
+    let words = format!("{}: {}", name_of(agent), state_word(agent.state));
+    html! { a class=(format!("plain s-{}", agent.state)) href=(agent_path(&agent.id)) title=(words) aria-label=(words) {} }
 }
 
 fn of_state(status: &Status, state: AgentState) -> u64 {
