@@ -299,7 +299,8 @@ impl Agent {
     fn enter(&mut self, phase: Phase, at_us: i64, note: &str) {
         self.phase = phase;
         self.phase_us = at_us;
-        self.waiting = None;
+        // Another source may tell late what came before the question.
+        self.waiting = self.waiting.filter(|(_, asked_us)| *asked_us > at_us);
         if *self.note != *note {
             self.note = head(note, LINE_BYTES_MAX).into();
         }
@@ -401,7 +402,7 @@ impl Agent {
 }
 
 /// These stop reasons hand the turn back.
-fn ends_turn(stop_reason: Option<&str>) -> bool {
+pub(crate) fn ends_turn(stop_reason: Option<&str>) -> bool {
     matches!(stop_reason, Some("end_turn" | "stop_sequence" | "refusal" | "stop"))
 }
 

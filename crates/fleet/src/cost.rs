@@ -141,7 +141,7 @@ impl Fleet {
             calls: tally.unpriced_calls,
             tokens: tally.unpriced_tokens,
         });
-        let mut agents: Vec<&Agent> = self.agents.values().filter(|agent| !agent.tally().is_nothing()).collect();
+        let mut agents: Vec<&Agent> = self.agents().filter(|agent| !agent.tally().is_nothing()).collect();
         agents.sort_by_key(|agent| (std::cmp::Reverse(agent.tally().cost), agent.id()));
         CostReport {
             totals: self.line(&by_model),

@@ -43,7 +43,7 @@ fn day(event: &Event) -> i32 {
 
 impl Fleet {
     pub(crate) fn model_call(&mut self, event: &Event, place: Place) -> Novelty {
-        let Fact::ModelCall { message, model, usage, cost_usd, .. } = &event.fact else { return Novelty::New };
+        let Fact::ModelCall { message, model, usage, cost_usd, stop_reason, .. } = &event.fact else { return Novelty::New };
         if model.as_deref() == Some(SYNTHETIC) {
             return Novelty::New;
         }
@@ -56,14 +56,20 @@ impl Fleet {
             day: day(event),
             model: self.models.number(model.as_deref(), &self.prices),
             grade: grade(event.source),
-            exact: self.agents.get(&place.agent).is_some_and(crate::agent::Agent::is_subagent),
+            exact: self.agents.get(&place.agent).is_some_and(|agent| agent.is_subagent()),
             reported: cost_usd.and_then(|usd| self.reported(usd)),
         };
         let message_only = call.message != 0 && call.request == 0;
         self.heard_call(place.session, call.grade, message_only);
         let novelty = if call.message == 0 && call.request == 0 { self.anonymous_call(event, &call) } else { self.known_call(call) };
         if novelty != Novelty::Duplicate {
-            self.after_call(event, &call, novelty);
+            self.after_call(event, &call);
+        }
+        // A call is told in pieces, and only the last one says that it hands the turn back.
+        if let Some(agent) = self.agents.get_mut(&place.agent)
+            && (novelty == Novelty::New || crate::agent::ends_turn(stop_reason.as_deref()))
+        {
+            agent.advance(event, 0);
         }
         novelty
     }
@@ -135,14 +141,11 @@ impl Fleet {
     }
 
     /// What a call that was not just repeated changes on its agent.
-    fn after_call(&mut self, event: &Event, call: &Call, novelty: Novelty) {
+    fn after_call(&mut self, event: &Event, call: &Call) {
         let Some(agent) = self.agents.get_mut(&call.agent) else { return };
         let [input, _, read, written, _] = call.tokens.map(u64::from);
         if is_main_chain(event) {
             agent.context(event.at, call.model, input + read + written);
-        }
-        if novelty == Novelty::New {
-            agent.advance(event, 0);
         }
         agent.sample(event.at);
     }
@@ -340,7 +343,7 @@ impl Fleet {
 
     /// What is known of a tool call, counted when this is its first mention; `None` when it was told long ago.
     fn known_tool(&mut self, event: &Event, place: Place, id: u64) -> Option<Tool> {
-        let exact = self.agents.get(&place.agent).is_some_and(crate::agent::Agent::is_subagent);
+        let exact = self.agents.get(&place.agent).is_some_and(|agent| agent.is_subagent());
         let Some(known) = self.tools.get(id).copied() else {
             if self.seen.contains(id) {
                 return None;

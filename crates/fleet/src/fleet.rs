@@ -41,7 +41,7 @@ pub struct Fleet {
     pub(crate) settings: Settings,
     pub(crate) prices: Prices,
     pub(crate) models: Models,
-    pub(crate) agents: KeyMap<Agent>,
+    pub(crate) agents: KeyMap<Box<Agent>>,
     pub(crate) sessions: KeyMap<Session>,
     pub(crate) books: Books,
     pub(crate) calls: OpenCalls,
@@ -118,19 +118,19 @@ impl Fleet {
 
     /// Finds the event's agent, and makes it known when it is new. An event without agent and session has no place.
     fn place(&mut self, event: &Event) -> Option<Place> {
-        let id = event.agent.clone().or_else(|| event.session.as_ref().map(AgentId::of_session))?;
-        if let Some((last, place)) = &self.last
-            && *last == id
+        if let (Some((last, place)), Some(id)) = (&self.last, &event.agent)
+            && last == id
         {
             return Some(*place);
         }
+        let id = event.agent.clone().or_else(|| event.session.as_ref().map(AgentId::of_session))?;
         let agent_key = key(domain::AGENT, id.as_str());
         let session = session_of(event, &id);
         let session_key = self.agents.get(&agent_key).map_or_else(|| key(domain::SESSION, &session), |agent| agent.session_key);
         let place = Place { agent: agent_key, session: session_key };
         if !self.agents.contains_key(&agent_key) {
             self.make_room();
-            self.agents.insert(agent_key, Agent::new(&id, event.session.as_ref(), session_key, event.at));
+            self.agents.insert(agent_key, Box::new(Agent::new(&id, event.session.as_ref(), session_key, event.at)));
             let members = &mut self.sessions.entry(session_key).or_default().agents;
             if members.len() < SUBAGENTS_MAX {
                 members.push(agent_key);
@@ -242,18 +242,18 @@ impl Fleet {
 
     pub(crate) fn parent_of(&self, agent: &Agent) -> Option<&Agent> {
         let (parent, _) = agent.id().split_once('/')?;
-        self.agents.get(&key(domain::AGENT, parent))
+        self.agents.get(&key(domain::AGENT, parent)).map(|agent| &**agent)
     }
 
     /// Every agent, in no order.
     pub fn agents(&self) -> impl Iterator<Item = &Agent> {
-        self.agents.values()
+        self.agents.values().map(|agent| &**agent)
     }
 
     /// One agent.
     #[must_use]
     pub fn get(&self, agent: &AgentId) -> Option<&Agent> {
-        self.agents.get(&key(domain::AGENT, agent.as_str()))
+        self.agents.get(&key(domain::AGENT, agent.as_str())).map(|agent| &**agent)
     }
 
     /// The prices in use.

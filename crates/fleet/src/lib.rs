@@ -46,12 +46,13 @@ pub mod config;
 
 pub mod metrics;
 
+pub use agent::Agent;
 pub use config::Settings;
-pub use cost::{Cost, CostReport, PricedBy};
+pub use cost::{AgentCost, Cost, CostLine, CostReport, DayCost, ModelCost, PricedBy, Unpriced};
 pub use fleet::{Fleet, Novelty};
 pub use metrics::Metrics;
 pub use prices::{Prices, PricesError};
 pub use save::{FORMAT, LoadError};
 pub use series::Point;
 pub use state::State;
-pub use view::{AgentView, Totals};
+pub use view::{AgentView, CurrentTool, LastError, ProcessView, Subagents, Totals};

@@ -43,7 +43,7 @@ struct Document {
     prices: u64,
     prices_as_of: String,
     models: Vec<Box<str>>,
-    agents: Vec<(u64, Agent)>,
+    agents: Vec<(u64, Box<Agent>)>,
     sessions: Vec<(u64, Session)>,
     total: Tally,
     dropped: Tally,

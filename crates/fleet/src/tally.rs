@@ -144,7 +144,11 @@ pub(crate) struct Books {
 impl Books {
     pub(crate) fn add(&mut self, day: i32, model: u16, tally: Tally) {
         self.total = self.total.plus(tally);
-        let place = if self.cells.len() < CELLS_MAX || self.cells.contains_key(&(day, model)) { day } else { DAY_OTHER };
+        if let Some(cell) = self.cells.get_mut(&(day, model)) {
+            *cell = cell.plus(tally);
+            return;
+        }
+        let place = if self.cells.len() < CELLS_MAX { day } else { DAY_OTHER };
         let cell = self.cells.entry((place, model)).or_default();
         *cell = cell.plus(tally);
     }

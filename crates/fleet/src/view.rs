@@ -138,7 +138,11 @@ impl Fleet {
 
     fn children<'a>(&'a self, parent: &'a Agent) -> impl Iterator<Item = &'a Agent> {
         let members = self.sessions.get(&parent.session_key).filter(|_| !parent.is_subagent());
-        members.into_iter().flat_map(|session| &session.agents).filter_map(|key| self.agents.get(key)).filter(|agent| agent.is_subagent())
+        members
+            .into_iter()
+            .flat_map(|session| &session.agents)
+            .filter_map(|key| self.agents.get(key).map(|agent| &**agent))
+            .filter(|agent| agent.is_subagent())
     }
 
     /// An agent's curve over time, oldest point first, at most 120.

@@ -156,6 +156,56 @@ fn the_corpus_has_its_known_totals_and_reading_it_again_changes_nothing() {
     }
 }
 
+fn collected(root: &Path) -> Vec<Event> {
+    let mut all = Vec::new();
+    for path in files(root) {
+        let options = paramedic_collect::transcript::ParseOptions { capture_text: false };
+        paramedic_collect::transcript::read_file(&path, options, &mut |events| all.append(events)).unwrap();
+    }
+    all
+}
+
+/// With the real reader, which tells more kinds of facts.
+#[test]
+fn the_collected_corpus_has_its_known_totals() {
+    let Some(root) = shared_data("transcripts/projects") else { return };
+    let events = collected(&root);
+    let mut fleet = fleet();
+    observe_all(&mut fleet, &events);
+    let usage = fleet.totals().usage;
+    let known = (42_613, 239_297, 139_422_844, 7_972_454);
+    assert_eq!((usage.input_tokens, usage.output_tokens, usage.cache_read_tokens, usage.cache_creation_tokens), known);
+    let totals = fleet.totals();
+    let again = observe_all(&mut fleet, &events);
+    assert_eq!((again.get("new"), again.get("update")), (None, None), "{again:?}");
+    assert_eq!(fleet.totals().usage, totals.usage);
+
+    let outage = fleet.agent(&"b00b80af-879f-4265-b95b-48db0938673c".into()).unwrap();
+    assert_eq!(outage.retries, 29);
+    assert!(outage.model_errors >= 1 && outage.last_error.is_some(), "{outage:?}");
+    assert!(outage.turns > 0 && outage.tool_calls > 0 && outage.context_tokens > 0, "{outage:?}");
+    assert_eq!((outage.model.is_some(), outage.context_limit.is_some()), (true, true));
+    let points = fleet.series(&outage.id);
+    assert!((10..=120).contains(&points.len()), "{}", points.len());
+    assert!(points.windows(2).all(|pair| pair[0].calls <= pair[1].calls && pair[0].at < pair[1].at));
+
+    // Months later, all of it is history.
+    let newest = fleet.agents().map(paramedic_fleet::Agent::last_event_at).max().unwrap();
+    fleet.tick(newest.after(std::time::Duration::from_secs(90 * 86_400)));
+    assert_eq!(fleet.totals().by_state["done"], fleet.totals().agents);
+}
+
+#[test]
+fn collected_snapshots_count_once() {
+    let Some(root) = shared_data("transcripts/overlapping-snapshots") else { return };
+    let simple: Vec<Event> = files(&root).iter().flat_map(|path| events(path)).collect();
+    let (mut one, mut other) = (fleet(), fleet());
+    observe_all(&mut one, &collected(&root));
+    observe_all(&mut other, &simple);
+    assert_eq!(one.totals().usage, other.totals().usage);
+    assert!(one.totals().calls > 0);
+}
+
 /// The same in the reverse order of files and of lines: nothing depends on who is read first.
 #[test]
 fn the_corpus_has_the_same_totals_backwards() {
@@ -245,9 +295,8 @@ fn resident_kb() -> i64 {
     line.split_whitespace().nth(1).unwrap().parse().unwrap()
 }
 
-/// CPU seconds of this process, in hundredths.
+/// CPU seconds of this thread.
 fn cpu_time() -> f64 {
-    let stat = std::fs::read_to_string("/proc/self/stat").unwrap();
-    let fields: Vec<&str> = stat.rsplit(')').next().unwrap().split_whitespace().collect();
-    (fields[11].parse::<f64>().unwrap() + fields[12].parse::<f64>().unwrap()) / 100.0
+    let stat = std::fs::read_to_string("/proc/thread-self/schedstat").unwrap();
+    stat.split_whitespace().next().unwrap().parse::<f64>().unwrap() / 1e9
 }

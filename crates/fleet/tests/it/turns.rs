@@ -60,6 +60,28 @@ fn a_day_in_the_life() {
     check(&life, 51_000, State::Working, "the model is at work");
 }
 
+/// Telemetry may tell a call before the transcript says that it was the turn's last.
+#[test]
+fn the_last_piece_of_a_call_hands_the_turn_back() {
+    let life = [
+        event(Source::Transcript, 0, Fact::Prompt),
+        request(event(Source::OtlpLog, 5_000, call(None, "claude-opus-4-6", tokens(1, 2, 3, 4))), "r5000"),
+        answer(5_000, Some("end_turn")),
+    ];
+    check(&life, 6_000, State::Waiting, "waiting for the next prompt for 1 s");
+}
+
+/// A source that tells late what came before a question does not answer it.
+#[test]
+fn a_question_stands_until_something_newer_happens() {
+    let life = [
+        event(Source::Hook, 1_000, tool_call(Some("a"), "Bash")),
+        event(Source::Hook, 2_000, Fact::Waiting { reason: WaitReason::Permission }),
+        answer(1_100, Some("tool_use")),
+    ];
+    check(&life, 3_000, State::Waiting, "waiting for permission to run Bash for 1 s");
+}
+
 #[test]
 fn failures() {
     let prompt = event(Source::Transcript, 0, Fact::Prompt);
