@@ -72,10 +72,6 @@ pub struct Settings {
     /// Times an agent's own median hour (of at least six hours with spending): a note, and critical when the hour is
     /// also above `spend_note_usd_per_hour`. Default 5.
     pub spend_median_factor: f64,
-    /// Prices for sources that do not tell the cost. The first whose `model` is part of the model's name counts; a model
-    /// without a price is not counted as spending.
-    pub prices: Vec<Price>,
-
     /// Tokens that the context must gain within one turn before growth is looked at. Default 50,000.
     pub context_growth_tokens: u64,
     /// Times by which the context must grow within one turn: a note. Default 4.
@@ -89,32 +85,6 @@ pub struct Settings {
     pub forget_after_s: u64,
     /// Agents kept at most; the longest quiet ones go first. Default 20,000.
     pub agents_max: usize,
-}
-
-/// US dollars per million tokens of the models whose name contains `model`.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Price {
-    /// Part of the model's name: `opus-4-5`.
-    pub model: String,
-    /// US dollars per million input tokens.
-    pub input: f64,
-    /// US dollars per million output tokens.
-    pub output: f64,
-    /// US dollars per million tokens read from the cache.
-    pub cache_read: f64,
-    /// US dollars per million tokens written to the cache for five minutes.
-    pub cache_write: f64,
-    /// US dollars per million tokens written to the cache for an hour.
-    pub cache_write_1h: f64,
-}
-
-impl Price {
-    /// The provider's list follows one rule: cache reads cost a tenth of input, writes 1.25 times, for an hour twice.
-    fn listed(model: &str, input: f64, output: f64) -> Self {
-        let (cache_read, cache_write, cache_write_1h) = (input * 0.1, input * 1.25, input * 2.0);
-        Self { model: model.to_owned(), input, output, cache_read, cache_write, cache_write_1h }
-    }
 }
 
 impl Default for Settings {
@@ -147,21 +117,6 @@ impl Default for Settings {
             spend_note_usd_per_hour: 20.0,
             spend_critical_usd_per_hour: 50.0,
             spend_median_factor: 5.0,
-            prices: vec![
-                Price::listed("opus-4-0", 15.0, 75.0),
-                Price::listed("opus-4-1", 15.0, 75.0),
-                Price::listed("opus-4-2025", 15.0, 75.0),
-                Price::listed("3-opus", 15.0, 75.0),
-                Price::listed("opus-5-5", 4.0, 20.0),
-                Price::listed("opus", 5.0, 25.0),
-                Price::listed("sonnet-5", 2.0, 10.0),
-                Price::listed("sonnet", 3.0, 15.0),
-                Price::listed("3-5-haiku", 0.8, 4.0),
-                Price::listed("haiku-4", 1.0, 5.0),
-                Price::listed("haiku-5", 0.1, 0.5),
-                Price::listed("fable", 10.0, 50.0),
-                Price::listed("mythos", 10.0, 50.0),
-            ],
             context_growth_tokens: 50_000,
             context_growth_factor: 4.0,
             context_jump_tokens: 50_000,

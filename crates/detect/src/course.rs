@@ -77,6 +77,8 @@ pub(crate) struct Step {
     pub(crate) message: u64,
     /// What this event adds to the usage known before.
     pub(crate) usage: Usage,
+    /// What this event adds to the known cost, in millionths of a US dollar; 0 where no cost is known.
+    pub(crate) spent: u64,
     /// The turn ended, or a new one began.
     pub(crate) turn_border: bool,
 }
@@ -93,6 +95,14 @@ pub(crate) struct Course {
     tools: Vec<Box<str>>,
     batch: u64,
     messages: VecDeque<(u64, Usage)>,
+    /// The same messages' cost so far, in millionths of a US dollar.
+    #[serde(default)]
+    costs: VecDeque<(u64, u64)>,
+}
+
+/// Millionths of a US dollar. An amount from outside may be anything.
+pub(crate) fn micros(usd: Option<f64>) -> u64 {
+    usd.filter(|usd| usd.is_finite() && *usd > 0.0).map_or(0, |usd| (usd * 1e6) as u64)
 }
 
 /// A short identity; never 0, so that 0 can mean "none".
@@ -131,7 +141,9 @@ impl Course {
                 self.turn = Turn::Idle;
                 self.pending.clear();
             }
-            Fact::ModelCall { message, model, usage, .. } => self.answer(message.as_deref(), model.as_deref(), *usage, &mut step),
+            Fact::ModelCall { message, model, usage, cost_usd, .. } => {
+                self.answer((message.as_deref(), model.as_deref()), *usage, micros(*cost_usd), &mut step);
+            }
             Fact::ModelRetry { class, status, attempt, attempts_max, .. } => {
                 self.turn = Turn::AwaitingModel;
                 self.retry(at, *class, *status, *attempt, *attempts_max);
@@ -189,7 +201,7 @@ impl Course {
         self.pending.clear();
     }
 
-    fn answer(&mut self, message: Option<&str>, model: Option<&str>, usage: Usage, step: &mut Step) {
+    fn answer(&mut self, (message, model): (Option<&str>, Option<&str>), usage: Usage, cost: u64, step: &mut Step) {
         let id = message.map_or(0, hash);
         step.message = id;
         // The client writes lines of its own in the model's name; they are not answers.
@@ -200,10 +212,15 @@ impl Course {
             let largest = known.largest(usage);
             step.usage = largest.minus(*known);
             *known = largest;
+            if let Some((_, known)) = self.costs.iter_mut().find(|(known, _)| *known == id) {
+                step.spent = cost.saturating_sub(*known);
+                *known = cost.max(*known);
+            }
             return;
         }
         step.answered = true;
         step.usage = usage;
+        step.spent = cost;
         // A new message means that the model has been given every result: what still seems to run was lost.
         if id != 0 {
             self.pending.clear();
@@ -217,8 +234,10 @@ impl Course {
             self.batch = id;
             if self.messages.len() == MESSAGES_KEPT {
                 self.messages.pop_front();
+                self.costs.pop_front();
             }
             self.messages.push_back((id, usage));
+            self.costs.push_back((id, cost));
         }
     }
 

@@ -15,6 +15,8 @@ use crate::metrics::Metrics;
 
 /// Version of what [`Detectors::save`] writes.
 const SAVED_VERSION: u32 = 1;
+/// How long nothing may have been heard of an agent, by the timer's clock, before time alone ends its alerts.
+const SETTLE: Duration = Duration::from_secs(60);
 /// When there are too many agents, one in so many goes at once: the sweep is then cheap per agent.
 const EVICTED_SHARE: usize = 16;
 
@@ -40,6 +42,9 @@ struct Agent {
     states: States,
     /// The last sign of work that the timer has looked at.
     ticked_at: Timestamp,
+    /// When the timer saw that sign first. A record that is being read is old by its own times and still has news.
+    #[serde(default)]
+    heard_at: Timestamp,
     /// That sign was fresh when the timer saw it: the agent runs now, it is not read from an old record.
     live: bool,
     /// Its open alerts were ended because nothing is heard of it.
@@ -98,7 +103,7 @@ impl Detectors {
         for slot in 0..self.agents.len() {
             let Some(agent) = self.agents[slot].as_mut() else { continue };
             agent.tick(now, before, &self.settings, out);
-            if agent.abandoned && now.since(agent.course.last_at) > Duration::from_secs(self.settings.forget_after_s) {
+            if agent.abandoned && agent.is_settled(now) && now.since(agent.course.last_at) > Duration::from_secs(self.settings.forget_after_s) {
                 self.forget(slot);
             }
         }
@@ -206,7 +211,7 @@ impl Agent {
     fn new(id: AgentId, at: Timestamp) -> Self {
         let course = Course::new(at);
         let who = Who { agent: id, session: None, user: None };
-        Self { who, course, states: States::default(), ticked_at: at, live: false, abandoned: false }
+        Self { who, course, states: States::default(), ticked_at: Timestamp::EPOCH, heard_at: at, live: false, abandoned: false }
     }
 
     fn observe(&mut self, event: &Event, settings: &Settings, last_tick: Option<Timestamp>, out: &mut Vec<AlertChange>) {
@@ -246,6 +251,7 @@ impl Agent {
         let last_at = self.course.last_at;
         if last_at != self.ticked_at || before.is_none() {
             self.ticked_at = last_at;
+            self.heard_at = now;
             self.live = now.since(last_at) < Duration::from_secs(settings.silence_note_s);
         }
         // A sub-agent's last answer goes to its parent and is often missing in its own record: whether it fell silent or
@@ -259,9 +265,14 @@ impl Agent {
             }
             self.states.silence.pass(&self.course, Told { who: &self.who, settings, at: now }, out);
         }
-        if !self.abandoned && now.since(last_at) > Duration::from_secs(settings.abandon_after_s) {
+        if !self.abandoned && self.is_settled(now) && now.since(last_at) > Duration::from_secs(settings.abandon_after_s) {
             self.abandon(Some(now), settings, out);
         }
+    }
+
+    /// Nothing new has been read about the agent for a moment: time may have its consequences.
+    fn is_settled(&self, now: Timestamp) -> bool {
+        now.since(self.heard_at) >= SETTLE
     }
 
     /// Ends the alerts of which nothing was heard until `now` for too long; all of them when there is no `now` any more.

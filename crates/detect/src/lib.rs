@@ -28,7 +28,7 @@ mod metrics;
 mod say;
 
 pub use catalogue::{CATALOGUE, DetectorInfo};
-pub use config::{Price, Settings};
+pub use config::Settings;
 pub use detectors::Detectors;
 pub use error::DetectError;
 pub use metrics::Metrics;

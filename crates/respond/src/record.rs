@@ -41,6 +41,7 @@ pub enum Record {
         incident: IncidentId,
         from: Severity,
         to: Severity,
+        at: Timestamp,
         reason: String,
         by_hand: bool,
     },

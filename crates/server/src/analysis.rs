@@ -5,14 +5,14 @@ use std::path::{Path, PathBuf};
 
 use paramedic_collect::transcript;
 use paramedic_detect::Detectors;
-use paramedic_fleet::{Fleet, Novelty, Prices};
+use paramedic_fleet::{Fleet, Prices};
 use paramedic_model::{AgentId, AlertChange, Event, IncidentId, IncidentState, IncidentType, SessionId, Severity, Timestamp};
 use paramedic_respond::record::SYSTEM_ACTOR;
 use paramedic_respond::{Incident, IncidentCounts, Incidents, decide_alert, decide_due};
 use serde::{Deserialize, Serialize};
 use xxhash_rust::xxh3::Xxh3;
 
-use crate::intake::priced;
+use crate::intake::watch;
 use crate::settings::Settings;
 
 /// The report's shape; raised with every change of it.
@@ -179,12 +179,8 @@ impl Reading {
         let (fleet, detectors, changes) = (&mut self.fleet, &mut self.detectors, &mut self.changes);
         let mut take = |events: &mut Vec<Event>| {
             for event in events.drain(..) {
-                if fleet.observe(&event) == Novelty::New {
-                    match priced(&event, fleet.prices()) {
-                        Some(priced) => detectors.observe(&priced, changes),
-                        None => detectors.observe(&event, changes),
-                    }
-                }
+                let novelty = fleet.observe(&event);
+                watch(detectors, novelty, &event, fleet.prices(), changes);
             }
         };
         match transcript::read_file(path, options, &mut take) {

@@ -131,21 +131,18 @@ pub struct Pipeline {
 }
 
 impl Pipeline {
-    /// Takes one event into the fleet and, when it is news, into the detectors.
+    /// Takes one event into the fleet and, when it is news, into the detectors. Further news about a model call go
+    /// there too: its text and its cost may come with a later line of the same message.
     fn observe(fleet: &mut Fleet, detectors: &mut Detectors, (metrics, activity): (&Metrics, &Activity), event: &Event, changes: &mut Vec<AlertChange>) {
-        match fleet.observe(event) {
-            Novelty::New => {
-                activity.observe(event);
-                match priced(event, fleet.prices()) {
-                    Some(priced) => detectors.observe(&priced, changes),
-                    None => detectors.observe(event, changes),
-                }
-            }
+        let novelty = fleet.observe(event);
+        match novelty {
+            Novelty::New => activity.observe(event),
             Novelty::Update => {}
             Novelty::Duplicate => {
                 metrics.duplicates.inc();
             }
         }
+        watch(detectors, novelty, event, fleet.prices(), changes);
     }
 
     /// Brings the fleet and the detectors up to the store after a restart. Alerts are decided again; the incidents
@@ -295,8 +292,24 @@ impl Pipeline {
     }
 }
 
+/// Hands news to the detectors.
+pub(crate) fn watch(detectors: &mut Detectors, novelty: Novelty, event: &Event, prices: &paramedic_fleet::Prices, changes: &mut Vec<AlertChange>) {
+    let is_news = match novelty {
+        Novelty::New => true,
+        Novelty::Update => matches!(event.fact, Fact::ModelCall { .. }),
+        Novelty::Duplicate => false,
+    };
+    if !is_news {
+        return;
+    }
+    match priced(event, prices) {
+        Some(priced) => detectors.observe(&priced, changes),
+        None => detectors.observe(event, changes),
+    }
+}
+
 /// The same model call with its cost by our prices, where its source told none: detectors know no prices.
-pub(crate) fn priced(event: &Event, prices: &paramedic_fleet::Prices) -> Option<Event> {
+fn priced(event: &Event, prices: &paramedic_fleet::Prices) -> Option<Event> {
     let Fact::ModelCall { model: Some(model), usage, cost_usd: None, .. } = &event.fact else { return None };
     let cost = prices.cost(model, usage)?;
     let mut event = event.clone();

@@ -65,7 +65,7 @@ struct IngestQuery {
 /// What a stream is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
-pub enum Format {
+pub(crate) enum Format {
     #[default]
     Auto,
     StreamJson,
@@ -76,7 +76,7 @@ pub enum Format {
 
 /// What became of a stream.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
-pub struct Ingested {
+pub(crate) struct Ingested {
     pub format: Format,
     pub lines: u64,
     pub events: u64,

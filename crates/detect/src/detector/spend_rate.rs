@@ -2,12 +2,12 @@
 
 use std::collections::VecDeque;
 
-use paramedic_model::{AlertChange, Fact, IncidentType, Severity, Timestamp, Usage};
+use paramedic_model::{AlertChange, Fact, IncidentType, Severity, Timestamp};
 use serde::{Deserialize, Serialize};
 
 use crate::alert::Alert;
 use crate::catalogue::{Detector, DetectorInfo, Moment};
-use crate::config::Settings;
+use crate::course::micros;
 use crate::say;
 
 /// The rolling hour is kept in slices of five minutes.
@@ -42,11 +42,9 @@ impl Detector for SpendRate {
     #[inline]
     fn observe(&mut self, moment: &Moment<'_>, out: &mut Vec<AlertChange>) {
         match &moment.event.fact {
-            Fact::ModelCall { model, cost_usd, .. } => {
-                let known = if moment.step.answered { *cost_usd } else { None };
-                let spent = known.map_or_else(|| priced(model.as_deref(), moment.step.usage, moment.settings), micros);
-                if spent > 0 {
-                    self.spent(spent, moment, out);
+            Fact::ModelCall { .. } => {
+                if moment.step.spent > 0 {
+                    self.spent(moment.step.spent, moment, out);
                 }
             }
             Fact::SessionEnded { .. } => self.alert.resolve(moment.told(), &Self::INFO, "the session ended", out),
@@ -59,24 +57,6 @@ impl Detector for SpendRate {
     }
 }
 
-/// A dollar amount from outside may be anything.
-fn micros(usd: f64) -> u64 {
-    if usd.is_finite() && usd > 0.0 { (usd * 1e6) as u64 } else { 0 }
-}
-
-/// An unknown model has no price: better no alarm than an invented one.
-fn priced(model: Option<&str>, usage: Usage, settings: &Settings) -> u64 {
-    let Some(price) = model.and_then(|model| settings.prices.iter().find(|price| model.contains(price.model.as_str()))) else { return 0 };
-    let short = usage.cache_creation_tokens.saturating_sub(usage.cache_creation_1h_tokens);
-    // Dollars per million tokens are millionths of a dollar per token.
-    let sum = usage.input_tokens as f64 * price.input
-        + usage.output_tokens as f64 * price.output
-        + usage.cache_read_tokens as f64 * price.cache_read
-        + short as f64 * price.cache_write
-        + usage.cache_creation_1h_tokens.min(usage.cache_creation_tokens) as f64 * price.cache_write_1h;
-    micros(sum / 1e6)
-}
-
 impl SpendRate {
     fn spent(&mut self, spent: u64, moment: &Moment<'_>, out: &mut Vec<AlertChange>) {
         self.advance(moment.at);
@@ -84,7 +64,7 @@ impl SpendRate {
         self.hour_spent = self.hour_spent.saturating_add(spent);
         let last_hour = self.slices.iter().copied().fold(0u64, u64::saturating_add);
         let settings = moment.settings;
-        let (note, critical) = (micros(settings.spend_note_usd_per_hour), micros(settings.spend_critical_usd_per_hour));
+        let (note, critical) = (micros(Some(settings.spend_note_usd_per_hour)), micros(Some(settings.spend_critical_usd_per_hour)));
         let usual = if self.hours.len() >= HOURS_MIN { (self.median as f64 * settings.spend_median_factor) as u64 } else { u64::MAX };
         let severe = last_hour >= critical || (last_hour >= note && last_hour >= usual);
         // Five times next to nothing is next to nothing.
