@@ -71,8 +71,11 @@ pub(crate) fn folder() -> Result<PathBuf> {
     Ok(folder)
 }
 
-/// The program as its users get it.
+/// The program as its users get it; `PARAMEDIC_BENCH_PROGRAM` names another one, an older version say.
 pub(crate) fn release_program() -> Result<PathBuf> {
+    if let Some(program) = std::env::var_os("PARAMEDIC_BENCH_PROGRAM") {
+        return Ok(PathBuf::from(program));
+    }
     process::run(Command::new("cargo").args(["build", "--release", "--package", "paramedic"]).current_dir(paths::workspace()))?;
     Ok(paths::target().join("release/paramedic"))
 }

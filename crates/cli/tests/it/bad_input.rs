@@ -29,8 +29,10 @@ fn transcript(home: &Home) -> std::path::PathBuf {
     folder.join(format!("{SESSION}.jsonl"))
 }
 
+/// Different prompts that were stored. A line that is read twice may be stored twice; it is counted once.
 fn count_of(instance: &crate::fixture::Instance) -> usize {
-    instance.list(&format!("/api/v1/events?limit=1000&session={SESSION}&kind=prompt"), "events").len()
+    let events = instance.list(&format!("/api/v1/events?limit=1000&session={SESSION}&kind=prompt"), "events");
+    events.iter().map(|event| event["text"].to_string()).collect::<std::collections::BTreeSet<_>>().len()
 }
 
 #[test]
@@ -91,6 +93,7 @@ fn a_file_that_is_truncated_replaced_or_deleted_while_read_is_no_trouble() {
     fs::rename(&other, &path).unwrap();
     let fourth = until(Duration::from_secs(10), || (count_of(&instance) == 4).then_some(()));
     assert!(fourth.is_some(), "{} of 4; {}", count_of(&instance), home.log());
+    assert_eq!(instance.agents()[0]["turns"], 4, "what was read twice is counted once");
     fs::remove_file(&path).unwrap();
     std::thread::sleep(Duration::from_millis(300));
     assert_eq!(count_of(&instance), 4, "what was read stays");

@@ -29,7 +29,7 @@ fn pages(instance: &Instance) -> Vec<(&'static str, String, &'static str)> {
     let agent = instance.agents().iter().find_map(|agent| agent["id"].as_str().filter(|id| !id.contains('/')).map(str::to_owned)).unwrap();
     vec![
         ("now", "/".to_owned(), "incident"),
-        ("agents", "/agents".to_owned(), "harbour"),
+        ("agents", "/agents".to_owned(), "billing"),
         ("agent", format!("/agents/{agent}"), "svg"),
         ("incidents", "/incidents".to_owned(), "SEV"),
         ("incident", format!("/incidents/{}", outage["id"].as_str().unwrap()), "529"),

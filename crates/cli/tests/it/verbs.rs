@@ -62,7 +62,7 @@ fn an_incident_is_opened_noted_and_closed_by_hand() {
         let output = home.run(arguments);
         assert!(output.status.success(), "{arguments:?}: {}", String::from_utf8_lossy(&output.stderr));
     };
-    run(&["incident", "new", "open", "Nightly report is empty", "--type", "data_corruption", "--severity", "P1"]);
+    run(&["incident", "open", "Nightly report is empty", "--type", "data_corruption", "--severity", "P1"]);
     let incident = instance.incidents().remove(0);
     assert_eq!((&incident["type"], &incident["severity"]), (&"data_corruption".into(), &"SEV2".into()));
     let id = incident["id"].as_str().unwrap();
