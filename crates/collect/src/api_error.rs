@@ -112,7 +112,10 @@ fn contained(table: &[(&str, ApiErrorClass)], lower: &str) -> Option<ApiErrorCla
 
 /// The number in `API Error: 529 {…}`, `API Error (429 …)` and `status code 404`.
 fn status_in(lower: &str) -> Option<u16> {
-    let at = lower.find("api error").map(|at| at + "api error".len()).or_else(|| lower.find("status code").map(|at| at + "status code".len()))?;
+    let at = lower
+        .find("api error")
+        .map(|at| at + "api error".len())
+        .or_else(|| lower.find("status code").map(|at| at + "status code".len()))?;
     let rest = lower[at..].trim_start_matches([':', ' ', '(']);
     let digits = rest.get(..3).filter(|digits| digits.bytes().all(|byte| byte.is_ascii_digit()))?;
     if rest.as_bytes().get(3).is_some_and(u8::is_ascii_digit) {
@@ -144,10 +147,16 @@ pub fn limit_notice(sentence: &str, at: Timestamp) -> Option<LimitNotice> {
     if !lower.contains("limit") {
         return None;
     }
-    let limit = [("session limit", "five_hour"), ("5-hour", "five_hour"), ("weekly", "seven_day"), ("7-day", "seven_day"), ("opus limit", "seven_day")]
-        .iter()
-        .find(|(words, _)| lower.contains(words))
-        .map(|(_, name)| *name);
+    let limit = [
+        ("session limit", "five_hour"),
+        ("5-hour", "five_hour"),
+        ("weekly", "seven_day"),
+        ("7-day", "seven_day"),
+        ("opus limit", "seven_day"),
+    ]
+    .iter()
+    .find(|(words, _)| lower.contains(words))
+    .map(|(_, name)| *name);
     let resets_at = match lower.split_once("limit reached|") {
         Some((_, epoch)) => leading_number(epoch).map(Timestamp::from_secs),
         None => resets_at(sentence, &lower, at),
@@ -176,7 +185,8 @@ fn resets_at(sentence: &str, lower: &str, at: Timestamp) -> Option<Timestamp> {
         }
         time = time.or_else(|| time_of_day(word));
     }
-    let moment = |date: Date| Some(Timestamp::from_micros(date.to_datetime(time?).to_zoned(zone.clone()).ok()?.timestamp().as_microsecond()));
+    let moment =
+        |date: Date| Some(Timestamp::from_micros(date.to_datetime(time?).to_zoned(zone.clone()).ok()?.timestamp().as_microsecond()));
     let today = written.date();
     match date {
         // Written in December, a date in January is next year's.
@@ -248,7 +258,11 @@ mod tests {
         check_limit("You've hit your session limit · resets 9:50pm (UTC)", Some("five_hour"), Some("2026-01-14T21:50:00Z"));
         check_limit("You've hit your limit · resets 3am (UTC)", None, Some("2026-01-15T03:00:00Z"));
         check_limit("You've hit your session limit · resets 12pm (America/Los_Angeles)", Some("five_hour"), Some("2026-01-14T20:00:00Z"));
-        check_limit("You've hit your weekly limit · resets Jan 16 at 12am (Europe/Berlin)", Some("seven_day"), Some("2026-01-15T23:00:00Z"));
+        check_limit(
+            "You've hit your weekly limit · resets Jan 16 at 12am (Europe/Berlin)",
+            Some("seven_day"),
+            Some("2026-01-15T23:00:00Z"),
+        );
         check_limit("You've hit your weekly limit · resets Jan 2, 9am (UTC)", Some("seven_day"), Some("2027-01-02T09:00:00Z"));
         check_limit("Claude AI usage limit reached|1768400000", None, Some("2026-01-14T14:13:20Z"));
         check_limit("5-hour limit reached ∙ resets whenever", Some("five_hour"), None);

@@ -133,7 +133,7 @@ impl<'a> Body<'a> {
     /// An identifier: as it came, since it must equal the same one from other sources.
     fn id(&self, key: &str) -> Option<Box<str>> {
         let decoded = self.found(key)?.decode_head(limit::ID_BYTES_MAX);
-        Some(text::head(&decoded, limit::ID_BYTES_MAX).into()).filter(|id: &Box<str>| !id.is_empty())
+        (!decoded.is_empty()).then(|| text::head(&decoded, limit::ID_BYTES_MAX).into())
     }
 
     fn event(&self, name: &str, now: Timestamp) -> Event {

@@ -182,7 +182,7 @@ impl<'a> Scanner<'a> {
         }
         loop {
             let quote = at + memchr(b'"', self.bytes.get(at..)?)?;
-            if preceding_backslashes(&self.bytes[from..], quote - from) % 2 == 0 {
+            if preceding_backslashes(&self.bytes[from..], quote - from).is_multiple_of(2) {
                 return Some(quote);
             }
             at = quote + 1;
@@ -325,8 +325,21 @@ mod tests {
 
     #[test]
     fn says_no_to_what_is_not_an_object() {
-        for line in ["", "{", "{\"a\"", "{\"a\":", "{\"a\":1", "{\"a\":1,", "{\"a\" 1}", "{a:1}", "{,}", "{\"a\":}", "[]", "{} x", "{\"a\":1 \"b\":2}"]
-        {
+        for line in [
+            "",
+            "{",
+            "{\"a\"",
+            "{\"a\":",
+            "{\"a\":1",
+            "{\"a\":1,",
+            "{\"a\" 1}",
+            "{a:1}",
+            "{,}",
+            "{\"a\":}",
+            "[]",
+            "{} x",
+            "{\"a\":1 \"b\":2}",
+        ] {
             assert!(members(line.as_bytes(), |_, _| {}).is_none(), "{line}");
         }
     }
@@ -337,12 +350,13 @@ mod tests {
         let scanned = Scanner::new(text.as_bytes()).text().expect("a string");
         let head = scanned.decode_head(100);
         assert!(head.len() >= 50 && head.len() < 500);
-        assert!(scanned.decode().starts_with(&*head.trim_end_matches('\u{fffd}')), "{head}");
+        assert!(scanned.decode().starts_with(head.trim_end_matches('\u{fffd}')), "{head}");
     }
 
     #[test]
     fn reads_numbers_strictly() {
-        for (raw, value) in [("0", Some(0)), ("18446744073709551615", Some(u64::MAX)), ("18446744073709551616", None), ("1.5", None), ("-1", None)]
+        for (raw, value) in
+            [("0", Some(0)), ("18446744073709551615", Some(u64::MAX)), ("18446744073709551616", None), ("1.5", None), ("-1", None)]
         {
             assert_eq!(number(raw.as_bytes()), value, "{raw}");
         }

@@ -47,7 +47,10 @@ impl Claim {
     pub fn read(body: &[u8]) -> Option<Self> {
         let value: Value = serde_json::from_slice(body).ok()?;
         let said = |key: &str| value.get(key).and_then(Value::as_str).map(|found| Box::from(text::head(found, limit::ID_BYTES_MAX)));
-        let session: Box<str> = said("sessionId").filter(|session: &Box<str>| !session.is_empty())?;
+        let session: Box<str> = said("sessionId")?;
+        if session.is_empty() {
+            return None;
+        }
         Some(Self {
             pid: value.get("pid").and_then(Value::as_u64).and_then(|pid| u32::try_from(pid).ok()).filter(|pid| *pid > 0)?,
             session: SessionId::new(session),
@@ -110,7 +113,8 @@ impl ProcessTable for Proc {
         }
         let start_ticks: u64 = fields.get(19)?.parse().ok()?;
         let status = fs::read_to_string(folder.join("status")).unwrap_or_default();
-        let rss_kb: u64 = status.lines().find_map(|line| line.strip_prefix("VmRSS:")?.trim().strip_suffix("kB")?.trim().parse().ok()).unwrap_or(0);
+        let rss_kb: u64 =
+            status.lines().find_map(|line| line.strip_prefix("VmRSS:")?.trim().strip_suffix("kB")?.trim().parse().ok()).unwrap_or(0);
         let since_boot = Duration::from_millis(start_ticks.saturating_mul(1_000 / TICKS_PER_SECOND));
         Some(ProcessInfo { start_ticks, started_at: self.booted_at.after(since_boot), rss_bytes: rss_kb.saturating_mul(1_024) })
     }
@@ -155,7 +159,8 @@ impl Liveness {
         let start_ticks = process.map(|process| process.start_ticks);
         let told = self.told.get(&claim.pid).filter(|told| told.claim.session == claim.session);
         let is_news = told.is_none_or(|told| {
-            told.is_alive != process.is_some() || (process.is_some() && (told.claim.status != claim.status || told.start_ticks != start_ticks))
+            told.is_alive != process.is_some()
+                || (process.is_some() && (told.claim.status != claim.status || told.start_ticks != start_ticks))
         });
         let is_memory_due = process.is_some() && told.is_some_and(|told| now.since(told.memory_at) >= memory_every);
         if !is_news && !is_memory_due {
@@ -226,7 +231,13 @@ pub fn read_claims(config_dirs: &[PathBuf]) -> Vec<Claim> {
 }
 
 /// Looks every few seconds until cancelled, or until nobody takes the events any more.
-pub async fn run(config_dirs: Vec<PathBuf>, settings: TailSettings, clock: Arc<dyn Clock>, tx: mpsc::Sender<Batch>, cancel: CancellationToken) {
+pub async fn run(
+    config_dirs: Vec<PathBuf>,
+    settings: TailSettings,
+    clock: Arc<dyn Clock>,
+    tx: mpsc::Sender<Batch>,
+    cancel: CancellationToken,
+) {
     let Some(table) = Proc::open(Path::new("/proc")).map(Arc::new) else {
         tracing::info!("this system has no /proc: processes of agents are not watched");
         return;

@@ -31,12 +31,32 @@ impl TailMetrics {
         registry.register("paramedic_collect_transcript_bytes", "Transcript bytes read", self.bytes.clone());
         registry.register("paramedic_collect_transcript_events", "Events made of transcript lines", self.events.clone());
         registry.register("paramedic_collect_transcript_bad_lines", "Transcript lines that are not JSON objects", self.bad_lines.clone());
-        registry.register("paramedic_collect_transcript_oversized_lines", "Transcript lines skipped because of their length", self.oversized_lines.clone());
-        registry.register("paramedic_collect_transcript_unknown_lines", "Transcript lines of unknown type, kept as records", self.unknown_lines.clone());
-        registry.register("paramedic_collect_transcript_file_resets", "Transcripts truncated or replaced and read anew", self.file_resets.clone());
-        registry.register("paramedic_collect_transcript_unreadable_files", "Failed attempts to read a transcript", self.unreadable_files.clone());
+        registry.register(
+            "paramedic_collect_transcript_oversized_lines",
+            "Transcript lines skipped because of their length",
+            self.oversized_lines.clone(),
+        );
+        registry.register(
+            "paramedic_collect_transcript_unknown_lines",
+            "Transcript lines of unknown type, kept as records",
+            self.unknown_lines.clone(),
+        );
+        registry.register(
+            "paramedic_collect_transcript_file_resets",
+            "Transcripts truncated or replaced and read anew",
+            self.file_resets.clone(),
+        );
+        registry.register(
+            "paramedic_collect_transcript_unreadable_files",
+            "Failed attempts to read a transcript",
+            self.unreadable_files.clone(),
+        );
         registry.register("paramedic_collect_transcript_files", "Transcripts followed", self.files.clone());
         registry.register("paramedic_collect_transcript_backlog_files", "Transcripts not yet back-filled", self.backlog.clone());
-        registry.register("paramedic_collect_transcript_polling", "Whether folders are polled for want of announcements", self.polling.clone());
+        registry.register(
+            "paramedic_collect_transcript_polling",
+            "Whether folders are polled for want of announcements",
+            self.polling.clone(),
+        );
     }
 }

@@ -172,8 +172,11 @@ impl Parser {
         if is_error && is_model_failure && !self.is_failure_told {
             let kind = (terminal == "prompt_too_long").then_some("request_too_large");
             let (class, status) = api_error::classify(Signs { kind, status, text: &sentence });
-            let mut failure =
-                [context.event("result/api_error", 1, Fact::ModelError { class, status, attempts: None, retries_exhausted: false, duration: None })];
+            let mut failure = [context.event(
+                "result/api_error",
+                1,
+                Fact::ModelError { class, status, attempts: None, retries_exhausted: false, duration: None },
+            )];
             self.follow_retries(&mut failure);
             let [mut event] = failure;
             event.level = Level::Error;
@@ -195,7 +198,8 @@ impl Parser {
         let kind = value.get("type").and_then(Value::as_str).unwrap_or("untyped");
         let kind = text::head(kind, limit::ID_BYTES_MAX);
         if !matches!(kind, "auth_status" | "tool_use_summary" | "control_request" | "control_response" | "keep_alive") {
-            let counted = if self.counts.unknown.len() < UNKNOWN_TYPES_MAX || self.counts.unknown.contains_key(kind) { kind } else { "other" };
+            let counted =
+                if self.counts.unknown.len() < UNKNOWN_TYPES_MAX || self.counts.unknown.contains_key(kind) { kind } else { "other" };
             *self.counts.unknown.entry(counted.into()).or_default() += 1;
         }
         let mut event = context.event(kind, 0, Fact::Record);
@@ -209,8 +213,7 @@ impl Parser {
 
 fn init(context: &Context, name: &str, value: &Value, out: &mut Vec<Event>) {
     let said = |key: &str| value.get(key).and_then(Value::as_str).map(|found| Box::from(text::head(found, limit::ID_BYTES_MAX)));
-    let fact =
-        Fact::SessionStarted { how: said("source"), model: said("model"), cwd: said("cwd"), version: said("claude_code_version") };
+    let fact = Fact::SessionStarted { how: said("source"), model: said("model"), cwd: said("cwd"), version: said("claude_code_version") };
     let mut event = context.event(name, 0, fact);
     for key in ["cwd", "permissionMode", "apiKeySource"] {
         if let Some(found) = said(key) {
@@ -247,7 +250,8 @@ fn retry(context: &Context, name: &str, value: &Value) -> Event {
 }
 
 fn tool_progress(context: &Context, value: &Value, out: &mut Vec<Event>) {
-    let tool: Option<Box<str>> = value.get("tool_use_id").and_then(Value::as_str).map(|found| text::head(found, limit::ID_BYTES_MAX).into());
+    let tool: Option<Box<str>> =
+        value.get("tool_use_id").and_then(Value::as_str).map(|found| text::head(found, limit::ID_BYTES_MAX).into());
     let mut event = context.event("tool_progress", 0, Fact::ToolProgress { id: tool.clone() });
     keep(value, &mut event);
     out.push(event);
@@ -300,7 +304,9 @@ fn keep(value: &Value, event: &mut Event) {
             continue;
         }
         let written = match value {
-            Value::String(found) => Value::String(text::capped(&secret::mask(text::head(found, limit::EVENT_TEXT_BYTES_MAX)), limit::ATTRIBUTE_BYTES_MAX).into()),
+            Value::String(found) => Value::String(
+                text::capped(&secret::mask(text::head(found, limit::EVENT_TEXT_BYTES_MAX)), limit::ATTRIBUTE_BYTES_MAX).into(),
+            ),
             Value::Null => continue,
             Value::Bool(_) | Value::Number(_) => value.clone(),
             Value::Array(_) | Value::Object(_) => {

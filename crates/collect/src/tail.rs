@@ -82,8 +82,8 @@ const GATHER_MS: u64 = 3;
 /// Follows until cancelled, or until nobody takes the batches any more.
 pub async fn run(start: Start, tx: mpsc::Sender<Batch>, cancel: CancellationToken) -> Result<(), TailError> {
     let token = cancel.child_token();
-    let _stop_when_dropped = token.clone().drop_guard();
     let wakes = Arc::new(Wakes::default());
+    let _stop = StopWhenDropped { token: token.clone(), wakes: Arc::clone(&wakes) };
     let stopper = tokio::spawn({
         let (token, wakes) = (token.clone(), Arc::clone(&wakes));
         async move {
@@ -96,6 +96,20 @@ pub async fn run(start: Start, tx: mpsc::Sender<Batch>, cancel: CancellationToke
     let outcome = tokio::task::spawn_blocking(move || follower.run()).await;
     stopper.abort();
     outcome.map(|_| ()).map_err(|_| TailError::Panicked)
+}
+
+/// Ends the reading thread together with the future that waits for it: a runtime that shuts down drops the future and
+/// then waits for the thread.
+struct StopWhenDropped {
+    token: CancellationToken,
+    wakes: Arc<Wakes>,
+}
+
+impl Drop for StopWhenDropped {
+    fn drop(&mut self) {
+        self.token.cancel();
+        self.wakes.stop();
+    }
 }
 
 /// The follower must end: cancelled, or the receiver is gone.
@@ -112,7 +126,8 @@ struct Outbox {
 impl Outbox {
     fn set_offset(&mut self, path: &Path, followed: &Followed) {
         let file = path.to_string_lossy();
-        let offset = Offset { file: file.clone().into_owned(), position: followed.position, identity: followed.identity, lines: followed.lines };
+        let offset =
+            Offset { file: file.clone().into_owned(), position: followed.position, identity: followed.identity, lines: followed.lines };
         match self.batch.offsets.last_mut().filter(|last| last.file == *file) {
             Some(last) => *last = offset,
             None => self.batch.offsets.push(offset),
@@ -212,7 +227,11 @@ impl Follower {
     }
 
     fn rescan_period(&self) -> Duration {
-        if self.is_polling() { Duration::from_millis(self.settings.poll_ms.max(10)) } else { Duration::from_secs(self.settings.rescan_s.max(1)) }
+        if self.is_polling() {
+            Duration::from_millis(self.settings.poll_ms.max(10))
+        } else {
+            Duration::from_secs(self.settings.rescan_s.max(1))
+        }
     }
 
     fn patience(&self, since_rescan: Duration) -> Duration {
@@ -274,7 +293,11 @@ impl Follower {
 
     /// Roots that were missing or have been replaced.
     fn appear(&mut self) -> Result<(), Stopped> {
-        if self.roots.iter().all(|root| root.watched.as_ref().is_some_and(|(folder, _)| folder.is_dir() && *folder == files::projects_of(&root.given))) {
+        if self
+            .roots
+            .iter()
+            .all(|root| root.watched.as_ref().is_some_and(|(folder, _)| folder.is_dir() && *folder == files::projects_of(&root.given)))
+        {
             return Ok(());
         }
         for folder in self.watch_roots() {
@@ -416,7 +439,14 @@ impl Follower {
         parser
     }
 
-    fn read_lines(&mut self, path: &Path, file: &File, metadata: &std::fs::Metadata, followed: &mut Followed, parser: &mut Parser) -> Result<(), Stopped> {
+    fn read_lines(
+        &mut self,
+        path: &Path,
+        file: &File,
+        metadata: &std::fs::Metadata,
+        followed: &mut Followed,
+        parser: &mut Parser,
+    ) -> Result<(), Stopped> {
         let mut source = file.take(metadata.len() - followed.position);
         let before = (parser.counts.events, parser.counts.bad, parser.counts.unknown.values().sum::<u64>(), parser.counts.lines);
         let start = followed.position;

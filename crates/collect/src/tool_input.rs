@@ -12,7 +12,8 @@ use crate::json::{self, Scanner, Text};
 const VOLATILE_KEYS: &[&[u8]] = &[b"description", b"task_progress", b"timestamp"];
 
 /// The member that says best what a call does, in order of preference.
-const TELLING_KEYS: &[&str] = &["command", "file_path", "notebook_path", "path", "pattern", "url", "query", "skill", "subagent_type", "prompt", "description"];
+const TELLING_KEYS: &[&str] =
+    &["command", "file_path", "notebook_path", "path", "pattern", "url", "query", "skill", "subagent_type", "prompt", "description"];
 
 /// Bytes of a summary: one line on a screen.
 const SUMMARY_BYTES_MAX: usize = 300;
@@ -107,7 +108,8 @@ mod tests {
     fn the_summary_prefers_what_is_done_and_hides_secrets() {
         assert_eq!(tool_input_summary(br#"{"description":"List files","command":"ls\n-la"}"#).as_deref(), Some("ls -la"));
         assert_eq!(tool_input_summary(br#"{"todos":[]}"#), None);
-        let summary = tool_input_summary(br#"{"command":"curl -H 'x-api-key: sk-ant-api03-abcdefghijklmnopqrstuvwxyz0123456789'"}"#).unwrap();
+        let summary =
+            tool_input_summary(br#"{"command":"curl -H 'x-api-key: sk-ant-api03-abcdefghijklmnopqrstuvwxyz0123456789'"}"#).unwrap();
         assert!(!summary.contains("abcdefghijklmnopqrstuvwxyz"), "{summary}");
     }
 }

@@ -461,8 +461,23 @@ impl Parser {
 
 /// Members that every line has and that the event already carries.
 const HEADER_KEYS: &[&[u8]] = &[
-    b"type", b"uuid", b"parentUuid", b"logicalParentUuid", b"timestamp", b"sessionId", b"isSidechain", b"userType", b"cwd", b"version",
-    b"gitBranch", b"slug", b"agentId", b"content", b"summary", b"message", b"entrypoint",
+    b"type",
+    b"uuid",
+    b"parentUuid",
+    b"logicalParentUuid",
+    b"timestamp",
+    b"sessionId",
+    b"isSidechain",
+    b"userType",
+    b"cwd",
+    b"version",
+    b"gitBranch",
+    b"slug",
+    b"agentId",
+    b"content",
+    b"summary",
+    b"message",
+    b"entrypoint",
 ];
 
 fn keep_members(bytes: &[u8], event: &mut Event) {

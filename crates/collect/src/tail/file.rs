@@ -30,7 +30,16 @@ pub(super) struct Followed {
 
 impl Followed {
     pub(super) const fn at_start() -> Self {
-        Self { position: 0, lines: 0, identity: 0, looked_at: None, is_skipping: false, is_unreadable: false, seen_in_pass: 0, parser: None }
+        Self {
+            position: 0,
+            lines: 0,
+            identity: 0,
+            looked_at: None,
+            is_skipping: false,
+            is_unreadable: false,
+            seen_in_pass: 0,
+            parser: None,
+        }
     }
 
     /// Whether what was read before is still what the file begins with.

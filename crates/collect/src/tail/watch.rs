@@ -56,7 +56,8 @@ impl Wakes {
     /// What happened since the last call; waits for it at most `timeout`. Nothing means that the time is over.
     pub(super) fn wait(&self, timeout: Duration) -> Woken {
         let state = self.state();
-        let (mut state, _) = self.signal.wait_timeout_while(state, timeout, |state| state.is_empty()).unwrap_or_else(PoisonError::into_inner);
+        let (mut state, _) =
+            self.signal.wait_timeout_while(state, timeout, |state| state.is_empty()).unwrap_or_else(PoisonError::into_inner);
         // Once stopped, always stopped.
         let is_stopped = state.is_stopped;
         std::mem::replace(&mut *state, Woken { is_stopped, ..Woken::default() })

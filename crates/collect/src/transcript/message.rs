@@ -200,13 +200,7 @@ fn meaning_of(raw: &[u8], line: &Line<'_>) -> Meaning {
 fn tool_result(context: &Context, index: usize, block: &Block<'_>) -> Event {
     let content = block.content.unwrap_or_default();
     let outcome = outcome_of(block.is_error, content);
-    let fact = Fact::ToolResult {
-        id: id(block.id),
-        tool: None,
-        outcome,
-        result_hash: block.content.map(xxh3_64),
-        duration: None,
-    };
+    let fact = Fact::ToolResult { id: id(block.id), tool: None, outcome, result_hash: block.content.map(xxh3_64), duration: None };
     let mut event = context.event("user/tool_result", index, fact);
     if outcome != ToolOutcome::Success {
         event.level = Level::Warn;

@@ -59,7 +59,13 @@ fn retry(context: &Context, name: &str, line: &Line<'_>) -> (Event, Option<(u32,
 }
 
 /// `HTTP 529, model API overloaded: retry 3 of 10 in 2.1 s`.
-pub(crate) fn retry_sentence(class: ApiErrorClass, status: Option<u16>, attempt: u32, max: Option<u32>, delay: Option<Duration>) -> Box<str> {
+pub(crate) fn retry_sentence(
+    class: ApiErrorClass,
+    status: Option<u16>,
+    attempt: u32,
+    max: Option<u32>,
+    delay: Option<Duration>,
+) -> Box<str> {
     let status = status.map_or_else(String::new, |status| format!("HTTP {status}, "));
     let of = max.map_or_else(String::new, |max| format!(" of {max}"));
     let delay = delay.map_or_else(String::new, |delay| format!(" in {:.1} s", delay.as_secs_f64()));
@@ -79,7 +85,10 @@ fn read_error(error: &Value) -> (ApiErrorClass, Option<u16>, Option<Box<str>>) {
         .unwrap_or_default();
     let (class, status) = api_error::classify(Signs { kind, status, text: sentence });
     let class = if class == ApiErrorClass::Unknown && status.is_none() { ApiErrorClass::Network } else { class };
-    let request = [error.get("requestID"), error.get("request_id"), error.pointer("/headers/request-id")].into_iter().flatten().find_map(Value::as_str);
+    let request = [error.get("requestID"), error.get("request_id"), error.pointer("/headers/request-id")]
+        .into_iter()
+        .flatten()
+        .find_map(Value::as_str);
     (class, status, request.map(|request| text::head(request, limit::ID_BYTES_MAX).into()))
 }
 

@@ -1,5 +1,12 @@
 //! Integration tests of the collectors, one binary for all.
 #![allow(clippy::unwrap_used, reason = "tests")]
 
+mod hook;
+mod hostile;
+mod liveness;
+mod log;
+mod otlp;
 mod reference;
+mod stream_json;
+mod tail;
 mod transcript;

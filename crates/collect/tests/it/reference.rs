@@ -251,8 +251,12 @@ fn assistant(line: &Line<'_>) -> Vec<(usize, Fact)> {
         return vec![(0, Fact::Record)];
     }
     let blocks = blocks(message);
-    let said: Vec<String> = string(message).into_iter().chain(blocks.iter().filter(|block| block.kind == "text").filter_map(|block| block.text.clone())).collect();
-    let words: String = said.iter().flat_map(|text| text.split_whitespace()).map(|word| format!("{} ", word.to_ascii_lowercase())).collect();
+    let said: Vec<String> = string(message)
+        .into_iter()
+        .chain(blocks.iter().filter(|block| block.kind == "text").filter_map(|block| block.text.clone()))
+        .collect();
+    let words: String =
+        said.iter().flat_map(|text| text.split_whitespace()).map(|word| format!("{} ", word.to_ascii_lowercase())).collect();
     let mut facts = vec![(
         0,
         Fact::ModelCall {

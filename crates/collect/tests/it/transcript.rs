@@ -42,7 +42,9 @@ fn facts(lines: &[&str]) -> Vec<Fact> {
 
 /// A line of the session `s1`; `rest` adds members.
 fn line(kind: &str, rest: &str) -> String {
-    format!(r#"{{"parentUuid":null,"isSidechain":false,"cwd":"/repo","sessionId":"s1","version":"2.1.9","gitBranch":"main","type":"{kind}",{rest},"uuid":"u1","timestamp":"2026-01-14T10:41:23.622Z"}}"#)
+    format!(
+        r#"{{"parentUuid":null,"isSidechain":false,"cwd":"/repo","sessionId":"s1","version":"2.1.9","gitBranch":"main","type":"{kind}",{rest},"uuid":"u1","timestamp":"2026-01-14T10:41:23.622Z"}}"#
+    )
 }
 
 fn user_says(content: &str) -> String {
@@ -77,9 +79,17 @@ fn how_a_tool_call_ended() {
         (r#""ok""#, "", ToolOutcome::Success),
         (r#""ok""#, r#","is_error":false"#, ToolOutcome::Success),
         (r#""Exit code 1""#, r#","is_error":true"#, ToolOutcome::Error),
-        (r#""The user doesn't want to proceed with this tool use. The tool use was rejected""#, r#","is_error":true"#, ToolOutcome::Rejected),
+        (
+            r#""The user doesn't want to proceed with this tool use. The tool use was rejected""#,
+            r#","is_error":true"#,
+            ToolOutcome::Rejected,
+        ),
         (r#""[Request interrupted by user for tool use]""#, r#","is_error":true"#, ToolOutcome::Interrupted),
-        (r#"[{"type":"text","text":"<tool_use_error>Sibling tool call errored</tool_use_error>"}]"#, r#","is_error":true"#, ToolOutcome::SiblingError),
+        (
+            r#"[{"type":"text","text":"<tool_use_error>Sibling tool call errored</tool_use_error>"}]"#,
+            r#","is_error":true"#,
+            ToolOutcome::SiblingError,
+        ),
         (r#""The user doesn't want to proceed""#, "", ToolOutcome::Success),
     ] {
         let written = user_says(&format!(r#"[{{"type":"tool_result","tool_use_id":"t1","content":{content}{is_error}}}]"#));
@@ -105,11 +115,17 @@ fn a_tools_own_copy_of_its_result_is_not_read() {
 #[test]
 fn an_outage_is_told_with_its_numbers() {
     let retry = |attempt: u32| {
-        line("system", &format!(
-            r#""subtype":"api_error","level":"error","error":{{"status":529,"requestID":"req_1","error":{{"type":"error","error":{{"type":"overloaded_error","message":"Overloaded"}}}}}},"retryInMs":545.5,"retryAttempt":{attempt},"maxRetries":10"#
-        ))
+        line(
+            "system",
+            &format!(
+                r#""subtype":"api_error","level":"error","error":{{"status":529,"requestID":"req_1","error":{{"type":"error","error":{{"type":"overloaded_error","message":"Overloaded"}}}}}},"retryInMs":545.5,"retryAttempt":{attempt},"maxRetries":10"#
+            ),
+        )
     };
-    let failed = line("assistant", r#""message":{"model":"<synthetic>","id":"m","content":[{"type":"text","text":"API Error: 529 {\"type\":\"error\",\"error\":{\"type\":\"overloaded_error\",\"message\":\"Overloaded\"}}"}],"usage":{"input_tokens":0}},"error":"unknown","isApiErrorMessage":true"#);
+    let failed = line(
+        "assistant",
+        r#""message":{"model":"<synthetic>","id":"m","content":[{"type":"text","text":"API Error: 529 {\"type\":\"error\",\"error\":{\"type\":\"overloaded_error\",\"message\":\"Overloaded\"}}"}],"usage":{"input_tokens":0}},"error":"unknown","isApiErrorMessage":true"#,
+    );
     let (events, _) = parse_at("/p/s1.jsonl", FACTS_ONLY, &[&retry(9), &retry(10), &failed]);
     let retried = Fact::ModelRetry {
         class: ApiErrorClass::Overloaded,
@@ -121,7 +137,13 @@ fn an_outage_is_told_with_its_numbers() {
     assert_eq!(events[1].fact, retried);
     assert_eq!(events[1].correlation.request.as_deref(), Some("req_1"));
     assert_eq!(&*events[1].text, "HTTP 529, model API overloaded: retry 9 of 10 in 0.5 s");
-    let given_up = Fact::ModelError { class: ApiErrorClass::Overloaded, status: Some(529), attempts: Some(11), retries_exhausted: true, duration: None };
+    let given_up = Fact::ModelError {
+        class: ApiErrorClass::Overloaded,
+        status: Some(529),
+        attempts: Some(11),
+        retries_exhausted: true,
+        duration: None,
+    };
     assert_eq!(events[3].fact, given_up);
     assert_eq!(events[3].level, Level::Error);
     // An error without retries before it was not retried.
@@ -135,9 +157,15 @@ fn an_outage_is_told_with_its_numbers() {
 
 #[test]
 fn a_limit_says_when_it_resets() {
-    let limited = line("assistant", r#""message":{"model":"<synthetic>","content":[{"type":"text","text":"You've hit your session limit · resets 9:50pm (UTC)"}]},"error":"rate_limit","apiErrorStatus":429,"isApiErrorMessage":true"#);
+    let limited = line(
+        "assistant",
+        r#""message":{"model":"<synthetic>","content":[{"type":"text","text":"You've hit your session limit · resets 9:50pm (UTC)"}]},"error":"rate_limit","apiErrorStatus":429,"isApiErrorMessage":true"#,
+    );
     match &facts(&[&limited])[..] {
-        [Fact::ModelError { class: ApiErrorClass::RateLimit, status: Some(429), .. }, Fact::RateLimit { limit: Some(limit), resets_at, .. }] => {
+        [
+            Fact::ModelError { class: ApiErrorClass::RateLimit, status: Some(429), .. },
+            Fact::RateLimit { limit: Some(limit), resets_at, .. },
+        ] => {
             assert_eq!(&**limit, "five_hour");
             assert_eq!(*resets_at, Timestamp::parse("2026-01-14T21:50:00Z"));
         }
@@ -147,15 +175,22 @@ fn a_limit_says_when_it_resets() {
 
 #[test]
 fn the_clients_own_words_are_not_an_error() {
-    let benign = line("assistant", r#""message":{"model":"<synthetic>","content":[{"type":"text","text":"No response requested."}]},"isApiErrorMessage":false"#);
+    let benign = line(
+        "assistant",
+        r#""message":{"model":"<synthetic>","content":[{"type":"text","text":"No response requested."}]},"isApiErrorMessage":false"#,
+    );
     assert_eq!(facts(&[&benign]), [Fact::Record]);
 }
 
 #[test]
 fn a_call_and_its_tools() {
-    let written = line("assistant", r#""requestId":"req_9","message":{"model":"claude-x","id":"msg_1","content":[{"type":"text","text":"Hello  World"},{"type":"tool_use","id":"t1","name":"Bash","input":{"command":"ls","description":"List"}},{"type":"tool_use","id":"t2","name":"Read","input":{"file_path":"/a"}}],"stop_reason":"tool_use","usage":{"input_tokens":1,"cache_creation_input_tokens":30,"cache_read_input_tokens":400,"cache_creation":{"ephemeral_1h_input_tokens":20},"output_tokens":5}}"#);
+    let written = line(
+        "assistant",
+        r#""requestId":"req_9","message":{"model":"claude-x","id":"msg_1","content":[{"type":"text","text":"Hello  World"},{"type":"tool_use","id":"t1","name":"Bash","input":{"command":"ls","description":"List"}},{"type":"tool_use","id":"t2","name":"Read","input":{"file_path":"/a"}}],"stop_reason":"tool_use","usage":{"input_tokens":1,"cache_creation_input_tokens":30,"cache_read_input_tokens":400,"cache_creation":{"ephemeral_1h_input_tokens":20},"output_tokens":5}}"#,
+    );
     let (events, _) = parse_at("/p/s1.jsonl", WITH_TEXT, &[&written]);
-    let usage = Usage { input_tokens: 1, output_tokens: 5, cache_read_tokens: 400, cache_creation_tokens: 30, cache_creation_1h_tokens: 20 };
+    let usage =
+        Usage { input_tokens: 1, output_tokens: 5, cache_read_tokens: 400, cache_creation_tokens: 30, cache_creation_1h_tokens: 20 };
     assert!(matches!(&events[1].fact, Fact::ModelCall { usage: found, text_hash: Some(_), .. } if *found == usage));
     assert!(events.iter().skip(1).all(|event| event.correlation.request.as_deref() == Some("req_9")));
     assert_eq!(&*events[2].text, "Bash: ls");
@@ -171,12 +206,26 @@ fn sub_agents_are_agents_of_their_session() {
     let own = r#"{"isSidechain":true,"agentId":"a1","sessionId":"s1","type":"user","message":{"content":"look"},"uuid":"u","timestamp":"2026-01-14T10:41:23.622Z"}"#;
     let (events, _) = parse_at("/p/s1/subagents/agent-a1.jsonl", FACTS_ONLY, &[own]);
     assert!(matches!(events[0].fact, Fact::SubagentStarted { .. }));
-    assert!(events.iter().all(|event| event.agent.as_ref().unwrap().as_str() == "s1/a1" && event.session.as_ref().unwrap().as_str() == "s1"));
+    assert!(
+        events.iter().all(|event| event.agent.as_ref().unwrap().as_str() == "s1/a1" && event.session.as_ref().unwrap().as_str() == "s1")
+    );
 
-    let nested = line("progress", r#""data":{"message":{"type":"assistant","timestamp":"2026-01-14T10:41:20.000Z","message":{"model":"m","id":"msg_2","content":[{"type":"tool_use","id":"t5","name":"Grep","input":{}}],"usage":{"input_tokens":3,"output_tokens":4}},"requestId":"req_2","uuid":"n1"},"type":"agent_progress","agentId":"a7"},"parentToolUseID":"t0""#);
+    let nested = line(
+        "progress",
+        r#""data":{"message":{"type":"assistant","timestamp":"2026-01-14T10:41:20.000Z","message":{"model":"m","id":"msg_2","content":[{"type":"tool_use","id":"t5","name":"Grep","input":{}}],"usage":{"input_tokens":3,"output_tokens":4}},"requestId":"req_2","uuid":"n1"},"type":"agent_progress","agentId":"a7"},"parentToolUseID":"t0""#,
+    );
     let (events, _) = parse_at("/p/s1.jsonl", FACTS_ONLY, &[&nested]);
     let told: Vec<_> = events.iter().map(|event| (event.fact.kind(), event.agent.as_ref().unwrap().as_str())).collect();
-    assert_eq!(told, [("session-started", "s1"), ("tool-progress", "s1"), ("subagent-started", "s1/a7"), ("model-call", "s1/a7"), ("tool-call", "s1/a7")]);
+    assert_eq!(
+        told,
+        [
+            ("session-started", "s1"),
+            ("tool-progress", "s1"),
+            ("subagent-started", "s1/a7"),
+            ("model-call", "s1/a7"),
+            ("tool-call", "s1/a7")
+        ]
+    );
 }
 
 #[test]
@@ -217,7 +266,15 @@ fn a_session_is_announced_once_and_not_when_resumed() {
 #[test]
 fn unknown_and_bad_lines_are_counted_and_named() {
     let good = user_says(r#""go""#);
-    let lines = [&good[..], r#"{"type":"novelty","timestamp":"2026-01-14T10:41:23Z","x":{"y":1}}"#, "{\"type\":", "", "\u{0}\u{1}binary", "[1]", &good];
+    let lines = [
+        &good[..],
+        r#"{"type":"novelty","timestamp":"2026-01-14T10:41:23Z","x":{"y":1}}"#,
+        "{\"type\":",
+        "",
+        "\u{0}\u{1}binary",
+        "[1]",
+        &good,
+    ];
     let (events, parser) = parse_at("/p/s1.jsonl", WITH_TEXT, &lines);
     assert_eq!((parser.counts.lines, parser.counts.bad), (7, 3));
     assert_eq!(parser.counts.examples.iter().map(|bad| bad.line).collect::<Vec<_>>(), [3, 5, 6]);
@@ -234,10 +291,18 @@ fn secrets_do_not_get_through() {
     for written in [
         user_says(&format!(r#""use {secret}""#)),
         user_says(&format!(r#"[{{"type":"tool_result","tool_use_id":"t","content":"{secret}","is_error":true}}]"#)),
-        line("assistant", &format!(r#""message":{{"model":"m","content":[{{"type":"text","text":"{secret}"}},{{"type":"tool_use","id":"t","name":"Bash","input":{{"command":"curl {secret}"}}}}]}}"#)),
+        line(
+            "assistant",
+            &format!(
+                r#""message":{{"model":"m","content":[{{"type":"text","text":"{secret}"}},{{"type":"tool_use","id":"t","name":"Bash","input":{{"command":"curl {secret}"}}}}]}}"#
+            ),
+        ),
         line("novelty", &format!(r#""a":"{secret}","b":["{secret}"]"#)),
         line("system", &format!(r#""subtype":"stop_hook_summary","hookErrors":["{secret}"]"#)),
-        line("assistant", &format!(r#""message":{{"model":"<synthetic>","content":[{{"type":"text","text":"{secret}"}}]}},"isApiErrorMessage":true"#)),
+        line(
+            "assistant",
+            &format!(r#""message":{{"model":"<synthetic>","content":[{{"type":"text","text":"{secret}"}}]}},"isApiErrorMessage":true"#),
+        ),
     ] {
         let (events, _) = parse_at("/p/s1.jsonl", WITH_TEXT, &[&written]);
         let stored = serde_json::to_string(&events).unwrap();
@@ -280,17 +345,27 @@ fn token_totals_of_the_recordings_are_exact() {
 #[test]
 fn the_recorded_outage_is_told_with_its_bursts() {
     let Some(folder) = recordings() else { return };
-    let file = discover(&folder.join("projects")).unwrap().into_iter().find(|file| file.path.to_string_lossy().contains("b00b80af-879f")).unwrap();
+    let file =
+        discover(&folder.join("projects")).unwrap().into_iter().find(|file| file.path.to_string_lossy().contains("b00b80af-879f")).unwrap();
     let mut told = Vec::new();
     read_file(&file.path, FACTS_ONLY, &mut |events| told.append(events)).unwrap();
-    let retries: Vec<&Event> = told.iter().filter(|event| matches!(event.fact, Fact::ModelRetry { class: ApiErrorClass::Overloaded, status: Some(529), .. })).collect();
+    let retries: Vec<&Event> = told
+        .iter()
+        .filter(|event| matches!(event.fact, Fact::ModelRetry { class: ApiErrorClass::Overloaded, status: Some(529), .. }))
+        .collect();
     assert_eq!(retries.len(), 29);
     assert_eq!(retries[0].at.time_of_day(), "10:41:23");
     assert_eq!(retries[28].at.time_of_day(), "11:08:54");
     let errors: Vec<&Event> = told.iter().filter(|event| matches!(event.fact, Fact::ModelError { .. })).collect();
     assert_eq!(errors.len(), 1);
     assert_eq!(errors[0].at.time_of_day(), "10:50:30");
-    let given_up = Fact::ModelError { class: ApiErrorClass::Overloaded, status: Some(529), attempts: Some(11), retries_exhausted: true, duration: None };
+    let given_up = Fact::ModelError {
+        class: ApiErrorClass::Overloaded,
+        status: Some(529),
+        attempts: Some(11),
+        retries_exhausted: true,
+        duration: None,
+    };
     assert_eq!(errors[0].fact, given_up);
 }
 
@@ -301,11 +376,24 @@ fn other_layouts_are_read_too() {
     let mut lost = 0;
     for part in ["subagents", "overlapping-snapshots", "claude-code-log", "fasthooks"] {
         for file in discover(&folder.join(part)).unwrap() {
-            let counts = read_file(&file.path, WITH_TEXT, &mut |events| events.iter().for_each(|event| *kinds.entry(event.kind()).or_default() += 1)).unwrap();
+            let counts = read_file(&file.path, WITH_TEXT, &mut |events| {
+                events.iter().for_each(|event| *kinds.entry(event.kind()).or_default() += 1)
+            })
+            .unwrap();
             lost += counts.counts.bad;
         }
     }
-    for wanted in ["subagent-started", "subagent-ended", "model-call", "tool-call", "tool-result", "prompt", "turn-ended", "record", "session-started"] {
+    for wanted in [
+        "subagent-started",
+        "subagent-ended",
+        "model-call",
+        "tool-call",
+        "tool-result",
+        "prompt",
+        "turn-ended",
+        "record",
+        "session-started",
+    ] {
         assert!(kinds.get(wanted).is_some_and(|count| *count > 0), "{wanted}: {kinds:?}");
     }
     assert_eq!(lost, 0);
@@ -314,7 +402,11 @@ fn other_layouts_are_read_too() {
 /// The session and the sub-agent that a path names, worked out anew.
 fn names(path: &Path) -> (String, Option<String>) {
     let stem = path.file_stem().unwrap().to_string_lossy().into_owned();
-    let session = path.ancestors().find(|part| part.ends_with("subagents")).and_then(Path::parent).map(|part| part.file_name().unwrap().to_string_lossy().into_owned());
+    let session = path
+        .ancestors()
+        .find(|part| part.ends_with("subagents"))
+        .and_then(Path::parent)
+        .map(|part| part.file_name().unwrap().to_string_lossy().into_owned());
     (session.unwrap_or_else(|| stem.clone()), stem.strip_prefix("agent-").map(str::to_owned))
 }
 

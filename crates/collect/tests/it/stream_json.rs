@@ -1,0 +1,101 @@
+//! The output of a headless run, line by line.
+
+use std::time::Duration;
+
+use paramedic_collect::stream_json::Parser;
+use paramedic_collect::transcript::ParseOptions;
+use paramedic_model::{ApiErrorClass, Event, Fact, Level, Timestamp};
+
+fn parse(lines: &[&str]) -> (Vec<Event>, Parser) {
+    let mut parser = Parser::new(ParseOptions::default());
+    let mut events = Vec::new();
+    for line in lines {
+        parser.parse(line.as_bytes(), Timestamp::from_secs(1_700_000_000), &mut events);
+    }
+    (events, parser)
+}
+
+const INIT: &str = r#"{"type":"system","subtype":"init","session_id":"s1","cwd":"/repo","model":"claude-x","claude_code_version":"2.1.9","mcp_servers":[{"name":"a","status":"connected"},{"name":"b","status":"failed"}],"tools":["Bash"],"uuid":"u0"}"#;
+const RETRY: &str = r#"{"type":"system","subtype":"api_retry","attempt":10,"max_retries":10,"retry_delay_ms":500.5,"error_status":529,"error":"overloaded","session_id":"s1","uuid":"u1"}"#;
+
+#[test]
+fn a_run_from_start_to_result() {
+    let (mut events, mut parser) = parse(&[
+        INIT,
+        r#"{"type":"stream_event","event":{"type":"content_block_delta"},"session_id":"s1","uuid":"u2"}"#,
+        r#"{"type":"assistant","message":{"id":"msg_1","model":"claude-x","content":[{"type":"tool_use","id":"t1","name":"Bash","input":{"command":"ls"}}],"usage":{"input_tokens":5,"output_tokens":7}},"parent_tool_use_id":null,"session_id":"s1","uuid":"u3"}"#,
+        r#"{"type":"tool_progress","tool_use_id":"t1","tool_name":"Bash","elapsed_time_seconds":30,"heartbeat":true,"session_id":"s1","uuid":"u4"}"#,
+        r#"{"type":"user","message":{"role":"user","content":[{"type":"tool_result","tool_use_id":"t1","content":"ok"}]},"session_id":"s1","uuid":"u5"}"#,
+        r#"{"type":"assistant","message":{"id":"msg_2","model":"claude-y","content":[{"type":"text","text":"hi"}]},"parent_tool_use_id":"t9","session_id":"s1","uuid":"u6"}"#,
+        r#"{"type":"result","subtype":"success","is_error":false,"duration_ms":1234,"num_turns":2,"result":"done","total_cost_usd":0.25,"modelUsage":{"claude-x":{"inputTokens":5}},"session_id":"s1","uuid":"u7"}"#,
+    ]);
+    parser.finish(Timestamp::from_secs(1_700_000_100), &mut events);
+    let told: Vec<_> = events.iter().map(|event| (event.kind(), event.agent.as_ref().unwrap().as_str())).collect();
+    assert_eq!(
+        told,
+        [
+            ("session-started", "s1"),
+            ("mcp-server", "s1"),
+            ("mcp-server", "s1"),
+            ("model-call", "s1"),
+            ("tool-call", "s1"),
+            ("tool-progress", "s1"),
+            ("tool-result", "s1"),
+            ("model-call", "s1/t9"),
+            ("turn-ended", "s1"),
+            ("session-ended", "s1"),
+        ]
+    );
+    assert_eq!(events[2].level, Level::Warn, "a server that failed");
+    assert_eq!(events[8].fact, Fact::TurnEnded { duration: Some(Duration::from_millis(1234)) });
+    assert_eq!(events[8].attributes["total_cost_usd"], 0.25);
+    assert_eq!(events[8].attributes["modelUsage"]["claude-x"]["inputTokens"], 5);
+    assert_eq!((parser.counts.partial, parser.counts.bad), (1, 0));
+}
+
+#[test]
+fn retries_and_the_failure_after_them() {
+    let failed = r#"{"type":"assistant","message":{"model":"<synthetic>","content":[{"type":"text","text":"API Error: 529 overloaded"}]},"error":"server_error","session_id":"s1","uuid":"u8"}"#;
+    let result = r#"{"type":"result","subtype":"success","is_error":true,"api_error_status":529,"terminal_reason":"api_error","result":"API Error: 529 overloaded","session_id":"s1","uuid":"u9"}"#;
+    let (events, _) = parse(&[RETRY, failed, result]);
+    assert!(matches!(
+        events[0].fact,
+        Fact::ModelRetry { class: ApiErrorClass::Overloaded, status: Some(529), attempt: 10, attempts_max: Some(10), delay: Some(_) }
+    ));
+    assert!(matches!(events[1].fact, Fact::ModelError { status: Some(529), attempts: Some(11), retries_exhausted: true, .. }));
+    assert_eq!(events.len(), 3, "the result does not tell the failure a second time");
+    assert_eq!(events[2].level, Level::Error);
+    // Without the message, the result is the only one who tells.
+    let (events, _) = parse(&[RETRY, result]);
+    assert!(matches!(events[1].fact, Fact::ModelError { class: ApiErrorClass::Overloaded, retries_exhausted: true, .. }));
+    let network = r#"{"type":"system","subtype":"api_retry","attempt":1,"max_retries":10,"retry_delay_ms":500,"error_status":null,"error":"unknown","session_id":"s1"}"#;
+    assert!(matches!(parse(&[network]).0[0].fact, Fact::ModelRetry { class: ApiErrorClass::Network, status: None, .. }));
+}
+
+#[test]
+fn limits_compactions_and_sub_agents_retries() {
+    let (events, _) = parse(&[
+        r#"{"type":"rate_limit_event","rate_limit_info":{"status":"allowed_warning","resetsAt":1768400000,"utilization":0.9,"rateLimitType":"five_hour"},"session_id":"s1","uuid":"u"}"#,
+        r#"{"type":"system","subtype":"compact_boundary","compact_metadata":{"trigger":"auto","pre_tokens":155000},"session_id":"s1","uuid":"v"}"#,
+        r#"{"type":"tool_progress","tool_use_id":"t4","subagent_retry":{"attempt":2,"max_retries":10,"retry_delay_ms":1000,"error_status":429,"error_category":"rate_limit"},"session_id":"s1","uuid":"w"}"#,
+    ]);
+    let limit = Fact::RateLimit {
+        status: "allowed_warning".into(),
+        limit: Some("five_hour".into()),
+        utilization: Some(0.9),
+        remaining: None,
+        resets_at: Some(Timestamp::from_secs(1_768_400_000)),
+    };
+    assert_eq!(events[0].fact, limit);
+    assert_eq!(events[1].fact, Fact::Compaction { trigger: Some("auto".into()), tokens_before: Some(155_000), tokens_after: None });
+    assert!(matches!(events[3].fact, Fact::ModelRetry { class: ApiErrorClass::RateLimit, attempt: 2, .. }));
+    assert_eq!(events[3].agent.as_ref().unwrap().as_str(), "s1/t4");
+}
+
+#[test]
+fn unknown_and_bad_lines_are_counted() {
+    let (events, parser) = parse(&[r#"{"type":"novelty","session_id":"s1","x":1}"#, "not json", "", "{\"type\":"]);
+    assert_eq!((parser.counts.lines, parser.counts.bad, events.len()), (4, 2, 1));
+    assert_eq!(parser.counts.unknown.get("novelty"), Some(&1));
+    assert_eq!(events[0].attributes["x"], 1);
+}
