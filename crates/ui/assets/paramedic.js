@@ -61,9 +61,11 @@
     if (written) $("#written")?.replaceWith(document.adoptNode(written));
     const count = fresh.getElementById("open-count"), mine = $("#open-count");
     if (count && mine && !mine.isEqualNode(count)) mine.replaceWith(document.adoptNode(count));
+    setTimeout(() => all(".changed").forEach((one) => one.classList.remove("changed")), 1000);
     if (fresh.title) document.title = fresh.title;
     tick();
   };
+  if (new URLSearchParams(location.search).has("done")) history.replaceState(null, "", location.pathname);
   let running = false, again = false, last = 0, turn = 0;
   const refresh = async () => {
     if (running) { again = true; return; }
@@ -73,9 +75,7 @@
     last = Date.now();
     const mine = ++turn;
     try {
-      const url = new URL(location.href);
-      url.searchParams.delete("done");
-      const answer = await fetch(url, { headers: { accept: "text/html" }, cache: "no-store" });
+      const answer = await fetch(location.href, { headers: { accept: "text/html" }, cache: "no-store" });
       const text = await answer.text();
       if (answer.ok && mine === turn) swap(new DOMParser().parseFromString(text, "text/html"), true);
     } catch { /* The connection's own state is shown by the dot. */ }
@@ -102,7 +102,7 @@
     };
     socket.onclose = () => { show(word, false); setTimeout(connect, wait); wait = Math.min(wait * 2, 15000); };
   };
-  if ($("[data-live]")) connect();
+  if (dot) connect();
 
   // Filter as you type: the form is sent in the background.
   let typing;

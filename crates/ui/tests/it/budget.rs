@@ -83,16 +83,17 @@ async fn check(stage: &Stage, first_agent: &str) {
         "/nothing",
     ];
     for path in paths {
-        let mut best = Duration::MAX;
+        let (mut best, mut size) = (Duration::MAX, 0);
         for _ in 0..3 {
             let began = Instant::now();
             let answer = server.get(path).await;
             best = best.min(began.elapsed());
+            size = answer.body.len();
             assert!(answer.status == 200 || path == "/nothing", "{path}: {}", answer.status);
             assert!(answer.body.len() < PAGE_BYTES_MAX, "{path} has {} bytes", answer.body.len());
         }
         assert!(best < PAGE_TIME_MAX, "{path} took {best:?}");
-        eprintln!("{path}: {best:?}");
+        eprintln!("{path}: {best:?}, {size} bytes");
     }
     let page = server.get("/agents").await.body;
     assert!(page.contains(" of 10,000 shown"), "a cut list says so");
