@@ -15,11 +15,7 @@ use prost::Message;
 const BATCH: usize = 500;
 
 fn text(key: &str, value: &str) -> KeyValue {
-    KeyValue {
-        key: key.to_owned(),
-        value: Some(AnyValue { value: Some(Value::StringValue(value.to_owned())) }),
-        ..KeyValue::default()
-    }
+    KeyValue { key: key.to_owned(), value: Some(AnyValue { value: Some(Value::StringValue(value.to_owned())) }), ..KeyValue::default() }
 }
 
 fn int(key: &str, value: i64) -> KeyValue {
@@ -135,7 +131,10 @@ fn main() {
         ("a service, 6 + 2 attributes", request("answered in 12 ms with 200", service, other)),
     ] {
         let events = decode(Signal::Logs, Encoding::Json, &json(&request), Timestamp::EPOCH, usize::MAX).unwrap().events;
-        assert_eq!(events, decode(Signal::Logs, Encoding::Protobuf, &request.encode_to_vec(), Timestamp::EPOCH, usize::MAX).unwrap().events);
+        assert_eq!(
+            events,
+            decode(Signal::Logs, Encoding::Protobuf, &request.encode_to_vec(), Timestamp::EPOCH, usize::MAX).unwrap().events
+        );
         measure(&format!("protobuf: {what}"), Encoding::Protobuf, &request.encode_to_vec());
         measure(&format!("JSON: {what}"), Encoding::Json, &json(&request));
     }

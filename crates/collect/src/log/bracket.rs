@@ -1,0 +1,136 @@
+//! `[2025-12-24T14:35:22.123Z] [ERROR] [agent:code-review] Rate limit exceeded`, and the lines below it.
+//!
+//! The lines below are `key: value`, indented or not, and a stack: `stack: Error: …` with `at …` lines. A record
+//! ends where the next line with such a head begins.
+
+use std::borrow::Cow;
+
+use memchr::memchr;
+use paramedic_model::{Event, Level, Timestamp};
+
+use super::record::{Names, Record, typed};
+use super::{Options, head};
+
+/// The head of a record; positions are those in its first line.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Head {
+    at: Timestamp,
+    level: Level,
+    /// Where the component stands; empty when there is none.
+    component: (u32, u32),
+    message: u32,
+}
+
+impl Head {
+    pub(super) fn read(line: &[u8]) -> Option<Self> {
+        let (at, taken) = head::dated(line.get(1..)?)?;
+        if line.get(1 + taken) != Some(&b']') {
+            return None;
+        }
+        let (level_start, level_end) = bracketed(line, 2 + taken)?;
+        let level = head::level_word(&line[level_start..level_end])?;
+        let after_level = level_end + 1;
+        let (component, message) = match bracketed(line, after_level) {
+            Some((start, end)) => ((small(start)?, small(end)?), end + 1),
+            None => ((0, 0), after_level),
+        };
+        let blanks = line[message..].iter().take_while(|byte| **byte == b' ').count();
+        Some(Self { at, level, component, message: small(message + blanks)? })
+    }
+}
+
+fn small(position: usize) -> Option<u32> {
+    u32::try_from(position).ok().filter(|position| (*position as usize) < super::RECORD_BYTES_MAX)
+}
+
+/// The inside of ` […]` at `from`.
+fn bracketed(line: &[u8], from: usize) -> Option<(usize, usize)> {
+    let blanks = line.get(from..)?.iter().take_while(|byte| **byte == b' ').count();
+    let start = from + blanks;
+    if line.get(start) != Some(&b'[') {
+        return None;
+    }
+    let length = memchr(b']', &line[start + 1..])?;
+    Some((start + 1, start + 1 + length))
+}
+
+pub(super) fn event(head: Head, text: &str, options: &Options, names: &mut Names) -> Event {
+    let (first, below) = text.split_once('\n').unwrap_or((text, ""));
+    let mut record = Record { at: head.at, level: Some(head.level), ..Record::default() };
+    // Bytes that are not UTF-8 were replaced and positions may have moved: `get` answers nothing then.
+    let component = first.get(head.component.0 as usize..head.component.1 as usize).unwrap_or_default().trim();
+    record.message = Cow::Borrowed(first.get(head.message as usize..).unwrap_or(first));
+    let agent = component.strip_prefix("agent:").map(str::trim).filter(|name| !name.is_empty());
+    record.agent = agent.map(Cow::Borrowed);
+    if options.capture_text && !component.is_empty() {
+        record.attributes = paramedic_model::event::Attributes::with_capacity(8);
+        record.attribute("component", typed("component", component));
+    }
+    lines_below(&mut record, below, options);
+    record.into_event(options, names)
+}
+
+/// Metadata, stack and further lines of the message.
+pub(super) fn lines_below<'a>(record: &mut Record<'a>, below: &'a str, options: &Options) {
+    let mut stack: Option<(usize, usize)> = None;
+    let mut position = 0;
+    for line in below.split('\n') {
+        let start = position;
+        position += line.len() + 1;
+        let bare = line.trim();
+        if bare.is_empty() {
+            continue;
+        }
+        match key_and_value(bare) {
+            Some((key, value)) if is_stack_key(key) && stack.is_none() => {
+                let value_at = start + (value.as_ptr() as usize - line.as_ptr() as usize);
+                stack = Some((value_at, start + line.len()));
+            }
+            Some((key, value)) if !(stack.is_some() && names_exception(key)) => {
+                let value = unquoted(value);
+                record.note(key, Cow::Borrowed(value));
+                if options.capture_text {
+                    record.attribute(key, typed(key, value));
+                }
+            }
+            _ if stack.is_some() || begins_stack(bare) => {
+                stack = Some((stack.map_or(start, |(from, _)| from), start + line.len()));
+            }
+            _ if options.capture_text => {
+                let message = record.message.to_mut();
+                message.push('\n');
+                message.push_str(bare);
+            }
+            _ => {}
+        }
+    }
+    record.stack =
+        stack.and_then(|(from, to)| below.get(from..to)).map(|text| Cow::Borrowed(text.trim_end())).filter(|text| !text.is_empty());
+}
+
+/// `key: value` with a key of one word.
+pub(super) fn key_and_value(line: &str) -> Option<(&str, &str)> {
+    let colon = memchr(b':', line.as_bytes().get(..65.min(line.len()))?)?;
+    let (key, value) = (&line[..colon], &line[colon + 1..]);
+    let is_word = key.bytes().next().is_some_and(|first| first.is_ascii_alphabetic() || first == b'_')
+        && key.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'-' | b'.'));
+    (is_word && (value.is_empty() || value.starts_with([' ', '\t']))).then(|| (key, value.trim()))
+}
+
+fn unquoted(value: &str) -> &str {
+    let inner = value.strip_prefix('"').and_then(|value| value.strip_suffix('"'));
+    inner.filter(|inner| !inner.contains('"')).unwrap_or(value)
+}
+
+fn is_stack_key(key: &str) -> bool {
+    matches!(key, "stack" | "Stack" | "stackTrace" | "stack_trace" | "stacktrace" | "traceback")
+}
+
+/// `TypeError: …` inside a stack is its text and not metadata.
+fn names_exception(key: &str) -> bool {
+    key.ends_with("Error") || key.ends_with("Exception") || key.ends_with("Warning")
+}
+
+pub(super) fn begins_stack(line: &str) -> bool {
+    ["at ", "Traceback (", "Caused by", "goroutine "].iter().any(|start| line.starts_with(start))
+}

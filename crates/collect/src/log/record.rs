@@ -1,0 +1,184 @@
+//! What the parts of a record mean, whatever format they were written in.
+
+use std::borrow::Cow;
+use std::time::Duration;
+
+use paramedic_model::event::Attributes;
+use paramedic_model::limit::{ATTRIBUTES_MAX, EVENT_TEXT_BYTES_MAX, ID_BYTES_MAX};
+use paramedic_model::text::head;
+use paramedic_model::{AgentId, ApiErrorClass, Event, Fact, Level, SessionId, Source, Timestamp};
+use serde_json::Value;
+
+use super::Options;
+use crate::otlp::clean;
+
+/// The last agent and session, so that a log of one agent allocates its name once.
+#[derive(Debug, Default)]
+pub(super) struct Names {
+    agent: Option<AgentId>,
+    session: Option<SessionId>,
+}
+
+impl Names {
+    fn agent(&mut self, name: &str) -> AgentId {
+        let name = head(name, ID_BYTES_MAX);
+        match &self.agent {
+            Some(agent) if agent.as_str() == name => agent.clone(),
+            _ => self.agent.insert(AgentId::from(&*clean::id(name))).clone(),
+        }
+    }
+
+    fn session(&mut self, name: &str) -> SessionId {
+        let name = head(name, ID_BYTES_MAX);
+        match &self.session {
+            Some(session) if session.as_str() == name => session.clone(),
+            _ => self.session.insert(SessionId::from(&*clean::id(name))).clone(),
+        }
+    }
+}
+
+/// A record taken apart.
+#[derive(Debug, Default)]
+pub(super) struct Record<'a> {
+    pub(super) at: Timestamp,
+    pub(super) level: Option<Level>,
+    pub(super) message: Cow<'a, str>,
+    pub(super) stack: Option<Cow<'a, str>>,
+    pub(super) agent: Option<Cow<'a, str>>,
+    pub(super) session: Option<Cow<'a, str>>,
+    pub(super) user: Option<Cow<'a, str>>,
+    pub(super) request: Option<Cow<'a, str>>,
+    pub(super) correlation: Option<Cow<'a, str>>,
+    pub(super) trace: Option<Cow<'a, str>>,
+    pub(super) span: Option<Cow<'a, str>>,
+    pub(super) prompt: Option<Cow<'a, str>>,
+    /// An HTTP status, where a field says so.
+    pub(super) status: Option<u16>,
+    pub(super) attributes: Attributes,
+}
+
+impl<'a> Record<'a> {
+    /// Notes a field that has a meaning. Every field is kept as an attribute besides.
+    pub(super) fn note(&mut self, key: &str, value: Cow<'a, str>) {
+        let place = match key {
+            "agent" | "agentName" | "agent_name" | "agent.name" => &mut self.agent,
+            "conversationId" | "conversation_id" | "conversation.id" | "Conversation" | "sessionId" | "session_id" | "session.id" => {
+                &mut self.session
+            }
+            "userId" | "user_id" | "user.id" | "user" => &mut self.user,
+            "requestId" | "request_id" | "request.id" | "reqId" | "req_id" => &mut self.request,
+            "correlationId" | "correlation_id" | "correlation.id" => &mut self.correlation,
+            "traceId" | "trace_id" | "trace.id" | "TraceId" => &mut self.trace,
+            "spanId" | "span_id" | "span.id" | "SpanId" => &mut self.span,
+            "promptId" | "prompt_id" | "prompt.id" => &mut self.prompt,
+            "errorCode" | "error_code" | "statusCode" | "status_code" | "status" | "code" => {
+                let status = value.trim().parse().ok().filter(|status| (100..600).contains(status));
+                self.status = self.status.or(status);
+                return;
+            }
+            _ if key.eq_ignore_ascii_case("x-request-id") => &mut self.request,
+            _ if key.eq_ignore_ascii_case("x-correlation-id") => &mut self.correlation,
+            _ => return,
+        };
+        if place.is_none() && !value.is_empty() {
+            *place = Some(value);
+        }
+    }
+
+    pub(super) fn attribute(&mut self, key: &str, value: Value) {
+        if self.attributes.len() < ATTRIBUTES_MAX || self.attributes.contains_key(key) {
+            self.attributes.insert(head(key, ID_BYTES_MAX).to_owned(), value);
+        }
+    }
+
+    pub(super) fn into_event(mut self, options: &Options, names: &mut Names) -> Event {
+        let level = self.level.unwrap_or(if self.stack.is_some() { Level::Error } else { Level::Info });
+        let mut event = Event::new(self.at, Source::Log, "log");
+        event.level = level;
+        event.fact = self.fact(level);
+        event.session = self.session.as_deref().map(|session| names.session(session));
+        event.agent = match &self.agent {
+            Some(agent) => Some(names.agent(agent)),
+            None => options.agent.clone().or_else(|| event.session.as_ref().map(AgentId::of_session)),
+        };
+        event.correlation.user = self.user.as_deref().map(clean::id);
+        event.correlation.request = self.request.as_deref().or(self.correlation.as_deref()).map(clean::id);
+        event.correlation.trace = self.trace.as_deref().map(clean::id);
+        event.correlation.span = self.span.as_deref().map(clean::id);
+        event.correlation.prompt = self.prompt.as_deref().map(clean::id);
+        if options.capture_text {
+            event.text = self.text();
+            if let Some(stack) = &self.stack {
+                let stack = Value::String(clean::attribute("stack", stack.to_string()));
+                self.attribute("stack", stack);
+            }
+            event.attributes = self.attributes;
+        }
+        event
+    }
+
+    fn text(&self) -> Box<str> {
+        match &self.stack {
+            Some(stack) if !self.message.contains(stack.as_ref()) => {
+                let message = clean::bounded(&self.message, EVENT_TEXT_BYTES_MAX);
+                let room = EVENT_TEXT_BYTES_MAX.saturating_sub(message.len());
+                if message.is_empty() { clean::text(stack) } else { format!("{message}\n{}", clean::bounded(stack, room)).into() }
+            }
+            _ => clean::text(&self.message),
+        }
+    }
+
+    /// Logs say little reliably, so only what is told outright becomes a fact: a rate limit (status 429 or the
+    /// sentence), an overload (529), and an agent's run that timed out, which is the failure of that agent's call.
+    /// Such a record names its agent, so that detectors can group by it.
+    fn fact(&self, level: Level) -> Fact {
+        if level < Level::Warn {
+            return Fact::Record;
+        }
+        let message = head(&self.message, 512);
+        let error = |class, duration| Fact::ModelError { class, status: self.status, attempts: None, retries_exhausted: false, duration };
+        if self.status == Some(429) || contains_ignoring_case(message, "rate limit exceeded") {
+            return error(ApiErrorClass::RateLimit, None);
+        }
+        if self.status == Some(529) || contains_ignoring_case(message, "overloaded_error") {
+            return error(ApiErrorClass::Overloaded, None);
+        }
+        timeout(message).map_or(Fact::Record, |after| error(ApiErrorClass::Timeout, after))
+    }
+}
+
+/// `Agent execution timed out after 300000ms`.
+fn timeout(message: &str) -> Option<Option<Duration>> {
+    const SENTENCE: &str = "agent execution timed out";
+    let at = find_ignoring_case(message, SENTENCE)?;
+    let rest = &message[at + SENTENCE.len()..];
+    let digits: String = rest.chars().skip_while(|letter| !letter.is_ascii_digit()).take_while(char::is_ascii_digit).take(15).collect();
+    let unit = rest.split_once(digits.as_str()).map_or("", |(_, unit)| unit).trim_start();
+    let factor = if unit.starts_with("ms") { 1 } else { 1_000 };
+    Some(digits.parse::<u64>().ok().map(|number| Duration::from_millis(number.saturating_mul(factor))))
+}
+
+fn contains_ignoring_case(text: &str, sentence: &str) -> bool {
+    find_ignoring_case(text, sentence).is_some()
+}
+
+/// Where an ASCII sentence in small letters stands in a text.
+fn find_ignoring_case(text: &str, sentence: &str) -> Option<usize> {
+    let (bytes, sentence) = (text.as_bytes(), sentence.as_bytes());
+    let first = sentence[0];
+    memchr::memchr2_iter(first, first.to_ascii_uppercase(), bytes)
+        .find(|at| bytes.get(*at..at + sentence.len()).is_some_and(|part| part.eq_ignore_ascii_case(sentence)))
+}
+
+/// A value from text: whole numbers become numbers, the rest stays as it is written.
+pub(super) fn typed(key: &str, value: &str) -> Value {
+    let digits = value.strip_prefix('-').unwrap_or(value);
+    let is_whole = !digits.is_empty() && digits.len() <= 18 && digits.bytes().all(|byte| byte.is_ascii_digit());
+    if is_whole
+        && (digits.len() == 1 || !digits.starts_with('0'))
+        && let Ok(number) = value.parse::<i64>()
+    {
+        return number.into();
+    }
+    Value::String(clean::attribute(key, value.to_owned()))
+}
