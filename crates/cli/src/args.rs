@@ -67,9 +67,20 @@ pub(crate) enum Verb {
     #[command(subcommand)]
     Connect(ConnectVerb),
     /// Show all settings with their defaults
-    Config,
+    Config {
+        /// What to print: the commented defaults, the same as a page of documentation, or the API's OpenAPI document
+        #[arg(value_enum, default_value_t = ConfigDocument::Default)]
+        document: ConfigDocument,
+    },
     /// Print a completion script for a shell
     Completions { shell: clap_complete::Shell },
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+pub(crate) enum ConfigDocument {
+    Default,
+    Reference,
+    Openapi,
 }
 
 #[derive(Debug, Clone, ClapArgs)]

@@ -4,6 +4,8 @@ mod agents;
 
 mod analyze;
 
+mod config;
+
 mod connect;
 
 mod cost;
@@ -34,10 +36,7 @@ pub(crate) fn run(args: Args) -> Result<Exit> {
         Verb::Doctor => doctor::doctor(common),
         Verb::Journal(verb) => journal::journal(common, &verb),
         Verb::Connect(verb) => connect::connect(common, &verb),
-        Verb::Config => {
-            crate::show::line(paramedic_server::settings::DEFAULT_TOML.trim_end())?;
-            Ok(Exit::Done)
-        }
+        Verb::Config { document } => config::config(document),
         Verb::Completions { shell } => {
             clap_complete::generate(shell, &mut Args::command(), "paramedic", &mut std::io::stdout());
             Ok(Exit::Done)

@@ -110,6 +110,23 @@ impl Detectors {
         self.metrics.count(&out[from..]);
     }
 
+    /// All history there was has been read: alerts of agents that have been quiet for long by now end, and agents that
+    /// have been quiet for longer are forgotten, as if the timer had run all the while.
+    pub fn end_history(&mut self, now: Timestamp, out: &mut Vec<AlertChange>) {
+        let from = out.len();
+        for slot in 0..self.agents.len() {
+            let Some(agent) = self.agents[slot].as_mut() else { continue };
+            let quiet = now.since(agent.course.last_at);
+            if quiet > Duration::from_secs(self.settings.abandon_after_s) {
+                agent.abandon(Some(now), &self.settings, out);
+            }
+            if agent.abandoned && quiet > Duration::from_secs(self.settings.forget_after_s) {
+                self.forget(slot);
+            }
+        }
+        self.metrics.count(&out[from..]);
+    }
+
     /// The record ends here for every agent: alerts that are still on end at their agent's last event.
     pub fn finish(&mut self, out: &mut Vec<AlertChange>) {
         let from = out.len();

@@ -19,6 +19,8 @@ use tokio::sync::{mpsc, oneshot};
 
 /// Alert changes that may wait for the end of the back-fill before they are decided early.
 const HELD_CHANGES_MAX: usize = 100_000;
+/// How far a sender's clock may run ahead of ours.
+const FUTURE_MAX: std::time::Duration = std::time::Duration::from_secs(600);
 /// A change this recent is news even while history is still being read.
 const NEWS_S: u64 = 600;
 
@@ -40,6 +42,7 @@ pub struct Metrics {
     pub deliveries: Counter,
     pub store_failures: Counter,
     pub lost: Counter,
+    pub future_times: Counter,
     pub journal_failures: Counter,
     pub hooks_dropped: Counter,
     pub hooks_refused: Counter,
@@ -54,6 +57,7 @@ impl Metrics {
         registry.register("paramedic_intake_deliveries", "Batches taken in", self.deliveries.clone());
         registry.register("paramedic_intake_store_failures", "Batches that could not be stored at the first try", self.store_failures.clone());
         registry.register("paramedic_intake_lost_events", "Events given up after the last try to store them", self.lost.clone());
+        registry.register("paramedic_intake_future_times", "Events whose time lay in the future and was set to their arrival", self.future_times.clone());
         registry.register("paramedic_intake_journal_failures", "Alert batches that the journal refused at the first try", self.journal_failures.clone());
         registry.register("paramedic_intake_hooks", "Hook calls answered", self.hooks.clone());
         registry.register("paramedic_intake_hooks_refused", "Hook calls that were not JSON of a hook", self.hooks_refused.clone());
@@ -167,7 +171,8 @@ impl Pipeline {
 
     /// Takes a delivery all the way.
     pub async fn take(&mut self, delivery: Delivery) {
-        let Delivery { events, offsets, caught_up, reply } = delivery;
+        let Delivery { mut events, offsets, caught_up, reply } = delivery;
+        self.pull_back_future(&mut events);
         self.metrics.deliveries.inc();
         self.metrics.events.inc_by(events.len() as u64);
         let mut changes = Vec::new();
@@ -191,6 +196,17 @@ impl Pipeline {
         self.announce.agents(touched);
         if caught_up {
             self.release_held().await;
+        }
+    }
+
+    /// A clock that runs ahead would pin its agent's time: such an event happened when it came.
+    fn pull_back_future(&self, events: &mut [Event]) {
+        let now = self.clock.now();
+        let latest = now.after(FUTURE_MAX);
+        for event in events.iter_mut().filter(|event| event.at > latest) {
+            self.metrics.future_times.inc();
+            event.attributes.insert("paramedic.told_at".to_owned(), event.at.to_string().into());
+            event.at = now;
         }
     }
 
@@ -239,8 +255,9 @@ impl Pipeline {
 
     async fn release_held(&mut self) {
         let Some(mut held) = self.held.take() else { return };
-        held.sort_by(|a, b| (a.at, a.started_at, &a.fingerprint).cmp(&(b.at, b.started_at, &b.fingerprint)));
         let now = self.clock.now();
+        self.detectors.end_history(now, &mut held);
+        held.sort_by(|a, b| (a.at, a.started_at, &a.fingerprint).cmp(&(b.at, b.started_at, &b.fingerprint)));
         self.apply(held, now).await;
     }
 

@@ -156,3 +156,29 @@ impl Listen {
         Ok(Some(address))
     }
 }
+
+/// The configuration reference as Markdown, made from the commented default file.
+#[must_use]
+pub fn reference() -> String {
+    let mut out = String::from(
+        "# Configuration reference\n\nMade from the built-in defaults by `paramedic config reference`; a test fails when this file is stale. A settings file is \
+         TOML, named with `--config FILE` or `PARAMEDIC_CONFIG`, and needs only the keys that differ. Unknown keys are refused with their line.\n",
+    );
+    let mut comment: Vec<&str> = Vec::new();
+    for line in DEFAULT_TOML.lines() {
+        if let Some(text) = line.strip_prefix('#') {
+            comment.push(text.trim());
+        } else if let Some(section) = line.strip_prefix('[') {
+            comment.clear();
+            out.push_str(&format!("\n## `[{}]`\n\n| key | default | what it does |\n|---|---|---|\n", section.trim_end_matches(']')));
+        } else if let Some((key, value)) = line.split_once(" = ") {
+            // Keys that share a comment stand under it together.
+            let what = if comment.is_empty() { "as above".to_owned() } else { comment.join(" ") };
+            out.push_str(&format!("| `{key}` | `{value}` | {} |\n", what.replace('|', "\\|")));
+            comment.clear();
+        } else {
+            comment.clear();
+        }
+    }
+    out
+}

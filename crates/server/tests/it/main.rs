@@ -1,0 +1,7 @@
+//! The server's parts that can be looked at without starting one.
+
+#![allow(clippy::unwrap_used, reason = "tests")]
+
+mod analysis;
+mod intake;
+mod settings;

@@ -1,0 +1,44 @@
+use paramedic_server::Settings;
+use paramedic_server::settings::DEFAULT_TOML;
+
+#[test]
+fn the_default_file_says_what_the_program_does() {
+    assert_eq!(Settings::parse(DEFAULT_TOML).unwrap(), Settings::default());
+}
+
+/// serde names every key of a section when it meets an unknown one; each must be in the file.
+#[test]
+fn the_default_file_names_every_key() {
+    let file: toml::Table = DEFAULT_TOML.parse().unwrap();
+    let expected = |text: &str| {
+        let error = Settings::parse(text).unwrap_err();
+        let list = error.split("expected one of").nth(1).or_else(|| error.split("expected").nth(1)).unwrap_or_else(|| panic!("{error}"));
+        list.split('`').skip(1).step_by(2).map(str::to_owned).collect::<Vec<_>>()
+    };
+    let sections = expected("no_such_key = 1");
+    assert!(sections.len() >= 10, "{sections:?}");
+    for section in sections {
+        let keys = expected(&format!("[{section}]\nno_such_key = 1"));
+        assert!(!keys.is_empty(), "{section}");
+        for key in keys {
+            assert!(file[&section].as_table().unwrap().contains_key(&key), "default.toml lacks {section}.{key}");
+        }
+    }
+}
+
+#[test]
+fn a_wrong_key_is_named_with_its_line() {
+    let error = Settings::parse("[incidents]\nquiet_window_s = 60\nquiet_windw_s = 60\n").unwrap_err();
+    assert!(error.contains("line 3") && error.contains("quiet_windw_s") && error.contains("quiet_window_s"), "{error}");
+    let error = Settings::parse("[incidents]\nquiet_window_s = \"soon\"\n").unwrap_err();
+    assert!(error.contains("line 2") && error.contains("invalid type"), "{error}");
+}
+
+#[test]
+fn a_public_address_needs_a_decision() {
+    let settings = |listen: &str| Settings::parse(&format!("[listen]\n{listen}")).unwrap();
+    assert!(settings("http = \"0.0.0.0:3333\"").listen.address("http").unwrap_err().to_string().contains("allow_public"));
+    assert!(settings("http = \"0.0.0.0:3333\"\nallow_public = true").listen.address("http").unwrap().is_some());
+    assert!(settings("http = \"localhost\"").listen.address("http").is_err());
+    assert!(settings("otlp_grpc = \"\"").listen.address("otlp_grpc").unwrap().is_none());
+}
