@@ -48,16 +48,14 @@ impl Server {
         self.send("POST", path, &["content-type: application/x-www-form-urlencoded", &origin, "sec-fetch-site: same-origin"], body).await
     }
 
-    /// HTTP/1.0, so that the answer ends with the connection.
+    /// One request a connection, so that the answer ends with it.
     pub async fn send(&self, method: &str, path: &str, headers: &[&str], body: &str) -> Answer {
         let mut stream = TcpStream::connect(self.0).await.expect("connects");
         let host = if headers.iter().any(|header| header.starts_with("host:")) { String::new() } else { format!("host: {}\r\n", self.0) };
         let lines: String = headers.iter().map(|header| format!("{header}\r\n")).collect();
-        let request = format!("{method} {path} HTTP/1.0\r\n{host}{lines}content-length: {}\r\n\r\n{body}", body.len());
+        let request = format!("{method} {path} HTTP/1.1\r\n{host}connection: close\r\n{lines}content-length: {}\r\n\r\n{body}", body.len());
         stream.write_all(request.as_bytes()).await.expect("sends");
-        let mut bytes = Vec::new();
-        let read = tokio::time::timeout(Duration::from_secs(20), stream.read_to_end(&mut bytes));
-        read.await.expect("answers in time").expect("reads");
+        let bytes = tokio::time::timeout(Duration::from_secs(30), whole(&mut stream)).await.expect("answers in time");
         let text = String::from_utf8(bytes).expect("UTF-8");
         let (head, body) = text.split_once("\r\n\r\n").expect("a head");
         let status = head.split(' ').nth(1).and_then(|status| status.parse().ok()).expect("a status");
@@ -78,6 +76,26 @@ impl Server {
             head.push(stream.read_u8().await.expect("a head"));
         }
         (String::from_utf8_lossy(&head).lines().next().unwrap_or_default().to_owned(), Live(stream))
+    }
+}
+
+/// Reads one answer: as long as it says, else until the connection ends.
+async fn whole(stream: &mut TcpStream) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    loop {
+        let head = bytes.windows(4).position(|four| four == b"\r\n\r\n").map(|at| at + 4);
+        let length = head.and_then(|head| {
+            let head = String::from_utf8_lossy(&bytes[..head]).to_ascii_lowercase();
+            head.lines().find_map(|line| line.strip_prefix("content-length:")?.trim().parse::<usize>().ok())
+        });
+        if let (Some(head), Some(length)) = (head, length)
+            && bytes.len() >= head + length
+        {
+            return bytes;
+        }
+        if stream.read_buf(&mut bytes).await.expect("reads") == 0 {
+            return bytes;
+        }
     }
 }
 

@@ -13,6 +13,8 @@ mod forms;
 
 mod budget;
 
+mod browser;
+
 use std::sync::Arc;
 
 use client::Server;

@@ -1,0 +1,152 @@
+//! The pages in a real Chromium: no sideways scrolling on a phone, nothing refused by the policy, live and by keyboard.
+//! Skipped where `chromedriver` is not installed.
+
+use std::net::{SocketAddr, TcpListener};
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use serde_json::{Value, json};
+
+use crate::client::Server;
+use crate::{served, stage};
+
+/// A browser driven over WebDriver (W3C). Ends with the test.
+struct Browser {
+    driver: Child,
+    at: Server,
+    session: String,
+    _profile: tempfile::TempDir,
+}
+
+impl Drop for Browser {
+    fn drop(&mut self) {
+        let _ = self.driver.kill();
+        let _ = self.driver.wait();
+    }
+}
+
+impl Browser {
+    async fn start() -> Option<Self> {
+        let port = TcpListener::bind(("127.0.0.1", 0)).ok()?.local_addr().ok()?.port();
+        let driver = Command::new("chromedriver").arg(format!("--port={port}")).stdout(Stdio::null()).stderr(Stdio::null()).spawn().ok()?;
+        let profile = tempfile::tempdir().ok()?;
+        let mut browser = Self { driver, at: Server(SocketAddr::from(([127, 0, 0, 1], port))), session: String::new(), _profile: profile };
+        browser.wait_for_driver().await;
+        let mut arguments: Vec<String> = "--headless=new --no-sandbox --disable-gpu --disable-quic --no-first-run --disable-background-networking --disable-component-update --disable-sync"
+            .split(' ')
+            .map(str::to_owned)
+            .collect();
+        arguments.push(format!("--user-data-dir={}", browser._profile.path().display()));
+        let wanted =
+            json!({"capabilities": {"alwaysMatch": {"goog:loggingPrefs": {"browser": "ALL"}, "goog:chromeOptions": {"args": arguments}}}});
+        let created = browser.at.post("/session", &wanted.to_string()).await;
+        browser.session =
+            format!("/session/{}", created.json()["value"]["sessionId"].as_str().unwrap_or_else(|| panic!("{}", created.body)));
+        Some(browser)
+    }
+
+    async fn wait_for_driver(&self) {
+        let began = Instant::now();
+        while tokio::net::TcpStream::connect(self.at.0).await.is_err() {
+            assert!(began.elapsed() < Duration::from_secs(20), "chromedriver does not listen");
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    }
+
+    async fn call(&self, path: &str, body: Value) -> Value {
+        let answer = self.at.post(&format!("{}{path}", self.session), &body.to_string()).await;
+        assert_eq!(answer.status, 200, "{path}: {}", answer.body);
+        answer.json()["value"].clone()
+    }
+
+    async fn open(&self, server: &Server, path: &str) {
+        self.call("/url", json!({"url": format!("http://{}{path}", server.0)})).await;
+    }
+
+    async fn run(&self, script: &str) -> Value {
+        self.call("/execute/sync", json!({"script": script, "args": []})).await
+    }
+
+    async fn devtools(&self, command: &str, parameters: Value) {
+        self.call("/goog/cdp/execute", json!({"cmd": command, "params": parameters})).await;
+    }
+
+    async fn press(&self, keys: &str) {
+        let steps: Vec<Value> =
+            keys.chars().flat_map(|key| [json!({"type": "keyDown", "value": key}), json!({"type": "keyUp", "value": key})]).collect();
+        self.call("/actions", json!({"actions": [{"type": "key", "id": "keys", "actions": steps}]})).await;
+    }
+
+    /// Waits until a script gives `true`; how long that took.
+    async fn until(&self, script: &str) -> Duration {
+        let began = Instant::now();
+        while self.run(script).await != json!(true) {
+            assert!(began.elapsed() < Duration::from_secs(10), "never true: {script}");
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+        began.elapsed()
+    }
+
+    async fn complaints(&self) -> Vec<String> {
+        let log = self.call("/se/log", json!({"type": "browser"})).await;
+        log.as_array().unwrap().iter().map(|line| line["message"].as_str().unwrap_or_default().to_owned()).collect()
+    }
+
+    async fn end(&self) {
+        self.at.send("DELETE", &self.session, &[], "").await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn pages_fit_a_desk_and_a_phone_in_light_and_dark() {
+    let Some(browser) = Browser::start().await else { return eprintln!("skipped: chromedriver is not installed") };
+    let (_stage, server) = served().await;
+    let stuck = format!("/agents/{}", stage::agent("stuck"));
+    for (width, scheme) in [(1280, "light"), (1280, "dark"), (390, "light"), (390, "dark")] {
+        browser
+            .devtools(
+                "Emulation.setDeviceMetricsOverride",
+                json!({"width": width, "height": 844, "deviceScaleFactor": 1, "mobile": width < 600}),
+            )
+            .await;
+        browser.devtools("Emulation.setEmulatedMedia", json!({"features": [{"name": "prefers-color-scheme", "value": scheme}]})).await;
+        for path in ["/", "/agents", &stuck, "/incidents", "/incidents/2", "/incidents/3", "/events", "/cost", "/connect", "/me"] {
+            browser.open(&server, path).await;
+            let measured =
+                browser.run("return [document.documentElement.scrollWidth, getComputedStyle(document.body).backgroundColor]").await;
+            assert!(measured[0].as_u64().unwrap() <= width, "{path} is {} wide at {width}", measured[0]);
+            let dark = measured[1].as_str().unwrap() == "rgb(17, 19, 23)";
+            assert_eq!(dark, scheme == "dark", "{path}: {}", measured[1]);
+            browser.until("return document.getElementById('live').textContent === 'live'").await;
+        }
+    }
+    assert_eq!(browser.complaints().await, Vec::<String>::new(), "the console stays empty");
+    browser.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn changes_show_at_once_and_keys_work() {
+    let Some(browser) = Browser::start().await else { return eprintln!("skipped: chromedriver is not installed") };
+    let (_stage, server) = served().await;
+    browser.open(&server, "/incidents/2").await;
+    browser.until("return document.getElementById('live').textContent === 'live'").await;
+    browser.run("window.same = true").await;
+    server.post("/api/v1/incidents/2/note", r#"{"text":"seen at once"}"#).await;
+    let took = browser.until("return document.body.innerText.includes('seen at once') && window.same").await;
+    assert!(took < Duration::from_secs(1), "{took:?}");
+    eprintln!("a change was shown after {took:?}");
+    browser.press("n").await;
+    browser.until("return document.activeElement.name === 'text'").await;
+    browser.press("\u{e00c}?").await;
+    browser.until("return document.getElementById('keys').open").await;
+    browser.open(&server, "/agents").await;
+    browser.press("/billing").await;
+    browser.until("return document.querySelectorAll('#agents [data-row]').length === 1").await;
+    browser.press("\u{e00c}j\u{e007}").await;
+    browser.until("return location.pathname.startsWith('/agents/') && document.title.startsWith('billing-api')").await;
+    browser.open(&server, "/incidents/3").await;
+    browser.press("a").await;
+    browser.until("return document.querySelector('.said')?.innerText.startsWith('Acknowledged') === true").await;
+    assert_eq!(browser.complaints().await, Vec::<String>::new());
+    browser.end().await;
+}
