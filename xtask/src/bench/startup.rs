@@ -43,6 +43,8 @@ pub(super) fn start(program: &Path, data: &Path, sessions: &Path) -> Result<Runn
     let ports_file = data.join("ports.json");
     fs::remove_file(&ports_file).ok();
     fs::create_dir_all(sessions)?;
+    let log_file = data.join("up.log");
+    let log = fs::File::create(&log_file).with_context(|| format!("failed to create {}", log_file.display()))?;
     let begin = Instant::now();
     let child = Command::new(program)
         .args(["up", "--http", "127.0.0.1:0", "--otlp-grpc", "127.0.0.1:0", "--otlp-http", "127.0.0.1:0", "--claude-dir"])
@@ -50,13 +52,13 @@ pub(super) fn start(program: &Path, data: &Path, sessions: &Path) -> Result<Runn
         .arg("--data")
         .arg(data)
         .stdout(Stdio::null())
-        .stderr(Stdio::inherit())
+        .stderr(log)
         .spawn()
         .context("failed to start paramedic up")?;
     let mut child = Guarded(child);
     loop {
         if let Some(status) = child.0.try_wait()? {
-            anyhow::bail!("paramedic up ended with {status}");
+            anyhow::bail!("paramedic up ended with {status}, see {}", log_file.display());
         }
         let ports = fs::read(&ports_file).ok().and_then(|text| serde_json::from_slice::<Value>(&text).ok());
         if let Some(ports) = ports {
