@@ -15,15 +15,16 @@ const LAW: &[(&str, &[&str])] = &[
     ("paramedic-model", &[]),
     ("paramedic-journal", &["model"]),
     ("paramedic-telemetry", &["model"]),
+    ("paramedic-promql", &["model"]),
     // The stages meet in the model, the journal and the telemetry store, never in one another.
     ("paramedic-collect", &["model"]),
     ("paramedic-fleet", &["model"]),
-    ("paramedic-detect", &["model"]),
+    ("paramedic-detect", &["model", "promql"]),
     ("paramedic-respond", &["model", "journal"]),
-    ("paramedic-api", &["model", "journal", "telemetry", "collect", "fleet", "detect", "respond"]),
-    ("paramedic-ui", &["model", "journal", "telemetry", "collect", "fleet", "detect", "respond", "api"]),
-    ("paramedic-server", &["model", "journal", "telemetry", "collect", "fleet", "detect", "respond", "api", "ui"]),
-    ("paramedic", &["model", "journal", "telemetry", "collect", "fleet", "detect", "respond", "api", "ui", "server"]),
+    ("paramedic-api", &["model", "journal", "telemetry", "promql", "collect", "fleet", "detect", "respond"]),
+    ("paramedic-ui", &["model", "journal", "telemetry", "promql", "collect", "fleet", "detect", "respond", "api"]),
+    ("paramedic-server", &["model", "journal", "telemetry", "promql", "collect", "fleet", "detect", "respond", "api", "ui"]),
+    ("paramedic", &["model", "journal", "telemetry", "promql", "collect", "fleet", "detect", "respond", "api", "ui", "server"]),
     ("xtask", &[]),
 ];
 
