@@ -278,6 +278,13 @@ pub fn members<'a>(raw: &'a [u8], mut see: impl FnMut(&'a [u8], &'a [u8])) -> Op
     scan.is_at_end().then_some(())
 }
 
+/// Whether the bytes are one object from its first brace to its last, as opposed to the beginning of one.
+#[must_use]
+pub fn is_whole_object(bytes: &[u8]) -> bool {
+    let mut scan = Scanner::new(bytes);
+    scan.peek() == Some(b'{') && scan.value().is_some() && scan.is_at_end()
+}
+
 /// The raw value of one member of an object.
 #[must_use]
 pub fn member<'a>(raw: &'a [u8], wanted: &str) -> Option<&'a [u8]> {

@@ -25,8 +25,9 @@ use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
 use crate::config::TailSettings;
+use crate::json;
 use crate::metrics::TailMetrics;
-use crate::transcript::{LineReader, ParseOptions, Parser, Piece, files};
+use crate::transcript::{Counts, LineReader, ParseOptions, Parser, Piece, files};
 use file::Followed;
 use watch::{Wakes, Woken};
 
@@ -448,7 +449,7 @@ impl Follower {
         parser: &mut Parser,
     ) -> Result<(), Stopped> {
         let mut source = file.take(metadata.len() - followed.position);
-        let before = (parser.counts.events, parser.counts.bad, parser.counts.unknown.values().sum::<u64>(), parser.counts.lines);
+        let before = parser.counts.clone();
         let start = followed.position;
         let mut position = start;
         self.reader.reset();
@@ -469,7 +470,9 @@ impl Follower {
             loop {
                 match self.reader.next_piece() {
                     Piece::Line(line) => {
-                        parser.parse(line, &mut self.outbox.batch.events);
+                        if !(std::mem::take(&mut followed.owes_newline) && line.is_empty()) {
+                            parser.parse(line, &mut self.outbox.batch.events);
+                        }
                         position += line.len() as u64 + 1;
                     }
                     Piece::Oversized { bytes } => {
@@ -489,19 +492,30 @@ impl Follower {
                 }
             }
         }
+        // A whole object cannot be the beginning of a longer line, so it need not wait for its newline.
+        if json::is_whole_object(self.reader.rest()) {
+            parser.parse(self.reader.rest(), &mut self.outbox.batch.events);
+            position += self.reader.rest().len() as u64;
+            followed.owes_newline = true;
+        }
         followed.is_skipping |= self.reader.skipped() > 0;
         position += self.reader.skipped();
         parser.finish(&mut self.outbox.batch.events);
         self.metrics.bytes.inc_by(position - start);
-        self.metrics.events.inc_by(parser.counts.events - before.0);
-        self.metrics.bad_lines.inc_by(parser.counts.bad - before.1);
-        self.metrics.unknown_lines.inc_by(parser.counts.unknown.values().sum::<u64>() - before.2);
-        self.metrics.lines.inc_by(parser.counts.lines - before.3);
+        self.count(&before, &parser.counts);
         if position != followed.position {
             followed.lines = parser.counts.lines;
             followed.advance_to(position, file, metadata);
             self.outbox.set_offset(path, followed);
         }
         if self.outbox.batch.offsets.len() >= OFFSETS_MAX { self.outbox.send() } else { Ok(()) }
+    }
+    /// What one reading added to a parser's counts.
+    fn count(&self, before: &Counts, after: &Counts) {
+        let unknown = |counts: &Counts| counts.unknown.values().sum::<u64>();
+        self.metrics.lines.inc_by(after.lines - before.lines);
+        self.metrics.events.inc_by(after.events - before.events);
+        self.metrics.bad_lines.inc_by(after.bad - before.bad);
+        self.metrics.unknown_lines.inc_by(unknown(after) - unknown(before));
     }
 }

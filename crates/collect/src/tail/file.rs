@@ -21,6 +21,8 @@ pub(super) struct Followed {
     pub(super) looked_at: Option<(u64, Timestamp)>,
     /// The line that is being written is too long already.
     pub(super) is_skipping: bool,
+    /// The last line was whole though its newline had not come: the newline, when it comes, is no line of its own.
+    pub(super) owes_newline: bool,
     /// The last attempt failed, and that has been said.
     pub(super) is_unreadable: bool,
     /// The pass over all folders that saw the file last.
@@ -36,6 +38,7 @@ impl Followed {
             identity: 0,
             looked_at: None,
             is_skipping: false,
+            owes_newline: false,
             is_unreadable: false,
             seen_in_pass: 0,
             parser: None,

@@ -7,6 +7,8 @@ use std::time::UNIX_EPOCH;
 
 use paramedic_model::{Event, Timestamp, limit};
 
+use crate::json;
+
 use super::reader::{LineReader, Piece};
 use super::{Counts, ParseOptions, Parser};
 
@@ -143,7 +145,7 @@ fn read_last(reader: &LineReader, parser: &mut Parser, events: &mut Vec<Event>, 
         return;
     }
     let rest = reader.rest();
-    if super::Line::read(rest.trim_ascii()).is_some() {
+    if json::is_whole_object(rest) {
         parser.parse(rest, events);
     } else {
         total.pending_bytes = rest.len() as u64;

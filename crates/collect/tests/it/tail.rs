@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 use paramedic_collect::config::TailSettings;
 use paramedic_collect::metrics::TailMetrics;
 use paramedic_collect::tail::{Batch, Offset, Start, run};
+use paramedic_collect::transcript::{ParseOptions, discover, read_file};
 use paramedic_model::{Event, Fact};
 use tempfile::TempDir;
 use tokio::sync::mpsc;
@@ -32,10 +33,10 @@ struct Tail {
     cancel: CancellationToken,
     task: tokio::task::JoinHandle<()>,
     prompts: Vec<String>,
+    events: Vec<Event>,
     offsets: HashMap<String, Offset>,
     caught_up: u32,
     metrics: TailMetrics,
-    batch_events_seen_max: usize,
 }
 
 impl Tail {
@@ -51,13 +52,13 @@ impl Tail {
             async move { run(start, tx, cancel).await.unwrap() }
         });
         let offsets = offsets.into_iter().map(|offset| (offset.file.clone(), offset)).collect();
-        Self { rx, cancel, task, prompts: Vec::new(), offsets, caught_up: 0, metrics, batch_events_seen_max: 0 }
+        Self { rx, cancel, task, prompts: Vec::new(), events: Vec::new(), offsets, caught_up: 0, metrics }
     }
 
     fn store(&mut self, batch: Batch) {
-        self.batch_events_seen_max = self.batch_events_seen_max.max(batch.events.len());
         self.caught_up += u32::from(batch.caught_up);
         self.prompts.extend(batch.events.iter().filter(|event| event.fact == Fact::Prompt).map(|event: &Event| event.text.to_string()));
+        self.events.extend(batch.events);
         self.offsets.extend(batch.offsets.into_iter().map(|offset| (offset.file.clone(), offset)));
     }
 
@@ -78,13 +79,22 @@ impl Tail {
     }
 
     async fn stop(mut self) -> (Vec<String>, Vec<Offset>) {
+        self.end().await;
+        (self.prompts, self.offsets.into_values().collect())
+    }
+
+    async fn stop_with_events(mut self) -> (Vec<Event>, Vec<Offset>) {
+        self.end().await;
+        (self.events, self.offsets.into_values().collect())
+    }
+
+    async fn end(&mut self) {
         self.cancel.cancel();
         // What was sent before the end still counts.
         while let Some(batch) = self.rx.recv().await {
             self.store(batch);
         }
-        tokio::time::timeout(PATIENCE, self.task).await.expect("ends when cancelled").unwrap();
-        (self.prompts, self.offsets.into_values().collect())
+        tokio::time::timeout(PATIENCE, &mut self.task).await.expect("ends when cancelled").unwrap();
     }
 }
 
@@ -117,6 +127,55 @@ async fn back_fills_then_follows() {
     assert_eq!(prompts, numbered(0..4));
     assert_eq!(offsets[0].position, fs::metadata(&file).unwrap().len());
     assert_eq!(offsets[0].lines, 4);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_whole_last_line_does_not_wait_for_its_newline() {
+    let folder = TempDir::new().unwrap();
+    let file = project(&folder).join("s1.jsonl");
+    append(&file, prompt(0) + prompt(1).trim_end());
+    let mut tail = Tail::start(folder.path(), Vec::new(), |_| {});
+    tail.until("caught up", |tail| tail.caught_up == 1).await;
+    assert_eq!(tail.prompts, numbered(0..2));
+    append(&file, format!("\n{}", prompt(2)));
+    tail.prompts(3).await;
+    let (prompts, offsets) = tail.stop().await;
+    assert_eq!((prompts, offsets[0].lines), (numbered(0..3), 3));
+}
+
+/// Everything that a file says comes out of following it as out of reading it at once, whatever pieces it grew in.
+#[tokio::test(flavor = "multi_thread")]
+async fn following_tells_what_reading_tells() {
+    let Some(recordings) = crate::transcript::recordings() else { return };
+    let original = discover(&recordings.join("projects"))
+        .unwrap()
+        .into_iter()
+        .find(|file| file.path.to_string_lossy().contains("b00b80af-879f"))
+        .unwrap();
+    let mut expected = Vec::new();
+    read_file(&original.path, ParseOptions::default(), &mut |events| expected.append(events)).unwrap();
+    let folder = TempDir::new().unwrap();
+    let file = project(&folder).join(original.path.file_name().unwrap());
+    let content = fs::read(&original.path).unwrap();
+    let mut tail = Tail::start(folder.path(), Vec::new(), |_| {});
+    let mut found = Vec::new();
+    for (number, piece) in content.chunks(content.len() / 40 + 1).enumerate() {
+        append(&file, piece);
+        if number % 10 == 9 {
+            // The process dies here and there, and another goes on from what was stored.
+            let wanted = fs::metadata(&file).unwrap().len();
+            let reached = |tail: &Tail| tail.offsets.values().next().is_some_and(|offset| wanted - offset.position < 200_000);
+            tail.until("the pieces so far", reached).await;
+            found.append(&mut tail.events);
+            let (rest, offsets) = tail.stop_with_events().await;
+            found.extend(rest);
+            tail = Tail::start(folder.path(), offsets, |_| {});
+        }
+    }
+    tail.until("the end", |tail| tail.offsets.values().next().is_some_and(|offset| offset.position == content.len() as u64)).await;
+    found.append(&mut tail.events);
+    let essences = |events: &[Event]| events.iter().map(|event| (event.uid, event.at, event.fact.kind())).collect::<Vec<_>>();
+    assert_eq!(essences(&found), essences(&expected));
 }
 
 #[tokio::test(flavor = "multi_thread")]
