@@ -99,11 +99,7 @@ impl Parser {
                     return;
                 }
             }
-            Some(b'{') => {
-                if self.feed_json(line, now, out) {
-                    return;
-                }
-            }
+            Some(b'{') if self.feed_json(line, now, out) => return,
             _ => {}
         }
         let is_continued = match &mut self.gathering {

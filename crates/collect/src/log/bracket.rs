@@ -5,7 +5,7 @@
 
 use std::borrow::Cow;
 
-use memchr::memchr;
+use memchr::{memchr, memchr_iter};
 use paramedic_model::{Event, Level, Timestamp};
 
 use super::record::{Names, Record, typed};
@@ -63,7 +63,8 @@ pub(super) fn event(head: Head, text: &str, options: &Options, names: &mut Names
     let agent = component.strip_prefix("agent:").map(str::trim).filter(|name| !name.is_empty());
     record.agent = agent.map(Cow::Borrowed);
     if options.capture_text && !component.is_empty() {
-        record.attributes = paramedic_model::event::Attributes::with_capacity(8);
+        let lines = memchr_iter(b'\n', below.as_bytes()).take(16).count() + usize::from(!below.is_empty());
+        record.attributes = paramedic_model::event::Attributes::with_capacity(1 + lines);
         record.attribute("component", typed("component", component));
     }
     lines_below(&mut record, below, options);
@@ -73,11 +74,13 @@ pub(super) fn event(head: Head, text: &str, options: &Options, names: &mut Names
 /// Metadata, stack and further lines of the message.
 pub(super) fn lines_below<'a>(record: &mut Record<'a>, below: &'a str, options: &Options) {
     let mut stack: Option<(usize, usize)> = None;
+    let ends = memchr_iter(b'\n', below.as_bytes()).chain(std::iter::once(below.len()));
     let mut position = 0;
-    for line in below.split('\n') {
+    for end in ends {
         let start = position;
-        position += line.len() + 1;
-        let bare = line.trim();
+        position = end + 1;
+        let line = &below[start..end];
+        let bare = line.trim_ascii();
         if bare.is_empty() {
             continue;
         }
@@ -110,11 +113,12 @@ pub(super) fn lines_below<'a>(record: &mut Record<'a>, below: &'a str, options: 
 
 /// `key: value` with a key of one word.
 pub(super) fn key_and_value(line: &str) -> Option<(&str, &str)> {
-    let colon = memchr(b':', line.as_bytes().get(..65.min(line.len()))?)?;
-    let (key, value) = (&line[..colon], &line[colon + 1..]);
-    let is_word = key.bytes().next().is_some_and(|first| first.is_ascii_alphabetic() || first == b'_')
-        && key.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'-' | b'.'));
-    (is_word && (value.is_empty() || value.starts_with([' ', '\t']))).then(|| (key, value.trim()))
+    let is_word = |byte: &u8| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'-' | b'.');
+    let bytes = line.as_bytes();
+    let colon = bytes.iter().take(65).position(|byte| !is_word(byte))?;
+    let begins = bytes[0].is_ascii_alphabetic() || bytes[0] == b'_';
+    let is_key = colon > 0 && begins && bytes[colon] == b':' && matches!(bytes.get(colon + 1), None | Some(b' ' | b'\t'));
+    is_key.then(|| (&line[..colon], line[colon + 1..].trim_ascii()))
 }
 
 fn unquoted(value: &str) -> &str {

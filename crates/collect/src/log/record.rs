@@ -107,25 +107,29 @@ impl<'a> Record<'a> {
         event.correlation.span = self.span.as_deref().map(clean::id);
         event.correlation.prompt = self.prompt.as_deref().map(clean::id);
         if options.capture_text {
-            event.text = self.text();
-            if let Some(stack) = &self.stack {
-                let stack = Value::String(clean::attribute("stack", stack.to_string()));
-                self.attribute("stack", stack);
+            let stack = self.stack.as_ref().map(|stack| clean::attribute("stack", stack.to_string()));
+            event.text = self.text(stack.as_deref());
+            if let Some(stack) = stack {
+                self.attribute("stack", Value::String(stack));
             }
             event.attributes = self.attributes;
         }
         event
     }
 
-    fn text(&self) -> Box<str> {
-        match &self.stack {
-            Some(stack) if !self.message.contains(stack.as_ref()) => {
-                let message = clean::bounded(&self.message, EVENT_TEXT_BYTES_MAX);
-                let room = EVENT_TEXT_BYTES_MAX.saturating_sub(message.len());
-                if message.is_empty() { clean::text(stack) } else { format!("{message}\n{}", clean::bounded(stack, room)).into() }
-            }
-            _ => clean::text(&self.message),
+    /// The message and, below it, the stack that is already clean.
+    fn text(&self, stack: Option<&str>) -> Box<str> {
+        let message = clean::bounded(&self.message, EVENT_TEXT_BYTES_MAX);
+        let Some(stack) = stack.filter(|stack| !message.contains(stack)) else { return message.into() };
+        if message.is_empty() {
+            return stack.into();
         }
+        let mut text = message;
+        let room = EVENT_TEXT_BYTES_MAX.saturating_sub(text.len());
+        text.reserve_exact(1 + stack.len().min(room));
+        text.push('\n');
+        text.push_str(head(stack, room));
+        text.into()
     }
 
     /// Logs say little reliably, so only what is told outright becomes a fact: a rate limit (status 429 or the

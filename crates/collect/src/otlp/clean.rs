@@ -1,6 +1,6 @@
 //! Untrusted text on its way into an event: secrets masked, length capped.
 
-use memchr::{memchr2_iter, memchr3};
+use memchr::{memchr2_iter, memchr3_iter};
 use paramedic_model::limit::{ATTRIBUTE_BYTES_MAX, EVENT_TEXT_BYTES_MAX, ID_BYTES_MAX};
 use paramedic_model::secret::mask;
 use paramedic_model::text::head;
@@ -9,6 +9,20 @@ use paramedic_model::text::head;
 const SECRET_ENDINGS: &[&str] =
     &["password", "passwd", "secret", "api_key", "apikey", "api-key", "access_token", "auth_token", "private_key"];
 
+/// What stands before the sign in keys with a fixed beginning: `sk-`, `ghp_` and the others that [`mask`] knows.
+const BEFORE_DASH: &[&[u8]] = &[b"sk", b"glpat", b"xoxb", b"xoxp", b"xapp"];
+const BEFORE_UNDERSCORE: &[&[u8]] = &[b"github_pat", b"ghp", b"gho", b"ghs", b"npm", b"whsec"];
+
+/// How the names end whose value [`mask`] hides: `password`, `passwd`, `pwd`, `secret`, `…key`, `token`,
+/// `authorization`, `pass`.
+const NAME_ENDINGS: &[&[u8; 3]] = &[b"ord", b"swd", b"pwd", b"ret", b"key", b"ken", b"ion", b"ass"];
+
+/// Whether the text before a `:` or `=` ends with a name that may name a secret.
+fn follows_secret_name(before: &[u8]) -> bool {
+    let end = before.iter().rposition(|byte| !matches!(byte, b'"' | b'\'' | b'\\' | b' ')).map_or(0, |at| at + 1);
+    end >= 3 && NAME_ENDINGS.iter().any(|ending| before[end - 3..end].eq_ignore_ascii_case(*ending))
+}
+
 /// Whether [`mask`] could find anything; a quick look that is allowed to say yes too often, never no.
 pub(crate) fn may_hold_secret(text: &str) -> bool {
     let bytes = text.as_bytes();
@@ -16,13 +30,16 @@ pub(crate) fn may_hold_secret(text: &str) -> bool {
     if bytes.len() < 6 {
         return false;
     }
-    if memchr3(b':', b'=', b'-', bytes).is_some() {
-        return true;
-    }
-    // Without those signs only prefixed keys are left, and they have one of these letters, or a bearer token.
-    bytes.len() >= 14
-        && (memchr3(b'_', b'A', b'J', bytes).is_some()
-            || memchr2_iter(b'b', b'B', bytes).any(|i| bytes[i..].get(..6).is_some_and(|word| word.eq_ignore_ascii_case(b"bearer"))))
+    let ends_with_any = |at: usize, starts: &[&[u8]]| starts.iter().any(|start| bytes[..at].ends_with(start));
+    memchr3_iter(b':', b'=', b'-', bytes).any(|i| match bytes[i] {
+        b'-' => bytes.get(i + 1) == Some(&b'-') || ends_with_any(i, BEFORE_DASH),
+        sign => (sign == b':' && bytes[i + 1..].starts_with(b"//")) || follows_secret_name(&bytes[..i]),
+    }) || (bytes.len() >= 14
+        && (memchr3_iter(b'_', b'A', b'J', bytes).any(|i| match bytes[i] {
+            b'_' => ends_with_any(i, BEFORE_UNDERSCORE),
+            b'A' => matches!(bytes.get(i + 1..i + 4), Some(b"KIA" | b"SIA" | b"Iza")),
+            _ => bytes[..i].ends_with(b"ey"),
+        }) || memchr2_iter(b'b', b'B', bytes).any(|i| bytes[i..].get(..6).is_some_and(|word| word.eq_ignore_ascii_case(b"bearer")))))
 }
 
 /// What a person reads: masked, cut to the size kept per event.
@@ -71,6 +88,9 @@ pub(crate) fn names_secret(key: &str) -> bool {
 
 /// Masks before it cuts, so that a secret on the border is not cut into something that no longer looks like one.
 pub(crate) fn bounded(text: &str, bytes_max: usize) -> String {
+    if text.len() <= bytes_max && !may_hold_secret(text) {
+        return text.to_owned();
+    }
     let start = head(text, bytes_max.saturating_mul(2));
     let masked = mask(start);
     if masked.len() <= bytes_max && start.len() == text.len() {
@@ -94,6 +114,18 @@ mod tests {
             "a BEARER abcdefghijkl",
             "bearer abcdefgh",
             "npm_abcdefghijklmnopqrstuvwxyz012345678",
+            "sk-abcdefghijklmnopqrstuvwxyz",
+            "github_pat_abcdefghijklmnopqrstuvwxyz",
+            "ghp_abcdefghijklmnopqrstuvwxyz",
+            "gho_abcdefghijklmnopqrstuvwxyz",
+            "ghs_abcdefghijklmnopqrstuvwxyz",
+            "glpat-abcdefghijklmnopqrstuvwxyz",
+            "xoxb-abcdefghijklmnopqrstuvwxyz",
+            "xoxp-abcdefghijklmnopqrstuvwxyz",
+            "xapp-abcdefghijklmnopqrstuvwxyz",
+            "whsec_abcdefghijklmnopqrstuvwxyz",
+            "ASIAABCDEFGHIJKLMNOP",
+            "-----BEGIN PRIVATE KEY-----",
             "pwd=abcd",
             "a://:p@",
         ] {
@@ -101,6 +133,51 @@ mod tests {
             assert!(may_hold_secret(text), "{text}");
         }
         assert!(!may_hold_secret("opus") && !may_hold_secret("rate limit exceeded"));
+    }
+
+    #[test]
+    fn the_quick_look_never_misses_in_mixed_text() {
+        const PARTS: &[&str] = &[
+            "password",
+            "api-key",
+            "API_KEY",
+            "Token",
+            "pass",
+            "secret",
+            "authorization",
+            ":",
+            "=",
+            " ",
+            "\"",
+            "'",
+            "\\",
+            "hunter22",
+            "//",
+            "postgres://a:b",
+            "@",
+            "sk-",
+            "sk-ant-",
+            "ghp_",
+            "eyJ",
+            "AKIA",
+            "Bearer ",
+            "ABCDEFGHIJKLMNOPQRST",
+            "0123456789abcdef",
+            "ü",
+            "-",
+            "-----BEGIN RSA PRIVATE KEY-----",
+        ];
+        let mut state = 0x1234_5678_9abc_def1u64;
+        for _ in 0..200_000 {
+            let mut text = String::new();
+            for _ in 0..6 {
+                state ^= state << 13;
+                state ^= state >> 7;
+                state ^= state << 17;
+                text.push_str(PARTS[(state % PARTS.len() as u64) as usize]);
+            }
+            assert!(mask(&text) == text || may_hold_secret(&text), "{text}");
+        }
     }
 
     #[test]

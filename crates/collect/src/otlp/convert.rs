@@ -33,6 +33,14 @@ pub(super) trait Item: prost::Message + Default {
         1
     }
 
+    /// Makes room for as many attributes as the item before had: growing step by step costs more than the rest of
+    /// decoding them.
+    fn reserve(&mut self, _attributes: usize) {}
+
+    fn attributes(&self) -> usize {
+        0
+    }
+
     fn convert(self, origin: &mut Origin<'_>, now: Timestamp, out: &mut Converted);
 }
 

@@ -17,6 +17,14 @@ use super::{clean, value};
 const PREFIX: &str = "claude_code.";
 
 impl Item for LogRecord {
+    fn reserve(&mut self, attributes: usize) {
+        self.attributes.reserve_exact(attributes);
+    }
+
+    fn attributes(&self) -> usize {
+        self.attributes.len()
+    }
+
     fn convert(self, origin: &mut Origin<'_>, now: Timestamp, out: &mut Converted) {
         let mut event = described(&self, origin, now);
         event.attributes = origin.bag(self.attributes.len());

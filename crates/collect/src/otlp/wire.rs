@@ -130,6 +130,7 @@ fn convert_scope<T: Item>(
     }
     origin.enter(&scope);
     out.events.reserve(count.min(records_max));
+    let mut attributes = 0;
     let mut fields = Fields(bytes);
     while let Some((number, field)) = fields.next()? {
         if number != 2 {
@@ -140,7 +141,11 @@ fn convert_scope<T: Item>(
         } else if out.events.len() >= records_max {
             out.reject(1, "too many records in one request");
         } else {
-            add(T::decode(field)?, origin, now, records_max, out);
+            let mut item = T::default();
+            item.reserve(attributes.min(paramedic_model::limit::ATTRIBUTES_MAX));
+            item.merge(field)?;
+            attributes = item.attributes();
+            add(item, origin, now, records_max, out);
         }
     }
     Ok(())
