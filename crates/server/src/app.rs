@@ -178,7 +178,7 @@ impl App {
             registry: Arc::new(registry),
             metrics: api_metrics,
             detectors: detector_lines(),
-            about: about(&ports, &data_dir, clock.now()),
+            about: About { host_names: settings.listen.host_names.clone(), ..about(&ports, &data_dir, clock.now()) },
         });
         let (reload, reloads) = mpsc::channel(1);
         let app = Self {
@@ -276,7 +276,7 @@ impl App {
     fn start_serving(&self, http: Option<TcpListener>) -> Result<()> {
         let routes = paramedic_ui::router(self.context.clone())
             .merge(paramedic_api::router(self.context.clone()))
-            .merge(receivers::router(self.intake.clone(), self.context.clock.clone()));
+            .merge(paramedic_api::guard::protect(receivers::router(self.intake.clone(), self.context.clock.clone()), self.context.clone()));
         if let Some(listener) = http {
             let (routes, stop) = (routes.clone(), self.serving.clone());
             self.clockwork.start("http", async move {
@@ -420,7 +420,7 @@ fn about(ports: &Ports, data_dir: &Path, now: Timestamp) -> About {
         socket: Some(data_dir.join(SOCKET_FILE).display().to_string()),
         data_dir: data_dir.display().to_string(),
         connect_lines: connect::lines(ports),
-        host_names: Vec::new(),
+        ..About::default()
     }
 }
 

@@ -39,6 +39,8 @@ pub struct Listen {
     pub otlp_http: String,
     /// Whether addresses other than loopback may be bound. There is no authentication yet, so it is off.
     pub allow_public: bool,
+    /// Names besides loopback and IP addresses under which browsers may reach the pages.
+    pub host_names: Vec<String>,
 }
 
 impl Default for Listen {
@@ -48,6 +50,7 @@ impl Default for Listen {
             otlp_grpc: "127.0.0.1:4317".to_owned(),
             otlp_http: "127.0.0.1:4318".to_owned(),
             allow_public: false,
+            host_names: Vec::new(),
         }
     }
 }

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use paramedic_model::{AgentId, IncidentId, IncidentState, IncidentType, Severity, Timestamp};
+use paramedic_model::{AgentId, IncidentId, IncidentKind, IncidentState, IncidentType, Severity, Timestamp};
 use paramedic_respond::decide::parse_incident_id;
 use paramedic_respond::record::incident_subject;
 use paramedic_respond::timeline::{TimelineItem, describe};
@@ -42,7 +42,8 @@ pub struct IncidentLine {
 impl IncidentLine {
     #[must_use]
     pub fn of(incident: &Incident) -> Self {
-        let due = incident.state.is_open() && incident.acknowledged_at.is_none();
+        // Nobody was called for what was read from history, so nobody is late.
+        let due = incident.state.is_open() && incident.acknowledged_at.is_none() && incident.kind != IncidentKind::Backfill;
         Self {
             id: incident.id.clone(),
             incident_type: incident.incident_type,
