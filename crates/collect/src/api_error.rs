@@ -68,9 +68,13 @@ const KINDS: &[(&str, ApiErrorClass)] = &[
     ("max_output_tokens", ApiErrorClass::MaxOutputTokens),
 ];
 
-/// Sentences for want of anything better.
-const VAGUE: &[(&str, ApiErrorClass)] = &[
+/// Sentences of a client that has given up trying again.
+const GAVE_UP: &[&str] = &["repeated 529", "repeated overloaded", "retries exhausted", "max retries exceeded"];
+
+/// Sentences that say more than "something went wrong".
+const PLAIN: &[(&str, ApiErrorClass)] = &[
     ("overloaded", ApiErrorClass::Overloaded),
+    ("at capacity", ApiErrorClass::Overloaded),
     ("rate limit", ApiErrorClass::RateLimit),
     ("rate_limit", ApiErrorClass::RateLimit),
     ("limit reached", ApiErrorClass::RateLimit),
@@ -89,17 +93,36 @@ const VAGUE: &[(&str, ApiErrorClass)] = &[
 ];
 
 /// The class, and the status where a field or the sentence named one.
+///
+/// A word that names a cause is believed before the sentence. `server_error` and `unknown` name none: the client says
+/// `server_error` also of an API that was overloaded until it gave up, and only the sentence tells.
 #[must_use]
 pub fn classify(signs: Signs<'_>) -> (ApiErrorClass, Option<u16>) {
     let lower = text::head(signs.text, TEXT_BYTES_MAX).to_ascii_lowercase();
     let status = signs.status.or_else(|| status_in(&lower));
+    let told = signs.kind.and_then(|kind| named(&kind.to_ascii_lowercase()));
+    let by_status = status.map(ApiErrorClass::from_status);
     let class = contained(TELLING, &lower)
-        .or_else(|| signs.kind.and_then(|kind| named(&kind.to_ascii_lowercase())))
-        .or_else(|| kind_in(&lower).and_then(|kind| named(&kind)))
-        .or_else(|| status.map(ApiErrorClass::from_status).filter(|class| *class != ApiErrorClass::Unknown))
-        .or_else(|| contained(VAGUE, &lower))
+        .or_else(|| told.filter(|class| is_specific(*class)))
+        .or_else(|| kind_in(&lower).and_then(|kind| named(&kind)).filter(|class| is_specific(*class)))
+        .or_else(|| by_status.filter(|class| is_specific(*class)))
+        .or_else(|| contained(PLAIN, &lower))
+        .or(told)
+        .or(by_status)
         .unwrap_or(ApiErrorClass::Unknown);
     (class, status)
+}
+
+/// Whether the class names a cause; a vaguer telling of the same failure may have another.
+const fn is_specific(class: ApiErrorClass) -> bool {
+    !matches!(class, ApiErrorClass::Server | ApiErrorClass::Unknown)
+}
+
+/// Whether the sentence says that the client had tried again and gave up.
+#[must_use]
+pub fn gave_up(sentence: &str) -> bool {
+    let lower = text::head(sentence, TEXT_BYTES_MAX).to_ascii_lowercase();
+    GAVE_UP.iter().any(|words| lower.contains(words))
 }
 
 fn named(kind: &str) -> Option<ApiErrorClass> {
@@ -110,13 +133,14 @@ fn contained(table: &[(&str, ApiErrorClass)], lower: &str) -> Option<ApiErrorCla
     table.iter().find(|(sentence, _)| lower.contains(sentence)).map(|(_, class)| *class)
 }
 
-/// The number in `API Error: 529 {…}`, `API Error (429 …)` and `status code 404`.
+/// The number in `API Error: 529 {…}`, `API Error (429 …)`, `Request rejected (429)`, `Repeated 529 …` and
+/// `status code 404`.
 fn status_in(lower: &str) -> Option<u16> {
-    let at = lower
-        .find("api error")
-        .map(|at| at + "api error".len())
-        .or_else(|| lower.find("status code").map(|at| at + "status code".len()))?;
-    let rest = lower[at..].trim_start_matches([':', ' ', '(']);
+    ["api error", "status code", "rejected", "repeated"].iter().find_map(|words| number_after(lower, words))
+}
+
+fn number_after(lower: &str, words: &str) -> Option<u16> {
+    let rest = lower[lower.find(words)? + words.len()..].trim_start_matches([':', ' ', '(']);
     let digits = rest.get(..3).filter(|digits| digits.bytes().all(|byte| byte.is_ascii_digit()))?;
     if rest.as_bytes().get(3).is_some_and(u8::is_ascii_digit) {
         return None;
@@ -244,7 +268,25 @@ mod tests {
         check(None, None, long, (C::PromptTooLong, Some(400)));
         check(None, None, "API Error: 400 something odd", (C::InvalidRequest, Some(400)));
         check(Some("something_new"), None, "", (C::Unknown, None));
+        let repeated = "API Error: Repeated 529 Overloaded errors. The API is at capacity — this is usually temporary.";
+        check(Some("server_error"), None, repeated, (C::Overloaded, Some(529)));
+        check(Some("unknown"), None, repeated, (C::Overloaded, Some(529)));
+        check(None, None, "Repeated 529 Overloaded errors", (C::Overloaded, Some(529)));
+        check(Some("server_error"), Some(529), "", (C::Overloaded, Some(529)));
+        check(None, None, "API Error: Request rejected (429) · this may be a temporary capacity issue", (C::RateLimit, Some(429)));
+        check(Some("unknown"), None, "API Error: Connection error.", (C::Network, None));
+        check(Some("server_error"), None, "API Error: 500 something went wrong", (C::Server, Some(500)));
+        check(Some("server_error"), None, "", (C::Server, None));
+        // A word that names a cause is not argued with.
+        check(Some("rate_limit"), None, "the tool said: overloaded", (C::RateLimit, None));
+        check(Some("invalid_request"), Some(400), "timeout must be a number", (C::InvalidRequest, Some(400)));
         check(None, None, "", (C::Unknown, None));
+    }
+
+    #[test]
+    fn says_when_the_client_gave_up() {
+        assert!(gave_up("API Error: Repeated 529 Overloaded errors. The API is at capacity"));
+        assert!(!gave_up("API Error: 529 Overloaded") && !gave_up(""));
     }
 
     fn check_limit(sentence: &str, limit: Option<&'static str>, resets_at: Option<&str>) {

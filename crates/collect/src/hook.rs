@@ -249,7 +249,7 @@ impl<'a> Body<'a> {
         let kind = self.id("error");
         let sentence = self.failure_sentence();
         let (class, status) = api_error::classify(Signs { kind: kind.as_deref(), status: None, text: &sentence });
-        Fact::ModelError { class, status, attempts: None, retries_exhausted: false, duration: None }
+        Fact::ModelError { class, status, attempts: None, retries_exhausted: api_error::gave_up(&sentence), duration: None }
     }
 
     fn failure_sentence(&self) -> Box<str> {

@@ -4,12 +4,17 @@
 //! partial messages (`stream_event`): they are counted, since the whole message follows.
 //!
 //! Most lines carry no time, so an event happened `now`: when its line arrived.
+//!
+//! Three things are told elsewhere than where they happen. The prompt has no line of its own, so `system/init` begins
+//! the turn. Messages carry placeholders for their output tokens, and only `result` knows the sums: it gives a
+//! [`MODEL_USAGE`] record for each model, and whoever counts makes up the difference. Lines of a sub-agent name the
+//! tool call that started it; `system/task_started` says which agent that is.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::time::Duration;
 
 use paramedic_model::event::Correlation;
-use paramedic_model::{AgentId, ApiErrorClass, Event, Fact, Level, SessionId, Source, Timestamp, limit, secret, text};
+use paramedic_model::{AgentId, ApiErrorClass, Event, Fact, Level, SessionId, Source, Timestamp, Usage, limit, secret, text};
 use serde_json::Value;
 use xxhash_rust::xxh3::xxh3_64;
 
@@ -17,6 +22,14 @@ use crate::api_error::{self, Signs};
 use crate::json::Text;
 use crate::transcript::{Context, Line, ParseOptions, assistant, compaction, id, retry_sentence, user};
 
+/// The record of what a model used in all calls of a run since the record before: attributes `model` and the names of
+/// [`Usage`]'s members.
+pub const MODEL_USAGE: &str = "result/model_usage";
+
+/// Models told apart in one run.
+const MODELS_MAX: usize = 64;
+/// Sub-agents whose names are remembered.
+const SUBAGENTS_MAX: usize = 4_096;
 /// Servers told of at the start of a session.
 const MCP_SERVERS_MAX: usize = 64;
 const UNKNOWN_TYPES_MAX: usize = 64;
@@ -42,12 +55,25 @@ pub struct Parser {
     last_retry: Option<(u32, Option<u32>)>,
     /// The turn's failure has been told already, by its own line.
     is_failure_told: bool,
+    turn: Turn,
+    /// Which sub-agent a tool call started.
+    subagents: HashMap<Box<str>, Box<str>>,
+    /// What each model had used at the last result.
+    used: Vec<(Box<str>, Usage)>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Turn {
+    Closed,
+    /// Begun by `system/init`: a prompt that is told after it is the same one.
+    Begun,
+    Prompted,
 }
 
 impl Parser {
     #[must_use]
     pub fn new(options: ParseOptions) -> Self {
-        Self { counts: StreamCounts::default(), options, session: None, last_retry: None, is_failure_told: false }
+        Self { counts: StreamCounts::default(), options, session: None, last_retry: None, is_failure_told: false, turn: Turn::Closed, subagents: HashMap::new(), used: Vec::new() }
     }
 
     /// Reads one line without its newline and appends what it says to `out`.
@@ -90,7 +116,10 @@ impl Parser {
                 assistant(&context, line, out);
                 self.follow_retries(&mut out[first_new..]);
             }
-            b"user" => user(&context, line, out),
+            b"user" => {
+                user(&context, line, out);
+                self.follow_prompts(&mut out[first_new..]);
+            }
             kind => {
                 let Ok(value) = serde_json::from_slice::<Value>(bytes) else {
                     self.counts.bad += 1;
@@ -98,7 +127,7 @@ impl Parser {
                 };
                 match kind {
                     b"system" => self.system(&context, line, &value, out),
-                    b"tool_progress" => tool_progress(&context, &value, out),
+                    b"tool_progress" => tool_progress(&context, &value, |session, tool| self.subagent(session, tool), out),
                     b"rate_limit_event" => out.push(rate_limit(&context, &value)),
                     b"result" => self.result(&context, &value, out),
                     _ => out.push(self.record(&context, &value)),
@@ -110,7 +139,7 @@ impl Parser {
     fn context(&self, line: &Line<'_>, bytes: &[u8], now: Timestamp) -> Context {
         let told_at = line.timestamp.and_then(|found| Timestamp::parse(std::str::from_utf8(found.raw()).ok()?));
         let agent = self.session.as_ref().map(|session| match id(line.parent_tool) {
-            Some(tool) => AgentId::of_subagent(session, &tool),
+            Some(tool) => self.subagent(session, &tool),
             None => AgentId::of_session(session),
         });
         Context {
@@ -124,6 +153,24 @@ impl Parser {
         }
     }
 
+    /// The sub-agent that a tool call started, under the name that all sources know it by.
+    fn subagent(&self, session: &SessionId, tool: &str) -> AgentId {
+        AgentId::of_subagent(session, self.subagents.get(tool).map_or(tool, |name| name))
+    }
+
+    /// A person's prompt is told once: by its own line, or by the beginning of the run.
+    fn follow_prompts(&mut self, events: &mut [Event]) {
+        for event in events.iter_mut().filter(|event| event.fact == Fact::Prompt) {
+            if event.agent.as_ref().is_some_and(|agent| agent.subagent().is_some()) {
+                continue;
+            }
+            if self.turn == Turn::Begun {
+                event.fact = Fact::Record;
+            }
+            self.turn = Turn::Prompted;
+        }
+    }
+
     fn follow_retries(&mut self, events: &mut [Event]) {
         for event in events {
             match &mut event.fact {
@@ -131,7 +178,7 @@ impl Parser {
                     self.is_failure_told = true;
                     if let Some((attempt, max)) = self.last_retry.take() {
                         *attempts = Some(attempt.saturating_add(1));
-                        *retries_exhausted = max.is_some_and(|max| attempt >= max);
+                        *retries_exhausted |= max.is_some_and(|max| attempt >= max);
                     }
                 }
                 Fact::ModelCall { .. } => (self.last_retry, self.is_failure_told) = (None, false),
@@ -144,7 +191,14 @@ impl Parser {
         let subtype = value.get("subtype").and_then(Value::as_str).unwrap_or_default();
         let name = format!("system/{}", text::head(subtype, limit::ID_BYTES_MAX));
         match subtype {
-            "init" => init(context, &name, value, out),
+            "init" => {
+                init(context, &name, value, out);
+                if self.turn == Turn::Closed {
+                    self.turn = Turn::Begun;
+                    out.push(context.event("system/init/prompt", MCP_SERVERS_MAX + 1, Fact::Prompt));
+                }
+            }
+            "task_started" | "task_notification" if self.task(context, &name, value, out) => {}
             "api_retry" => {
                 let event = retry(context, &name, value);
                 if let Fact::ModelRetry { attempt, attempts_max, .. } = event.fact {
@@ -162,6 +216,63 @@ impl Parser {
         }
     }
 
+    /// A sub-agent begins or ends. False: the line is about another kind of task.
+    fn task(&mut self, context: &Context, name: &str, value: &Value, out: &mut Vec<Event>) -> bool {
+        let said = |key: &str| value.get(key).and_then(Value::as_str).map(|found| Box::from(text::head(found, limit::ID_BYTES_MAX)));
+        let (Some(session), Some(task)) = (&context.session, said("task_id").filter(|task: &Box<str>| !task.is_empty())) else { return false };
+        let fact = if name == "system/task_started" {
+            if said("task_type").is_some_and(|kind| &*kind != "local_agent") {
+                return false;
+            }
+            if let Some(tool) = said("tool_use_id").filter(|_| self.subagents.len() < SUBAGENTS_MAX) {
+                self.subagents.insert(tool, task.clone());
+            }
+            Fact::SubagentStarted { agent_type: said("subagent_type") }
+        } else {
+            if said("tool_use_id").is_none_or(|tool| self.subagents.get(&tool).is_none_or(|known| *known != task)) {
+                return false;
+            }
+            Fact::SubagentEnded { completed: said("status").is_none_or(|status| &*status != "failed") }
+        };
+        let mut event = context.event(name, 0, fact);
+        event.agent = Some(AgentId::of_subagent(session, &task));
+        if context.capture_text {
+            event.text = capped(value.get("description").or_else(|| value.get("summary")).and_then(Value::as_str).unwrap_or_default());
+        }
+        keep(value, &mut event);
+        out.push(event);
+        true
+    }
+
+    /// What each model used since the last result. The client's sums grow as long as its process lives.
+    fn model_usage(&mut self, context: &Context, value: &Value, out: &mut Vec<Event>) {
+        let sums = value.get("modelUsage").and_then(Value::as_object);
+        for (index, (model, sum)) in sums.into_iter().flatten().take(MODELS_MAX).enumerate() {
+            let model = text::head(model, limit::ID_BYTES_MAX);
+            let sum = used(sum);
+            let place = match self.used.iter().position(|(name, _)| **name == *model) {
+                Some(place) => place,
+                None if self.used.len() >= MODELS_MAX => continue,
+                None => {
+                    self.used.push((model.into(), Usage::default()));
+                    self.used.len() - 1
+                }
+            };
+            let before = std::mem::replace(&mut self.used[place].1, sum);
+            // Smaller sums are those of a new process.
+            let grown = if before.largest(sum) == sum { sum.minus(before) } else { sum };
+            if grown.is_zero() {
+                continue;
+            }
+            let mut event = context.event(MODEL_USAGE, index + 2, Fact::Record);
+            event.attributes.insert("model".to_owned(), model.into());
+            if let Ok(Value::Object(counts)) = serde_json::to_value(grown) {
+                event.attributes.extend(counts);
+            }
+            out.push(event);
+        }
+    }
+
     /// The end of a turn, with the run's own account of it.
     fn result(&mut self, context: &Context, value: &Value, out: &mut Vec<Event>) {
         let is_error = value.get("is_error").and_then(Value::as_bool).unwrap_or(false);
@@ -175,7 +286,7 @@ impl Parser {
             let mut failure = [context.event(
                 "result/api_error",
                 1,
-                Fact::ModelError { class, status, attempts: None, retries_exhausted: false, duration: None },
+                Fact::ModelError { class, status, attempts: None, retries_exhausted: api_error::gave_up(&sentence), duration: None },
             )];
             self.follow_retries(&mut failure);
             let [mut event] = failure;
@@ -184,6 +295,8 @@ impl Parser {
             out.push(event);
         }
         self.is_failure_told = false;
+        self.turn = Turn::Closed;
+        self.model_usage(context, value, out);
         let duration = value.get("duration_ms").and_then(Value::as_u64).map(Duration::from_millis);
         let mut event = context.event("result", 0, Fact::TurnEnded { duration });
         event.level = if is_error { Level::Error } else { Level::Info };
@@ -208,6 +321,18 @@ impl Parser {
         }
         keep(value, &mut event);
         event
+    }
+}
+
+/// One model's sums as `result` tells them.
+fn used(sum: &Value) -> Usage {
+    let count = |key: &str| sum.get(key).and_then(Value::as_u64).unwrap_or(0).min(1 << 48);
+    Usage {
+        input_tokens: count("inputTokens"),
+        output_tokens: count("outputTokens"),
+        cache_read_tokens: count("cacheReadInputTokens"),
+        cache_creation_tokens: count("cacheCreationInputTokens"),
+        cache_creation_1h_tokens: 0,
     }
 }
 
@@ -249,7 +374,7 @@ fn retry(context: &Context, name: &str, value: &Value) -> Event {
     event
 }
 
-fn tool_progress(context: &Context, value: &Value, out: &mut Vec<Event>) {
+fn tool_progress(context: &Context, value: &Value, subagent: impl Fn(&SessionId, &str) -> AgentId, out: &mut Vec<Event>) {
     let tool: Option<Box<str>> =
         value.get("tool_use_id").and_then(Value::as_str).map(|found| text::head(found, limit::ID_BYTES_MAX).into());
     let mut event = context.event("tool_progress", 0, Fact::ToolProgress { id: tool.clone() });
@@ -259,7 +384,7 @@ fn tool_progress(context: &Context, value: &Value, out: &mut Vec<Event>) {
         let mut event = retry(context, "tool_progress/subagent_retry", told);
         event.uid = None;
         if let (Some(session), Some(tool)) = (&context.session, tool) {
-            event.agent = Some(AgentId::of_subagent(session, &tool));
+            event.agent = Some(subagent(session, &tool));
         }
         out.push(event);
     }

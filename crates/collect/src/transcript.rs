@@ -375,7 +375,7 @@ impl Parser {
                 Fact::ModelError { attempts, retries_exhausted, .. } => {
                     if let Some((attempt, max)) = self.last_retry.take() {
                         *attempts = Some(attempt.saturating_add(1));
-                        *retries_exhausted = max.is_some_and(|max| attempt >= max);
+                        *retries_exhausted |= max.is_some_and(|max| attempt >= max);
                     }
                 }
                 Fact::ModelCall { .. } => self.last_retry = None,

@@ -37,7 +37,7 @@ const fn grade(source: Source) -> Grade {
 }
 
 #[expect(clippy::cast_possible_truncation, reason = "days of 64-bit microseconds fit")]
-fn day(event: &Event) -> i32 {
+pub(crate) fn day(event: &Event) -> i32 {
     event.at.as_secs().div_euclid(86_400) as i32
 }
 
@@ -62,6 +62,7 @@ impl Fleet {
         let message_only = call.message != 0 && call.request == 0;
         self.heard_call(place.session, call.grade, message_only);
         let novelty = if call.message == 0 && call.request == 0 { self.anonymous_call(event, &call) } else { self.known_call(call) };
+        self.settle(place.session);
         if novelty != Novelty::Duplicate {
             self.after_call(event, &call);
         }
@@ -131,7 +132,7 @@ impl Fleet {
             self.count(&entry);
         }
         let telling =
-            Telling { kind: Kind::ModelCall, source: bit(event.source), at: event.at, id: 0, detail: 0, window_ms: FACT_WINDOW_MS };
+            Telling { kind: Kind::ModelCall, source: u16::from(bit(event.source)), at: event.at, id: 0, detail: 0, window_ms: FACT_WINDOW_MS };
         let new = self.agents.get_mut(&call.agent).is_none_or(|agent| agent.told.is_new(&telling));
         match (counts, new) {
             (false, _) => Novelty::Duplicate,
@@ -166,8 +167,11 @@ impl Fleet {
         if !self.entry_counts(entry) {
             return;
         }
-        if let (Some(why), Some(session)) = (entry.why, self.sessions.get_mut(&entry.session)) {
-            session.note(why, entry.agent, entry.day, entry.model, entry.tally);
+        if let Some(session) = self.sessions.get_mut(&entry.session) {
+            session.count_more(entry.model, entry.tally.usage);
+            if let Some(why) = entry.why {
+                session.note(why, entry.agent, entry.day, entry.model, entry.tally);
+            }
         }
         self.books.add(entry.day, entry.model, entry.tally);
         match self.agents.get_mut(&entry.agent) {
@@ -180,13 +184,16 @@ impl Fleet {
         if !self.entry_counts(entry) {
             return;
         }
-        if let (Some(why), Some(session)) = (entry.why, self.sessions.get_mut(&entry.session)) {
-            session.unnote(why, entry.agent, entry.day, entry.model, entry.tally);
+        if let Some(session) = self.sessions.get_mut(&entry.session) {
+            session.count_less(entry.model, entry.tally.usage);
+            if let Some(why) = entry.why {
+                session.unnote(why, entry.agent, entry.day, entry.model, entry.tally);
+            }
         }
         self.strike(entry.agent, entry.day, entry.model, entry.tally);
     }
 
-    fn strike(&mut self, agent: u64, day: i32, model: u16, tally: Tally) {
+    pub(crate) fn strike(&mut self, agent: u64, day: i32, model: u16, tally: Tally) {
         self.books.take(day, model, tally);
         let rest = self.agents.get_mut(&agent).map_or(tally, |agent| agent.take(model, tally));
         self.books.dropped = self.books.dropped.minus(rest);
@@ -417,7 +424,7 @@ impl Fleet {
 /// OTLP tells the calls of sub-agents and of background chores under the session's id.
 fn is_main_chain(event: &Event) -> bool {
     let origin = event.attributes.get("query_source").and_then(serde_json::Value::as_str);
-    origin.is_none_or(|origin| origin.contains("main"))
+    origin.is_none_or(|origin| origin.contains("main") || origin == "sdk")
 }
 
 /// The attributes that tell one counter from another.

@@ -1,6 +1,6 @@
 //! The fleet itself: takes each event once, gives its novelty, and keeps every table within its limit.
 
-use paramedic_model::{AgentId, Event, Fact, SessionId, Timestamp, WaitReason};
+use paramedic_model::{AgentId, ApiErrorClass, Event, Fact, SessionId, Timestamp, WaitReason};
 
 use crate::agent::Agent;
 use crate::calls::OpenCalls;
@@ -10,6 +10,7 @@ use crate::metrics::Metrics;
 use crate::prices::Prices;
 use crate::seen::Seen;
 use crate::session::Session;
+use crate::settle;
 use crate::state::{Reason, State, decide_state};
 use crate::tally::{Books, Models};
 use crate::told::{Kind, Telling};
@@ -23,6 +24,11 @@ pub(crate) const FACT_WINDOW_MS: i64 = 5_000;
 const SUBAGENT_WINDOW_MS: i64 = 60_000;
 /// Sub-agents listed per session.
 const SUBAGENTS_MAX: usize = 1_000;
+
+/// The record in which Claude Code's telemetry tells a failure the second time.
+const RETRIES_EXHAUSTED: &str = "claude_code.api_retries_exhausted";
+/// Its bit among the sources, above theirs.
+const AFTERWORD: u16 = 1 << 8;
 
 /// Whether an event tells a fact that was not known before.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -112,6 +118,7 @@ impl Fleet {
             Fact::ToolCall { .. } => self.tool_call(event, place),
             Fact::ToolResult { .. } => self.tool_result(event, place),
             Fact::Measurement { .. } => self.measurement(event, place),
+            Fact::Record if settle::is_account(event) => self.account(event, place),
             _ => self.plain_fact(event, place),
         }
     }
@@ -323,7 +330,7 @@ const fn kind_number(fact: &Fact) -> u64 {
 /// How to recognise the fact when another source tells it; `None` where every telling is a fact.
 fn telling(event: &Event) -> Option<Telling> {
     let request = || event.correlation.request.as_deref().map_or(0, |id| key(domain::REQUEST, id));
-    let fact = |kind, detail, window_ms| Telling { kind, source: bit(event.source), at: event.at, id: 0, detail, window_ms };
+    let fact = |kind, detail, window_ms| Telling { kind, source: u16::from(bit(event.source)), at: event.at, id: 0, detail, window_ms };
     Some(match &event.fact {
         Fact::Prompt => {
             let id = event.correlation.prompt.as_deref().map_or(0, |id| key(domain::PROMPT, id));
@@ -333,9 +340,13 @@ fn telling(event: &Event) -> Option<Telling> {
         Fact::SessionStarted { .. } => fact(Kind::SessionStarted, 0, FACT_WINDOW_MS),
         Fact::SessionEnded { .. } => fact(Kind::SessionEnded, 0, FACT_WINDOW_MS),
         Fact::ModelError { class, .. } => {
-            // What one source calls unknown may have a name in another.
-            let detail = if *class == paramedic_model::ApiErrorClass::Unknown { 0 } else { *class as u32 + 1 };
-            Telling { id: request(), ..fact(Kind::ModelError, detail, FACT_WINDOW_MS) }
+            // What one source calls unknown, or an error of the server, may have a name in another.
+            let is_vague = matches!(class, ApiErrorClass::Unknown | ApiErrorClass::Server);
+            let detail = if is_vague { 0 } else { *class as u32 + 1 };
+            let told = Telling { id: request(), ..fact(Kind::ModelError, detail, FACT_WINDOW_MS) };
+            // Telemetry tells the last failed try and then, in a record of its own, that it was the last.
+            let source = if &*event.name == RETRIES_EXHAUSTED { AFTERWORD } else { told.source };
+            Telling { source, ..told }
         }
         Fact::ModelRetry { attempt, .. } => fact(Kind::ModelRetry, attempt.saturating_add(1), FACT_WINDOW_MS),
         Fact::Compaction { .. } => fact(Kind::Compaction, 0, FACT_WINDOW_MS),

@@ -36,6 +36,8 @@ mod fleet;
 
 mod count;
 
+mod settle;
+
 pub mod view;
 
 pub mod cost;

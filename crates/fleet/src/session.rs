@@ -1,5 +1,6 @@
 //! What is known of a session as a whole: which sources tell its calls, and what is counted only for want of better.
 
+use paramedic_model::Usage;
 use serde::{Deserialize, Serialize};
 
 use crate::calls::Grade;
@@ -9,6 +10,8 @@ use crate::tally::Tally;
 const CELLS_MAX: usize = 512;
 /// Cumulative counters followed per session.
 const SERIES_MAX: usize = 256;
+/// Models whose sums are kept per session; those of any further one are not settled.
+const MODELS_MAX: usize = 64;
 
 /// Why a sum may have to be taken back.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -37,6 +40,22 @@ pub(crate) struct Cell {
     pub(crate) reported: bool,
 }
 
+/// What a model used in a session by the account of its runs, and how much of that no call explains.
+#[derive(Debug, Clone, Copy, Serialize, Deserialize)]
+pub(crate) struct Account {
+    #[serde(rename = "a")]
+    pub(crate) agent: u64,
+    #[serde(rename = "d")]
+    pub(crate) day: i32,
+    #[serde(rename = "m")]
+    pub(crate) model: u16,
+    #[serde(rename = "t")]
+    pub(crate) total: Usage,
+    /// Counted on top of the calls.
+    #[serde(rename = "x")]
+    pub(crate) missing: Usage,
+}
+
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
 pub(crate) struct Session {
     /// The best source that told a call.
@@ -50,6 +69,12 @@ pub(crate) struct Session {
     /// The last value of each cumulative counter, as the bits of a float: text would round it.
     #[serde(rename = "v", default, skip_serializing_if = "Vec::is_empty")]
     series: Vec<(u64, u64)>,
+    /// What is counted of the session's calls, by model.
+    #[serde(rename = "u", default, skip_serializing_if = "Vec::is_empty")]
+    counted: Vec<(u16, Usage)>,
+    /// What the runs' own accounts say.
+    #[serde(rename = "s", default, skip_serializing_if = "Vec::is_empty")]
+    pub(crate) accounts: Vec<Account>,
     /// Keys of the agents that belong to it, the main one included.
     #[serde(rename = "a", default)]
     pub(crate) agents: Vec<u64>,
@@ -98,12 +123,52 @@ impl Session {
         }
         self.best = self.best.max(grade);
         self.without_requests |= unmatched;
-        let (keep, retract) = std::mem::take(&mut self.cells).into_iter().partition(|cell| self.counts(cell.why));
+        let (keep, retract): (_, Vec<Cell>) = std::mem::take(&mut self.cells).into_iter().partition(|cell| self.counts(cell.why));
         self.cells = keep;
+        for cell in &retract {
+            self.count_less(cell.model, cell.tally.usage);
+        }
         if self.best > Grade::Metric {
             self.series = Vec::new();
         }
         retract
+    }
+
+    pub(crate) fn count_more(&mut self, model: u16, usage: Usage) {
+        if let Some((_, counted)) = self.counted.iter_mut().find(|(known, _)| *known == model) {
+            *counted = counted.plus(usage);
+        } else if self.counted.len() < MODELS_MAX {
+            self.counted.push((model, usage));
+        }
+    }
+
+    pub(crate) fn count_less(&mut self, model: u16, usage: Usage) {
+        if let Some((_, counted)) = self.counted.iter_mut().find(|(known, _)| *known == model) {
+            *counted = counted.minus(usage);
+        }
+    }
+
+    /// Adds to a run's account of a model.
+    pub(crate) fn account(&mut self, agent: u64, day: i32, model: u16, usage: Usage) {
+        if let Some(account) = self.accounts.iter_mut().find(|account| account.model == model) {
+            account.total = account.total.plus(usage);
+        } else if self.counted.len() < MODELS_MAX && self.accounts.len() < MODELS_MAX {
+            self.accounts.push(Account { agent, day, model, total: usage, missing: Usage::default() });
+        }
+    }
+
+    /// Compares accounts with calls. Gives the accounts that changed, each as it was and as it is.
+    pub(crate) fn settle(&mut self) -> Vec<(Account, Account)> {
+        let mut changed = Vec::new();
+        for account in &mut self.accounts {
+            let counted = self.counted.iter().find(|(model, _)| *model == account.model).map(|(_, usage)| *usage).unwrap_or_default();
+            let before = *account;
+            account.missing = account.total.minus(counted);
+            if account.missing != before.missing {
+                changed.push((before, *account));
+            }
+        }
+        changed
     }
 
     /// How much a cumulative counter grew. A value below the last one means that it began anew.

@@ -111,6 +111,8 @@ impl Models {
             return self.last;
         }
         let name = paramedic_model::text::head(name, paramedic_model::limit::ID_BYTES_MAX);
+        // Counters and accounts add the size of the context to the name; calls do not.
+        let name = name.strip_suffix("[1m]").unwrap_or(name);
         self.last = match self.by_name.get(name) {
             Some(number) => *number,
             None if self.list.len() >= MODELS_MAX => MODEL_OTHER,

@@ -30,8 +30,8 @@ pub(crate) enum Kind {
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Telling {
     pub(crate) kind: Kind,
-    /// The source's bit.
-    pub(crate) source: u8,
+    /// The source's bit, or another one where a source tells the same thing twice by its nature.
+    pub(crate) source: u16,
     pub(crate) at: Timestamp,
     /// A prompt or request id; 0 where unknown.
     pub(crate) id: u64,
@@ -45,7 +45,7 @@ struct Fact {
     #[serde(rename = "k")]
     kind: Kind,
     #[serde(rename = "s")]
-    sources: u8,
+    sources: u16,
     #[serde(rename = "t")]
     at_us: i64,
     #[serde(rename = "i")]
@@ -68,6 +68,9 @@ impl Told {
             fact.sources |= telling.source;
             if fact.id == 0 {
                 fact.id = telling.id;
+            }
+            if fact.detail == 0 {
+                fact.detail = telling.detail;
             }
             return false;
         }
@@ -102,7 +105,7 @@ impl Fact {
 mod tests {
     use super::*;
 
-    fn tell(told: &mut Told, source: u8, at_ms: i64, id: u64) -> bool {
+    fn tell(told: &mut Told, source: u16, at_ms: i64, id: u64) -> bool {
         told.is_new(&Telling { kind: Kind::Prompt, source, at: Timestamp::from_millis(at_ms), id, detail: 0, window_ms: 2_000 })
     }
 

@@ -6,7 +6,7 @@ use paramedic_model::{Fact, Level, ToolOutcome, Usage};
 
 use super::clean;
 use super::known::{Key, Known};
-use crate::api_error::{Signs, classify};
+use crate::api_error::{Signs, classify, gave_up};
 
 /// Claude Code tries a call once and again ten times; an error at this attempt means that it gave up.
 const ATTEMPTS_MAX: u32 = 11;
@@ -106,7 +106,7 @@ fn model_error<'a>(known: &Known<'a>, exhausted: bool) -> Meaning<'a> {
         class,
         status,
         attempts,
-        retries_exhausted: exhausted || attempts.is_some_and(|attempts| attempts >= ATTEMPTS_MAX),
+        retries_exhausted: exhausted || gave_up(&text) || attempts.is_some_and(|attempts| attempts >= ATTEMPTS_MAX),
         duration: known.millis(Key::DurationMs),
     };
     Meaning { fact, level: Level::Error, text }

@@ -123,7 +123,8 @@ fn model_error(context: &Context, line: &Line<'_>, message: &Message<'_>, out: &
     let kind = line.error.and_then(Text::of_value).map(Text::decode);
     let status = line.api_error_status.and_then(|status| u16::try_from(status).ok());
     let (class, status) = api_error::classify(Signs { kind: kind.as_deref(), status, text: &sentence });
-    let fact = Fact::ModelError { class, status, attempts: None, retries_exhausted: false, duration: None };
+    let retries_exhausted = api_error::gave_up(&sentence);
+    let fact = Fact::ModelError { class, status, attempts: None, retries_exhausted, duration: None };
     let mut event = context.event("assistant/api_error", 0, fact);
     event.level = Level::Error;
     event.text = text::capped(&secret::mask(&sentence), ERROR_TEXT_BYTES_MAX).into();

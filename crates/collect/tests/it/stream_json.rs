@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use paramedic_collect::stream_json::Parser;
+use paramedic_collect::stream_json::{MODEL_USAGE, Parser};
 use paramedic_collect::transcript::ParseOptions;
 use paramedic_model::{ApiErrorClass, Event, Fact, Level, Timestamp};
 
@@ -27,7 +27,7 @@ fn a_run_from_start_to_result() {
         r#"{"type":"tool_progress","tool_use_id":"t1","tool_name":"Bash","elapsed_time_seconds":30,"heartbeat":true,"session_id":"s1","uuid":"u4"}"#,
         r#"{"type":"user","message":{"role":"user","content":[{"type":"tool_result","tool_use_id":"t1","content":"ok"}]},"session_id":"s1","uuid":"u5"}"#,
         r#"{"type":"assistant","message":{"id":"msg_2","model":"claude-y","content":[{"type":"text","text":"hi"}]},"parent_tool_use_id":"t9","session_id":"s1","uuid":"u6"}"#,
-        r#"{"type":"result","subtype":"success","is_error":false,"duration_ms":1234,"num_turns":2,"result":"done","total_cost_usd":0.25,"modelUsage":{"claude-x":{"inputTokens":5}},"session_id":"s1","uuid":"u7"}"#,
+        r#"{"type":"result","subtype":"success","is_error":false,"duration_ms":1234,"num_turns":2,"result":"done","total_cost_usd":0.25,"modelUsage":{"claude-x":{"inputTokens":5,"outputTokens":70}},"session_id":"s1","uuid":"u7"}"#,
     ]);
     parser.finish(Timestamp::from_secs(1_700_000_100), &mut events);
     let told: Vec<_> = events.iter().map(|event| (event.kind(), event.agent.as_ref().unwrap().as_str())).collect();
@@ -37,20 +37,82 @@ fn a_run_from_start_to_result() {
             ("session-started", "s1"),
             ("mcp-server", "s1"),
             ("mcp-server", "s1"),
+            ("prompt", "s1"),
             ("model-call", "s1"),
             ("tool-call", "s1"),
             ("tool-progress", "s1"),
             ("tool-result", "s1"),
             ("model-call", "s1/t9"),
+            ("record", "s1"),
             ("turn-ended", "s1"),
             ("session-ended", "s1"),
         ]
     );
     assert_eq!(events[2].level, Level::Warn, "a server that failed");
-    assert_eq!(events[8].fact, Fact::TurnEnded { duration: Some(Duration::from_millis(1234)) });
-    assert_eq!(events[8].attributes["total_cost_usd"], 0.25);
-    assert_eq!(events[8].attributes["modelUsage"]["claude-x"]["inputTokens"], 5);
+    assert_eq!((&*events[9].name, &events[9].attributes["model"]), (MODEL_USAGE, &"claude-x".into()));
+    assert_eq!((&events[9].attributes["input_tokens"], &events[9].attributes["output_tokens"]), (&5.into(), &70.into()));
+    assert_eq!(events[10].fact, Fact::TurnEnded { duration: Some(Duration::from_millis(1234)) });
+    assert_eq!(events[10].attributes["total_cost_usd"], 0.25);
+    assert_eq!(events[10].attributes["modelUsage"]["claude-x"]["inputTokens"], 5);
     assert_eq!((parser.counts.partial, parser.counts.bad), (1, 0));
+}
+
+fn prompts(lines: &[&str]) -> usize {
+    parse(lines).0.iter().filter(|event| event.fact == Fact::Prompt && event.agent == Some("s1".into())).count()
+}
+
+#[test]
+fn a_run_is_a_turn_whether_or_not_the_prompt_is_told() {
+    const SAID: &str = r#"{"type":"user","message":{"role":"user","content":"do it"},"session_id":"s1","uuid":"p1"}"#;
+    const TO_HELPER: &str = r#"{"type":"user","message":{"role":"user","content":"help"},"parent_tool_use_id":"t1","session_id":"s1","uuid":"p2"}"#;
+    const RESULT: &str = r#"{"type":"result","subtype":"success","is_error":false,"session_id":"s1","uuid":"r1"}"#;
+    assert_eq!(prompts(&[INIT, RESULT]), 1);
+    assert_eq!(prompts(&[INIT, SAID, TO_HELPER, RESULT]), 1);
+    assert_eq!(prompts(&[SAID, INIT, RESULT]), 1);
+    assert_eq!(prompts(&[INIT, RESULT, INIT, RESULT]), 2, "a client that is fed prompts begins anew with each");
+    assert_eq!(prompts(&[INIT, SAID, RESULT, SAID, RESULT]), 2);
+    assert_eq!(prompts(&[INIT, INIT, RESULT]), 1);
+}
+
+#[test]
+fn accounts_tell_what_was_added_since_the_last_one() {
+    let result = |uuid: &str, usage: &str| {
+        format!(r#"{{"type":"result","is_error":false,"session_id":"s1","uuid":"{uuid}","modelUsage":{usage}}}"#)
+    };
+    let check = |results: &[&str], expect: &[(&str, u64)]| {
+        let lines: Vec<String> = results.iter().enumerate().map(|(i, usage)| result(&i.to_string(), usage)).collect();
+        let lines: Vec<&str> = lines.iter().map(String::as_str).collect();
+        let (events, _) = parse(&lines);
+        let accounts = events.iter().filter(|event| &*event.name == MODEL_USAGE);
+        let told: Vec<(&str, u64)> = accounts
+            .map(|event| {
+                let output = &event.attributes["output_tokens"];
+                (event.attributes["model"].as_str().unwrap(), output.as_u64().unwrap())
+            })
+            .collect();
+        assert_eq!(told, expect, "{results:?}");
+    };
+    check(&[r#"{"m":{"outputTokens":7}}"#, r#"{"m":{"outputTokens":9}}"#, r#"{"m":{"outputTokens":9}}"#], &[("m", 7), ("m", 2)]);
+    check(&[r#"{"m":{"outputTokens":7}}"#, r#"{"m":{"outputTokens":3}}"#], &[("m", 7), ("m", 3)]);
+    check(&[r#"{"m":{"outputTokens":7},"n":{"outputTokens":1}}"#], &[("m", 7), ("n", 1)]);
+    check(&["null", "{}", r#"{"m":null}"#, r#"{"m":{"outputTokens":-1}}"#, r#"[{"m":1}]"#], &[]);
+}
+
+#[test]
+fn a_sub_agent_has_the_name_that_other_sources_know() {
+    let (events, _) = parse(&[
+        r#"{"type":"system","subtype":"task_started","task_id":"a77","tool_use_id":"t1","description":"Count things","subagent_type":"Explore","task_type":"local_agent","session_id":"s1","uuid":"1"}"#,
+        r#"{"type":"user","message":{"role":"user","content":"count"},"parent_tool_use_id":"t1","session_id":"s1","uuid":"2"}"#,
+        r#"{"type":"assistant","message":{"id":"m1","model":"x","content":[{"type":"tool_use","id":"t2","name":"Bash","input":{}}]},"parent_tool_use_id":"t1","session_id":"s1","uuid":"3"}"#,
+        r#"{"type":"system","subtype":"task_started","task_id":"b12","tool_use_id":"t3","task_type":"local_bash","session_id":"s1","uuid":"4"}"#,
+        r#"{"type":"system","subtype":"task_notification","task_id":"b12","tool_use_id":"t3","status":"completed","session_id":"s1","uuid":"5"}"#,
+        r#"{"type":"system","subtype":"task_notification","task_id":"a77","tool_use_id":"t1","status":"completed","session_id":"s1","uuid":"6"}"#,
+    ]);
+    let told: Vec<_> = events.iter().map(|event| (event.kind(), event.agent.as_ref().unwrap().as_str())).collect();
+    let helper = ["subagent-started", "prompt", "model-call", "tool-call"].map(|kind| (kind, "s1/a77"));
+    assert_eq!(told[..4], helper);
+    assert_eq!(told[4..], [("record", "s1"), ("record", "s1"), ("subagent-ended", "s1/a77")]);
+    assert_eq!(events[0].fact, Fact::SubagentStarted { agent_type: Some("Explore".into()) });
 }
 
 #[test]

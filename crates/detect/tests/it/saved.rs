@@ -47,6 +47,17 @@ fn a_state_written_by_version_1_is_read() {
     );
 }
 
+/// A source that is read anew from the middle does not know of the tries before; the detectors do.
+#[test]
+fn a_restart_in_the_middle_of_a_burst_does_not_hide_that_the_client_gave_up() {
+    let mut before = Detectors::new(Settings::default());
+    run(&mut before, "0 prompt\n 10 retry 529 1/2\n 20 retry 529 2/2");
+    let mut after = Detectors::load(&before.save(), Settings::default()).unwrap();
+    let said = run(&mut after, "34 fail 529");
+    assert!(said.iter().any(|line| line == "34 retries-exhausted SEV2 from=10 failed=1"), "{said:#?}");
+    assert!(!said.iter().any(|line| line.contains("api-terminal-error")), "{said:#?}");
+}
+
 #[test]
 fn another_version_and_rubbish_are_refused() {
     assert!(matches!(Detectors::load(b"{\"version\":2}", Settings::default()), Err(DetectError::Version { found: 2, known: 1 })));

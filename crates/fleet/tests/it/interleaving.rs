@@ -42,22 +42,40 @@ fn tell(turns: &[Turn], source: Source) -> Vec<Event> {
             let at = start + 6_000 + i64::try_from(i).unwrap() * 100;
             tell_tool(source, at, &format!("toolu_{t:08}{i:08}"), *failed, *sub, &mut out);
         }
+        if source == Source::StreamJson {
+            account(turn, start + 8_900, &mut out);
+        }
         out.push(event_of(source, "s", "s", start + 9_000, Fact::TurnEnded { duration: None }));
     }
     out
 }
 
+/// The run's own account: what each model used in the turn.
+fn account(turn: &Turn, at: i64, out: &mut Vec<Event>) {
+    for (number, model) in MODELS.iter().enumerate() {
+        let used = turn.calls.iter().filter(|call| call.1 == number).fold(Usage::default(), |sum, call| sum.plus(call.0));
+        let mut event = event_of(Source::StreamJson, "s", "s", at, Fact::Record);
+        event.name = "result/model_usage".into();
+        event.attributes.insert("model".to_owned(), format!("{model}[1m]").into());
+        if let serde_json::Value::Object(counts) = serde_json::to_value(used).unwrap() {
+            event.attributes.extend(counts);
+        }
+        out.push(event);
+    }
+}
+
 fn tell_call(source: Source, at: i64, id: &str, usage: Usage, model: &str, sub: bool, out: &mut Vec<Event>) {
     let (message, req) = (format!("msg_{id}"), format!("req_{id}"));
     let agent = if sub { "s/a" } else { "s" };
+    let early = Usage { output_tokens: 1, ..usage };
     match source {
-        Source::Transcript | Source::StreamJson => {
-            let early = Usage { output_tokens: 1, ..usage };
+        Source::Transcript => {
             for (at, usage) in [(at, early), (at + 10, usage)] {
-                let event = event_of(source, "s", agent, at, call(Some(&message), model, usage));
-                out.push(if source == Source::Transcript { request(event, &req) } else { event });
+                out.push(request(event_of(source, "s", agent, at, call(Some(&message), model, usage)), &req));
             }
         }
+        // Only the run's account knows how many tokens came out.
+        Source::StreamJson => out.push(event_of(source, "s", agent, at, call(Some(&message), model, early))),
         Source::OtlpLog => out.push(request(event_of(source, "s", "s", at, call(None, model, usage)), &req)),
         _ => {}
     }
@@ -135,6 +153,33 @@ proptest! {
         let alone = observed(&tell(&turns, Source::StreamJson));
         let together = observed(&interleave(vec![tell(&turns, Source::StreamJson), tell(&turns, Source::OtlpLog)], &choices));
         prop_assert_eq!(shown(&together), shown(&alone));
+    }
+
+    /// The account makes up for the placeholders, and goes on making up for what is not yet told better.
+    #[test]
+    fn stream_json_alone_has_the_transcripts_totals(turns in turns(), choices in prop::collection::vec(0..4usize, 1..200)) {
+        let alone = observed(&tell(&turns, Source::Transcript));
+        let mut fleet = observed(&tell(&turns, Source::StreamJson));
+        let sums = |fleet: &Fleet| (fleet.totals().calls, fleet.totals().usage, fleet.totals().cost);
+        prop_assert_eq!(sums(&fleet), sums(&alone));
+        prop_assert_eq!(fleet.cost_report().by_model, alone.cost_report().by_model);
+        for event in interleave(vec![tell(&turns, Source::Transcript), tell(&turns, Source::OtlpLog)], &choices) {
+            fleet.observe(&event);
+            prop_assert_eq!(sums(&fleet).1, sums(&alone).1);
+        }
+        prop_assert_eq!(shown(&fleet), shown(&alone));
+    }
+
+    /// A checkpoint between any two events changes nothing.
+    #[test]
+    fn an_account_survives_a_checkpoint(turns in turns(), cut in 0..40usize) {
+        let events = interleave(vec![tell(&turns, Source::StreamJson), tell(&turns, Source::Transcript)], &[0, 1, 1]);
+        let cut = cut.min(events.len());
+        let before = observed(&events[..cut]);
+        let settings = paramedic_fleet::Settings::default();
+        let mut after = Fleet::load(&before.save(), paramedic_fleet::Prices::embedded(), settings).unwrap();
+        events[cut..].iter().for_each(|event| _ = after.observe(event));
+        prop_assert_eq!(shown(&after), shown(&observed(&events)));
     }
 
     /// However the sources mix, the detectors are told each tool call and each result exactly once.

@@ -102,6 +102,46 @@ fn failures() {
     );
 }
 
+/// One failure that ended a turn, as five records tell it, some of them knowing less.
+#[test]
+fn a_failure_is_one_whoever_tells_it_and_however_vaguely() {
+    use ApiErrorClass as C;
+    let told = |source, at_ms, class, name: &str, req: &str| {
+        let mut event = event(source, at_ms, error(class));
+        event.name = name.into();
+        if req.is_empty() { event } else { request(event, req) }
+    };
+    let tellings = |vague: C, req: &str| {
+        vec![
+            told(Source::Transcript, 0, C::Overloaded, "assistant/api_error", req),
+            told(Source::Hook, 40, vague, "StopFailure", ""),
+            told(Source::OtlpLog, -1, C::Overloaded, "claude_code.api_error", req),
+            told(Source::OtlpLog, 1, vague, "claude_code.api_retries_exhausted", ""),
+            told(Source::StreamJson, 5, C::Overloaded, "assistant/api_error", req),
+        ]
+    };
+    for (vague, req) in [(C::Server, ""), (C::Unknown, ""), (C::Overloaded, "req_0123456789abcdef"), (C::Server, "r1")] {
+        let tellings = tellings(vague, req);
+        for first in 0..tellings.len() {
+            let mut order = tellings.clone();
+            order.rotate_left(first);
+            let mut fleet = fleet();
+            let new = order.iter().filter(|event| fleet.observe(event) == Novelty::New).count();
+            assert_eq!(new, 1, "{vague:?} {req:?}, number {first} first");
+            assert_eq!(fleet.agent(&"s".into()).unwrap().model_errors, 1);
+        }
+    }
+    // The same source soon after, or another cause: another failure.
+    let mut fleet = fleet();
+    let again = [(Source::Transcript, 0, C::Server), (Source::Transcript, 3_000, C::Server), (Source::Hook, 3_000, C::RateLimit)];
+    again.iter().for_each(|(source, at_ms, class)| _ = fleet.observe(&told(*source, *at_ms, *class, "x", "")));
+    assert_eq!(fleet.agent(&"s".into()).unwrap().model_errors, 2, "the limit is what the second one was");
+    fleet.observe(&told(Source::OtlpLog, 3_100, C::Authentication, "x", ""));
+    assert_eq!(fleet.agent(&"s".into()).unwrap().model_errors, 2, "the first one has no name yet");
+    fleet.observe(&told(Source::StreamJson, 3_100, C::Billing, "x", ""));
+    assert_eq!(fleet.agent(&"s".into()).unwrap().model_errors, 3);
+}
+
 #[test]
 fn a_question_waits_for_an_answer() {
     let prompt = event(Source::Transcript, 0, Fact::Prompt);
