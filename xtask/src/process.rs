@@ -80,6 +80,18 @@ fn children_cpu_s() -> Result<f64> {
     cpu_fields("self", 15)
 }
 
+/// CPU seconds of the threads of a process whose name begins with `name`.
+pub(crate) fn thread_cpu_s(pid: u32, name: &str) -> Result<f64> {
+    let mut sum = 0.0;
+    for task in fs::read_dir(format!("/proc/{pid}/task")).context("failed to list threads")?.filter_map(std::result::Result::ok) {
+        if fs::read_to_string(task.path().join("comm")).unwrap_or_default().starts_with(name) {
+            sum += cpu_fields(&format!("{pid}/task/{}", task.file_name().to_string_lossy()), 13)?;
+        }
+    }
+    Ok(sum)
+}
+
+
 /// CPU seconds of a running process itself, all threads (`/proc/<pid>/stat`, fields 14 and 15).
 pub(crate) fn cpu_s(pid: u32) -> Result<f64> {
     cpu_fields(&pid.to_string(), 13)

@@ -16,7 +16,7 @@ pub struct Settings {
     pub queue_batches_max: usize,
     /// Events after which the writer commits although more are waiting. Default 20,000.
     pub group_events_max: usize,
-    /// Rows that the index may lie behind before appends have to wait for it. Default 1,000,000.
+    /// Rows that the index may lie behind before appends have to wait for it. Default 2,000,000.
     pub index_lag_rows_max: u64,
     /// Milliseconds a search may take before it returns what it has. Default 2,000.
     pub search_time_max_ms: u64,
@@ -30,7 +30,7 @@ impl Default for Settings {
             partition_bytes_max: 512 * 1024 * 1024,
             queue_batches_max: 16,
             group_events_max: 20_000,
-            index_lag_rows_max: 1_000_000,
+            index_lag_rows_max: 2_000_000,
             search_time_max_ms: 2_000,
         }
     }

@@ -13,6 +13,7 @@ mod websocket;
 mod analyze;
 mod bad_input;
 mod claude_code;
+mod documents;
 mod exporters;
 mod lifecycle;
 mod live;
