@@ -5,8 +5,8 @@
 use std::io::Write;
 use std::path::Path;
 
-/// `PMCK`, format version, seq, length of the fleet's part; then both parts and a checksum-free end. The parts carry
-/// versions of their own.
+/// `PMCK`, format version, seq, lengths of both parts; then the parts, which carry versions of their own. All numbers
+/// are little-endian.
 const MAGIC: &[u8; 4] = b"PMCK";
 const FORMAT_VERSION: u32 = 1;
 const FILE: &str = "checkpoint.bin";
@@ -58,6 +58,18 @@ impl Checkpoint {
 mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
+
+    /// A checkpoint as version 1 wrote it: seq 7, a fleet of 5 bytes, detectors of 9.
+    const VERSION_1: &[u8] =
+        b"PMCK\x01\0\0\0\x07\0\0\0\0\0\0\0\x05\0\0\0\0\0\0\0\x09\0\0\0\0\0\0\0fleetdetectors";
+
+    #[test]
+    fn a_checkpoint_of_version_1_is_read() {
+        let dir = tempfile::tempdir().unwrap();
+        std::fs::write(dir.path().join(FILE), VERSION_1).unwrap();
+        let read = Checkpoint::load(dir.path()).unwrap();
+        assert_eq!((read.seq, read.fleet.as_slice(), read.detectors.as_slice()), (7, b"fleet".as_slice(), b"detectors".as_slice()));
+    }
 
     #[test]
     fn a_damaged_checkpoint_is_left_aside() {

@@ -5,4 +5,5 @@
 mod alerts;
 mod commands;
 mod desk;
+mod records;
 mod script;

@@ -1,0 +1,95 @@
+//! Stored records: what was written once can be read for ever.
+
+use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
+
+use paramedic_journal::{Entry, Journal, SqliteJournal};
+use paramedic_model::{AlertState, IncidentId, IncidentState, IncidentType, Severity};
+use paramedic_respond::record::{FORMAT_VERSION, Record};
+
+use crate::script::{change, fires, minute};
+
+const KINDS: [&str; 10] = [
+    "alert-adopted",
+    "alert-changed",
+    "acknowledged",
+    "incident-opened",
+    "merged",
+    "merged-from",
+    "noted",
+    "severity-changed",
+    "state-changed",
+    "title-changed",
+];
+
+fn fixture(version: u64) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join(format!("tests/it/fixtures/records-v{version}.jsonl"))
+}
+
+fn one_of_each() -> Vec<Record> {
+    let (one, two) = (IncidentId("INC-1".into()), IncidentId("INC-2".into()));
+    vec![
+        Record::AlertChanged { alert: change("a", AlertState::Firing, 0.0, 1.0, None, 1, 0), incident: None },
+        Record::IncidentOpened {
+            incident: one.clone(),
+            incident_type: IncidentType::ApiFailure,
+            severity: Severity::Sev3,
+            title: "Model API overloaded (529)".into(),
+            cause: "api_failure".into(),
+            kind: paramedic_model::IncidentKind::Real,
+            started_at: minute(0.0),
+            detected_at: minute(1.0),
+            agents: vec!["a".into()],
+        },
+        Record::AlertAdopted { incident: one.clone(), alert: fires("a", 0.0, 1.0, Severity::Sev3, 3) },
+        Record::SeverityChanged { incident: one.clone(), from: Severity::Sev3, to: Severity::Sev2, at: minute(2.0), reason: "3 agents".into(), by_hand: false },
+        Record::TitleChanged { incident: one.clone(), to: "Provider outage".into() },
+        Record::StateChanged { incident: one.clone(), from: IncidentState::Triage, to: IncidentState::Mitigated, at: minute(3.0), reason: "quiet".into() },
+        Record::Acknowledged { incident: one.clone(), at: minute(4.0) },
+        Record::Noted { incident: one.clone(), text: "status page says elevated errors".into() },
+        Record::Merged { incident: one.clone(), into: two.clone() },
+        Record::MergedFrom { incident: two, from: one },
+    ]
+}
+
+/// Reads the stored lines back through a journal, as a start does.
+async fn read(lines: &str) -> Vec<Record> {
+    let dir = tempfile::tempdir().unwrap();
+    let journal = SqliteJournal::open(&dir.path().join("journal.sqlite")).unwrap();
+    let drafts = lines.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    let entries: Vec<Entry> = journal.append(drafts, paramedic_journal::Expected::Any).await.unwrap();
+    entries.iter().map(|entry| Record::from_entry(entry).unwrap().expect("one of ours")).collect()
+}
+
+#[tokio::test]
+async fn records_of_every_version_are_read() {
+    for version in 1..=FORMAT_VERSION {
+        let lines = std::fs::read_to_string(fixture(version)).unwrap_or_else(|error| panic!("version {version} has no fixture: {error}"));
+        let records = read(&lines).await;
+        let kinds: BTreeSet<&str> = records.iter().map(Record::kind).collect();
+        assert_eq!(kinds, KINDS.into_iter().collect(), "version {version}");
+        if version == FORMAT_VERSION {
+            assert_eq!(records, one_of_each(), "the fixture says what was meant; if the form changed, raise the version");
+        }
+    }
+}
+
+#[test]
+fn a_record_of_a_newer_version_is_refused_by_name() {
+    let mut draft = one_of_each().remove(1).into_draft("paramedic", minute(0.0));
+    draft.payload["v"] = 99.into();
+    let dir = tempfile::tempdir().unwrap();
+    let journal = SqliteJournal::open(&dir.path().join("journal.sqlite")).unwrap();
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let entries = runtime.block_on(journal.append(vec![draft], paramedic_journal::Expected::Any)).unwrap();
+    assert!(Record::from_entry(&entries[0]).unwrap_err().to_string().contains("a newer paramedic wrote it"));
+}
+
+/// Run by hand after a new version: `cargo test -p paramedic-respond write_the_fixture -- --ignored`.
+#[test]
+#[ignore = "writes the fixture of the current version"]
+fn write_the_fixture() {
+    let lines: Vec<String> =
+        one_of_each().into_iter().map(|record| serde_json::to_string(&record.into_draft("paramedic", minute(5.0))).unwrap()).collect();
+    std::fs::write(fixture(FORMAT_VERSION), lines.join("\n") + "\n").unwrap();
+}
