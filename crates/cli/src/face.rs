@@ -204,7 +204,7 @@ async fn in_process(context: &Arc<paramedic_api::Context>, operation: &Operation
     };
     operation.call(context.clone(), Caller { actor: actor() }, input).await.map_err(|error| {
         let exit = exit_of(error.code.status().as_u16());
-        Failure::new(exit, error.message, error.hint).into()
+        Failure::new(exit, error.message, in_verbs(&error.hint)).into()
     })
 }
 
@@ -212,7 +212,12 @@ fn refusal(status: u16, body: &[u8]) -> Failure {
     let answer: Value = serde_json::from_slice(body).unwrap_or_default();
     let text = |key: &str| answer["error"][key].as_str().unwrap_or_default().to_owned();
     let what = if text("message").is_empty() { format!("the instance answered {status}") } else { text("message") };
-    Failure::new(exit_of(status), what, text("hint"))
+    Failure::new(exit_of(status), what, in_verbs(&text("hint")))
+}
+
+/// The API's hints speak of its own paths; here the same is done with verbs.
+fn in_verbs(hint: &str) -> String {
+    hint.replace("GET /api/v1/agents lists", "paramedic agents --all lists").replace("GET /api/v1/incidents lists", "paramedic incidents lists")
 }
 
 const fn exit_of(status: u16) -> Exit {
