@@ -35,3 +35,49 @@ impl Default for TailSettings {
         }
     }
 }
+
+/// How log files are followed.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct LogSettings {
+    /// Log files to follow. `*` may stand for any part of a file's name, not of its folder: `/var/log/agents/*.log`. Default none.
+    pub files: Vec<String>,
+    /// Read what the files hold when they are met for the first time; without, only what is written from then on. Default true.
+    pub history: bool,
+    /// Records that name no agent belong to an agent that is named like their file, without its ending. Default false.
+    pub agent_from_file: bool,
+    /// Keep texts and attributes, masked and capped. Without it only what detectors need is kept. Default true.
+    pub capture_text: bool,
+    /// Milliseconds of silence after which a record of several lines is complete. Default 1,000.
+    pub flush_ms: u64,
+    /// Milliseconds between two looks at all files, for what the file system did not announce. Default 2,000.
+    pub rescan_ms: u64,
+    /// Milliseconds between two looks where the file system announces nothing. Default 500.
+    pub poll_ms: u64,
+    /// Seconds that a file is still read after it was renamed: its writer may not have noticed yet. Default 10.
+    pub linger_s: u64,
+    /// Events handed over at once. Default 1,024.
+    pub batch_events_max: usize,
+    /// Longest line that is read, in bytes; a longer one is skipped whole and counted. Default 1 MiB.
+    pub line_bytes_max: usize,
+    /// Files followed at once; further ones are left out with a warning. Default 256.
+    pub files_max: usize,
+}
+
+impl Default for LogSettings {
+    fn default() -> Self {
+        Self {
+            files: Vec::new(),
+            history: true,
+            agent_from_file: false,
+            capture_text: true,
+            flush_ms: 1_000,
+            rescan_ms: 2_000,
+            poll_ms: 500,
+            linger_s: 10,
+            batch_events_max: 1_024,
+            line_bytes_max: 1024 * 1024,
+            files_max: 256,
+        }
+    }
+}

@@ -22,6 +22,8 @@ pub mod transcript;
 
 pub mod tail;
 
+pub mod log_tail;
+
 pub mod liveness;
 
 pub mod hook;

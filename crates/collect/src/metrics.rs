@@ -60,3 +60,35 @@ impl TailMetrics {
         );
     }
 }
+
+/// Counters of log following. Cheap to clone; all clones count together.
+#[derive(Debug, Clone, Default)]
+pub struct LogMetrics {
+    pub lines: Counter,
+    pub bytes: Counter,
+    pub events: Counter,
+    pub oversized_lines: Counter,
+    /// Files that were truncated while they were followed.
+    pub truncations: Counter,
+    /// Files that were renamed or replaced by a new one.
+    pub rotations: Counter,
+    pub unreadable_files: Counter,
+    pub files: Gauge<i64, AtomicI64>,
+}
+
+impl LogMetrics {
+    pub fn register(&self, registry: &mut Registry) {
+        registry.register("paramedic_collect_log_lines", "Log lines read", self.lines.clone());
+        registry.register("paramedic_collect_log_bytes", "Log bytes read", self.bytes.clone());
+        registry.register("paramedic_collect_log_events", "Events made of log records", self.events.clone());
+        registry.register(
+            "paramedic_collect_log_oversized_lines",
+            "Log lines skipped because of their length",
+            self.oversized_lines.clone(),
+        );
+        registry.register("paramedic_collect_log_truncations", "Log files truncated and read anew", self.truncations.clone());
+        registry.register("paramedic_collect_log_rotations", "Log files renamed or replaced", self.rotations.clone());
+        registry.register("paramedic_collect_log_unreadable_files", "Failed attempts to read a log file", self.unreadable_files.clone());
+        registry.register("paramedic_collect_log_files", "Log files followed", self.files.clone());
+    }
+}

@@ -73,7 +73,16 @@ enum Turn {
 impl Parser {
     #[must_use]
     pub fn new(options: ParseOptions) -> Self {
-        Self { counts: StreamCounts::default(), options, session: None, last_retry: None, is_failure_told: false, turn: Turn::Closed, subagents: HashMap::new(), used: Vec::new() }
+        Self {
+            counts: StreamCounts::default(),
+            options,
+            session: None,
+            last_retry: None,
+            is_failure_told: false,
+            turn: Turn::Closed,
+            subagents: HashMap::new(),
+            used: Vec::new(),
+        }
     }
 
     /// Reads one line without its newline and appends what it says to `out`.
@@ -218,8 +227,13 @@ impl Parser {
 
     /// A sub-agent begins or ends. False: the line is about another kind of task.
     fn task(&mut self, context: &Context, name: &str, value: &Value, out: &mut Vec<Event>) -> bool {
-        let said = |key: &str| value.get(key).and_then(Value::as_str).map(|found| Box::from(text::head(found, limit::ID_BYTES_MAX)));
-        let (Some(session), Some(task)) = (&context.session, said("task_id").filter(|task: &Box<str>| !task.is_empty())) else { return false };
+        let said = |key: &str| -> Option<Box<str>> {
+            let found = value.get(key).and_then(Value::as_str).filter(|found| !found.is_empty())?;
+            Some(text::head(found, limit::ID_BYTES_MAX).into())
+        };
+        let (Some(session), Some(task)) = (&context.session, said("task_id")) else {
+            return false;
+        };
         let fact = if name == "system/task_started" {
             if said("task_type").is_some_and(|kind| &*kind != "local_agent") {
                 return false;

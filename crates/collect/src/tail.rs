@@ -9,8 +9,8 @@
 //! that it changed. What says so is the file system's announcements, a look at all folders now and then, and at the
 //! start the list of all files, oldest first.
 
-mod file;
-mod watch;
+pub(crate) mod file;
+pub(crate) mod watch;
 
 use std::collections::{HashMap, VecDeque};
 use std::fs::File;
@@ -19,7 +19,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use notify::RecommendedWatcher;
+use notify::{RecommendedWatcher, RecursiveMode};
 use paramedic_model::Event;
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
@@ -82,6 +82,15 @@ const GATHER_MS: u64 = 3;
 
 /// Follows until cancelled, or until nobody takes the batches any more.
 pub async fn run(start: Start, tx: mpsc::Sender<Batch>, cancel: CancellationToken) -> Result<(), TailError> {
+    on_a_thread(tx, &cancel, |outbox, wakes| Follower::new(start, outbox, wakes).run()).await
+}
+
+/// Lets a follower read on a thread of its own until it ends or is cancelled.
+pub(crate) async fn on_a_thread(
+    tx: mpsc::Sender<Batch>,
+    cancel: &CancellationToken,
+    follow: impl FnOnce(Outbox, Arc<Wakes>) -> Result<(), Stopped> + Send + 'static,
+) -> Result<(), TailError> {
     let token = cancel.child_token();
     let wakes = Arc::new(Wakes::default());
     let _stop = StopWhenDropped { token: token.clone(), wakes: Arc::clone(&wakes) };
@@ -93,8 +102,7 @@ pub async fn run(start: Start, tx: mpsc::Sender<Batch>, cancel: CancellationToke
         }
     });
     let outbox = Outbox { batch: Batch::default(), tx, cancel: token, runtime: tokio::runtime::Handle::current() };
-    let follower = Follower::new(start, outbox, wakes);
-    let outcome = tokio::task::spawn_blocking(move || follower.run()).await;
+    let outcome = tokio::task::spawn_blocking(move || follow(outbox, wakes)).await;
     stopper.abort();
     outcome.map(|_| ()).map_err(|_| TailError::Panicked)
 }
@@ -115,10 +123,11 @@ impl Drop for StopWhenDropped {
 
 /// The follower must end: cancelled, or the receiver is gone.
 #[derive(Debug)]
-struct Stopped;
+pub(crate) struct Stopped;
 
-struct Outbox {
-    batch: Batch,
+/// Where a follower puts what it read, until it is worth sending.
+pub(crate) struct Outbox {
+    pub(crate) batch: Batch,
     tx: mpsc::Sender<Batch>,
     cancel: CancellationToken,
     runtime: tokio::runtime::Handle,
@@ -126,16 +135,19 @@ struct Outbox {
 
 impl Outbox {
     fn set_offset(&mut self, path: &Path, followed: &Followed) {
-        let file = path.to_string_lossy();
-        let offset =
-            Offset { file: file.clone().into_owned(), position: followed.position, identity: followed.identity, lines: followed.lines };
-        match self.batch.offsets.last_mut().filter(|last| last.file == *file) {
+        let file = path.to_string_lossy().into_owned();
+        self.put_offset(Offset { file, position: followed.position, identity: followed.identity, lines: followed.lines });
+    }
+
+    /// Notes how far a file was read; of several notes about one file the last counts.
+    pub(crate) fn put_offset(&mut self, offset: Offset) {
+        match self.batch.offsets.last_mut().filter(|last| last.file == offset.file) {
             Some(last) => *last = offset,
             None => self.batch.offsets.push(offset),
         }
     }
 
-    fn send(&mut self) -> Result<(), Stopped> {
+    pub(crate) fn send(&mut self) -> Result<(), Stopped> {
         let batch = std::mem::take(&mut self.batch);
         if batch.events.is_empty() && batch.offsets.is_empty() && !batch.caught_up {
             return Ok(());
@@ -259,7 +271,7 @@ impl Follower {
                 }
                 _ => {}
             }
-            let watcher = watch::watch(&folder, &self.wakes)
+            let watcher = watch::watch(&folder, RecursiveMode::Recursive, &self.wakes)
                 .inspect_err(|error| tracing::warn!(folder = %folder.display(), %error, "folder cannot be watched and is polled instead"))
                 .ok();
             root.watched = Some((folder.clone(), watcher));

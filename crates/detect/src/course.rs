@@ -15,6 +15,9 @@ const TOOLS_KEPT: usize = 64;
 /// Model messages whose usage is remembered, because sources tell one message several times.
 const MESSAGES_KEPT: usize = 4;
 
+/// The entry in which a workflow's journal says that it started a sub-agent; another one has the sub-agent's result.
+const JOURNAL_STARTED: &str = "journal/started";
+
 /// Where an agent is in its turn.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub(crate) enum Turn {
@@ -98,6 +101,9 @@ pub(crate) struct Course {
     /// The same messages' cost so far, in millionths of a US dollar.
     #[serde(default)]
     costs: VecDeque<(u64, u64)>,
+    /// A workflow started the agent and waits for its result.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub(crate) owes_result: bool,
 }
 
 /// Millionths of a US dollar. An amount from outside may be anything.
@@ -151,6 +157,8 @@ impl Course {
             Fact::ToolCall { id, tool, input_hash } => self.call(event, at, id.as_deref(), tool, *input_hash, &mut step),
             Fact::ToolResult { id, outcome, result_hash, .. } => self.result(id.as_deref(), *outcome, *result_hash, &mut step),
             Fact::Waiting { .. } => self.turn = Turn::AwaitingPerson,
+            Fact::SubagentStarted { .. } if &*event.name == JOURNAL_STARTED => self.owes_result = true,
+            Fact::SubagentEnded { .. } => self.owes_result = false,
             _ => {}
         }
         if is_activity(event) {

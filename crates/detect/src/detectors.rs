@@ -103,7 +103,10 @@ impl Detectors {
         for slot in 0..self.agents.len() {
             let Some(agent) = self.agents[slot].as_mut() else { continue };
             agent.tick(now, before, &self.settings, out);
-            if agent.abandoned && agent.is_settled(now) && now.since(agent.course.last_at) > Duration::from_secs(self.settings.forget_after_s) {
+            if agent.abandoned
+                && agent.is_settled(now)
+                && now.since(agent.course.last_at) > Duration::from_secs(self.settings.forget_after_s)
+            {
                 self.forget(slot);
             }
         }
@@ -216,6 +219,8 @@ impl Detectors {
         quiet.truncate((quiet.len() / EVICTED_SHARE).max(1));
         for (_, slot) in quiet {
             if let Some(agent) = self.agents[slot].as_mut() {
+                // That there is no room for it says nothing about what became of it.
+                agent.course.owes_result = false;
                 agent.abandon(None, &self.settings, out);
             }
             self.forget(slot);
@@ -297,6 +302,10 @@ impl Agent {
         let told = Told { who: &self.who, settings, at: self.course.last_at };
         let after = Duration::from_secs(settings.abandon_after_s);
         self.abandoned = true;
+        if self.course.owes_result && now.is_none_or(|now| now.since(told.at) > after) {
+            self.course.owes_result = false;
+            self.states.lost_subagent.vanish(told, out);
+        }
         for (alert, info) in self.states.alerts() {
             let Some(heard_at) = alert.last_heard_at(told.at) else { continue };
             if now.is_none_or(|now| now.since(heard_at) > after) {

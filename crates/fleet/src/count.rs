@@ -131,8 +131,14 @@ impl Fleet {
         if counts {
             self.count(&entry);
         }
-        let telling =
-            Telling { kind: Kind::ModelCall, source: u16::from(bit(event.source)), at: event.at, id: 0, detail: 0, window_ms: FACT_WINDOW_MS };
+        let telling = Telling {
+            kind: Kind::ModelCall,
+            source: u16::from(bit(event.source)),
+            at: event.at,
+            id: 0,
+            detail: 0,
+            window_ms: FACT_WINDOW_MS,
+        };
         let new = self.agents.get_mut(&call.agent).is_none_or(|agent| agent.told.is_new(&telling));
         match (counts, new) {
             (false, _) => Novelty::Duplicate,

@@ -28,7 +28,7 @@ impl Head {
             return None;
         }
         let (level_start, level_end) = bracketed(line, 2 + taken)?;
-        let level = head::level_word(&line[level_start..level_end])?;
+        let level = head::level_word(line[level_start..level_end].trim_ascii())?;
         let after_level = level_end + 1;
         let (component, message) = match bracketed(line, after_level) {
             Some((start, end)) => ((small(start)?, small(end)?), end + 1),

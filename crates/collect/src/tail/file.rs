@@ -61,7 +61,7 @@ impl Followed {
 
 /// Device, inode and the first bytes, as far as they had been read when `position` was reached: what is appended
 /// later does not change it, what replaces the file does.
-fn identity_of(file: &File, metadata: &Metadata, position: u64) -> u64 {
+pub(crate) fn identity_of(file: &File, metadata: &Metadata, position: u64) -> u64 {
     let mut bytes = [0u8; HEAD_BYTES as usize + 16];
     bytes[..8].copy_from_slice(&metadata.dev().to_le_bytes());
     bytes[8..16].copy_from_slice(&metadata.ino().to_le_bytes());

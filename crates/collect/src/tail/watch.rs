@@ -12,17 +12,17 @@ const PATHS_MAX: usize = 4_096;
 
 /// Set by the watcher's thread and by cancellation, taken by the follower.
 #[derive(Debug, Default)]
-pub(super) struct Wakes {
+pub(crate) struct Wakes {
     state: Mutex<Woken>,
     signal: Condvar,
 }
 
 #[derive(Debug, Default)]
-pub(super) struct Woken {
-    pub(super) paths: HashSet<PathBuf>,
+pub(crate) struct Woken {
+    pub(crate) paths: HashSet<PathBuf>,
     /// Announcements were lost, so everything must be looked at.
-    pub(super) is_lossy: bool,
-    pub(super) is_stopped: bool,
+    pub(crate) is_lossy: bool,
+    pub(crate) is_stopped: bool,
 }
 
 impl Woken {
@@ -36,7 +36,11 @@ impl Wakes {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    pub(super) fn stop(&self) {
+    pub(crate) fn is_stopped(&self) -> bool {
+        self.state().is_stopped
+    }
+
+    pub(crate) fn stop(&self) {
         self.state().is_stopped = true;
         self.signal.notify_all();
     }
@@ -54,7 +58,7 @@ impl Wakes {
     }
 
     /// What happened since the last call; waits for it at most `timeout`. Nothing means that the time is over.
-    pub(super) fn wait(&self, timeout: Duration) -> Woken {
+    pub(crate) fn wait(&self, timeout: Duration) -> Woken {
         let state = self.state();
         let (mut state, _) =
             self.signal.wait_timeout_while(state, timeout, |state| state.is_empty()).unwrap_or_else(PoisonError::into_inner);
@@ -64,17 +68,17 @@ impl Wakes {
     }
 
     /// What happened since the last call, without waiting.
-    pub(super) fn take(&self) -> Woken {
+    pub(crate) fn take(&self) -> Woken {
         self.wait(Duration::ZERO)
     }
 }
 
-/// Has the file system announce what changes below a folder. The watch ends with the value.
-pub(super) fn watch(folder: &Path, wakes: &Arc<Wakes>) -> notify::Result<RecommendedWatcher> {
+/// Has the file system announce what changes in a folder, or below it too. The watch ends with the value.
+pub(crate) fn watch(folder: &Path, mode: RecursiveMode, wakes: &Arc<Wakes>) -> notify::Result<RecommendedWatcher> {
     let wakes = Arc::clone(wakes);
     // Links may lead back, or out of what we were told to watch.
     let config = notify::Config::default().with_follow_symlinks(false);
     let mut watcher = RecommendedWatcher::new(move |event| wakes.changed(event), config)?;
-    watcher.watch(folder, RecursiveMode::Recursive)?;
+    watcher.watch(folder, mode)?;
     Ok(watcher)
 }

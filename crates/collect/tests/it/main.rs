@@ -5,6 +5,7 @@ mod hook;
 mod hostile;
 mod liveness;
 mod log;
+mod log_tail;
 mod otlp;
 mod reference;
 mod stream_json;

@@ -64,7 +64,8 @@ fn prompts(lines: &[&str]) -> usize {
 #[test]
 fn a_run_is_a_turn_whether_or_not_the_prompt_is_told() {
     const SAID: &str = r#"{"type":"user","message":{"role":"user","content":"do it"},"session_id":"s1","uuid":"p1"}"#;
-    const TO_HELPER: &str = r#"{"type":"user","message":{"role":"user","content":"help"},"parent_tool_use_id":"t1","session_id":"s1","uuid":"p2"}"#;
+    const TO_HELPER: &str =
+        r#"{"type":"user","message":{"role":"user","content":"help"},"parent_tool_use_id":"t1","session_id":"s1","uuid":"p2"}"#;
     const RESULT: &str = r#"{"type":"result","subtype":"success","is_error":false,"session_id":"s1","uuid":"r1"}"#;
     assert_eq!(prompts(&[INIT, RESULT]), 1);
     assert_eq!(prompts(&[INIT, SAID, TO_HELPER, RESULT]), 1);
@@ -76,9 +77,8 @@ fn a_run_is_a_turn_whether_or_not_the_prompt_is_told() {
 
 #[test]
 fn accounts_tell_what_was_added_since_the_last_one() {
-    let result = |uuid: &str, usage: &str| {
-        format!(r#"{{"type":"result","is_error":false,"session_id":"s1","uuid":"{uuid}","modelUsage":{usage}}}"#)
-    };
+    let result =
+        |uuid: &str, usage: &str| format!(r#"{{"type":"result","is_error":false,"session_id":"s1","uuid":"{uuid}","modelUsage":{usage}}}"#);
     let check = |results: &[&str], expect: &[(&str, u64)]| {
         let lines: Vec<String> = results.iter().enumerate().map(|(i, usage)| result(&i.to_string(), usage)).collect();
         let lines: Vec<&str> = lines.iter().map(String::as_str).collect();

@@ -3,7 +3,7 @@
 use paramedic_model::{AlertChange, Fact, IncidentType};
 use serde::{Deserialize, Serialize};
 
-use crate::alert::Alert;
+use crate::alert::{Alert, Told};
 use crate::catalogue::{Detector, DetectorInfo, Moment};
 
 #[derive(Debug, Default, Clone, PartialEq, Serialize, Deserialize)]
@@ -16,8 +16,8 @@ impl Detector for LostSubagent {
     const INFO: DetectorInfo = DetectorInfo {
         name: "lost-subagent",
         title: "Sub-agent lost",
-        what: "A sub-agent was started and ended without a result.",
-        warns_at: "Only ever notes; ends when the sub-agent works again or is started anew.",
+        what: "A sub-agent was started and ended without a result, or its workflow never got one.",
+        warns_at: "Only ever notes, at once or an hour after the last sign; ends when the sub-agent works again or is started anew.",
         incident_type: IncidentType::PluginCrash,
     };
 
@@ -42,5 +42,15 @@ impl Detector for LostSubagent {
 
     fn alert(&mut self) -> &mut Alert {
         &mut self.alert
+    }
+}
+
+impl LostSubagent {
+    /// Nothing is heard of the sub-agent any more, and its workflow has no result of it.
+    pub(crate) fn vanish(&mut self, told: Told<'_>, out: &mut Vec<AlertChange>) {
+        let active = self.alert.begin(told.at, IncidentType::PluginCrash, || format!("lost:{}", told.who.agent));
+        active.counts.occurrences += 1;
+        active.show(told.at, "the workflow's journal has no result");
+        self.alert.fire(told, &Self::INFO, None, "the workflow never got the sub-agent's result".to_owned(), out);
     }
 }

@@ -473,6 +473,16 @@ mod quiet {
     fn a_lost_subagent_is_a_note() {
         check("1 lost\n 2 lost\n 9 answer", "1 lost-subagent note from=1\n 9 lost-subagent resolved from=1 times=2");
     }
+
+    #[test]
+    fn a_result_that_never_came_is_told_when_nothing_more_is_heard() {
+        let lost = "5 lost-subagent note from=5\n 5 lost-subagent resolved from=5";
+        check("1 @w/a started\n 5 @w/a answer\n 6 finish", lost);
+        check("1 @w/a started\n 5 @w/a answer\n 6 @w/a result\n 7 finish", "");
+        check("1 @w/a answer\n 5 @w/a started\n 100 tick\n 4000 tick\n 9000 tick", lost);
+        check("1 @w/a started\n 5 @w/a answer\n 100 tick\n 3000 tick", "");
+        check("1 @w/a answer\n 6 finish", "");
+    }
 }
 
 mod appetite {

@@ -81,6 +81,13 @@ impl Writer {
             "record" => self.push(agent, "", Fact::Record),
             "progress" => self.push(agent, "", Fact::ToolProgress { id: None }),
             "wait" => self.push(agent, "", Fact::Waiting { reason: WaitReason::Permission }),
+            "started" => {
+                self.push(agent, "", Fact::SubagentStarted { agent_type: None });
+                if let Some(Doing::Event(event)) = self.out.last_mut() {
+                    event.name = "journal/started".into();
+                }
+            }
+            "result" => self.push(agent, "", Fact::SubagentEnded { completed: true }),
             "lost" => self.push(agent, "", Fact::SubagentEnded { completed: false }),
             "alive" | "died" => {
                 let alive = word(0) == "alive";
