@@ -126,7 +126,7 @@ fn row(event: &EventLine, now: Timestamp, with_agent: bool) -> Markup {
         tr data-row=(event.seq) {
             td class="in nowrap faint" { (clock(event.at, now)) }
             td class="in nowrap" { span class=(format!("lv-{}", event.level)) title=(format!("{} from {}", event.level, event.source.title())) { (event.kind) } }
-            @if with_agent { td class="in" { @if let Some(agent) = &event.agent { a class="id" href=(agent_path(agent)) data-open { (agent_name(agent)) } } } }
+            @if with_agent { td class="in who" { @if let Some(agent) = &event.agent { a class="id" href=(agent_path(agent)) data-open { (agent_name(agent)) } } } }
             td class="wrap" { (what(event)) }
         }
     }
