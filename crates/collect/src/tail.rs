@@ -27,7 +27,7 @@ use tokio_util::sync::CancellationToken;
 use crate::config::TailSettings;
 use crate::json;
 use crate::metrics::TailMetrics;
-use crate::transcript::{Counts, LineReader, ParseOptions, Parser, Piece, files};
+use crate::transcript::{Counts, Description, LineReader, ParseOptions, Parser, Piece, files};
 use file::Followed;
 use watch::{Wakes, Woken};
 
@@ -442,6 +442,7 @@ impl Follower {
     fn new_parser(&mut self, path: &Path, followed: &Followed) -> Box<Parser> {
         let mut parser = Box::new(Parser::new(ParseOptions { capture_text: self.settings.capture_text }, path));
         parser.resume_after(followed.lines);
+        parser.describe(Description::beside(path));
         self.with_parser.push_back(path.to_owned());
         if self.with_parser.len() > PARSERS_MAX
             && let Some(oldest) = self.with_parser.pop_front()

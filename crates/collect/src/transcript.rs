@@ -20,7 +20,7 @@ use paramedic_model::event::Correlation;
 use paramedic_model::{AgentId, Event, Fact, SessionId, Source, Timestamp, limit, secret, text};
 use xxhash_rust::xxh3::{xxh3_64, xxh3_64_with_seed};
 
-pub use files::{FileCounts, TranscriptError, TranscriptFile, discover, read_file};
+pub use files::{Description, FileCounts, TranscriptError, TranscriptFile, discover, read_file};
 pub(crate) use line::Line;
 pub(crate) use message::{Context, assistant, id, outcome_of, shown, user};
 pub use reader::{LineReader, Piece};
@@ -108,6 +108,7 @@ pub struct Parser {
     untimed: Vec<Event>,
     last_retry: Option<(u32, Option<u32>)>,
     said: Said,
+    description: Option<Description>,
 }
 
 /// What the path says.
@@ -194,7 +195,13 @@ impl Parser {
             untimed: Vec::new(),
             last_retry: None,
             said: Said::default(),
+            description: None,
         }
+    }
+
+    /// What is known from elsewhere of the sub-agent whose file this is.
+    pub fn describe(&mut self, description: Option<Description>) {
+        self.description = description;
     }
 
     /// Says that reading starts after `lines` lines that an earlier parser has read.
@@ -328,12 +335,25 @@ impl Parser {
             if self.is_resumed && self.place.subagent.is_some() {
                 return;
             }
-            Fact::SubagentStarted { agent_type: agent.subagent().filter(|id| id.starts_with("acompact")).map(|_| "compact".into()) }
+            let compact = || agent.subagent().filter(|id| id.starts_with("acompact")).map(|_| "compact".into());
+            Fact::SubagentStarted { agent_type: self.own_description(agent).and_then(|own| own.agent_type.clone()).or_else(compact) }
         };
         let mut event = context.event(if is_main { "session" } else { "subagent" }, 0, fact);
         event.correlation = Correlation::default();
         event.uid = Some(xxh3_64_with_seed(agent.as_str().as_bytes(), 1));
+        if let Some(own) = self.own_description(agent) {
+            if let Some(tool_use) = &own.tool_use {
+                event.attributes.insert("tool_use_id".to_owned(), (**tool_use).into());
+            }
+            if self.options.capture_text {
+                event.text = own.task.clone().unwrap_or_default();
+            }
+        }
         out.push(event);
+    }
+
+    fn own_description(&self, agent: &AgentId) -> Option<&Description> {
+        self.description.as_ref().filter(|_| agent.subagent().is_some() && agent.subagent() == self.place.subagent.as_deref())
     }
 
     /// Puts directory, branch and version on the first event after each change.

@@ -6,6 +6,7 @@ use paramedic_model::text::{head, one_line};
 use paramedic_model::{AgentId, Event, Fact, SessionId, Source, Timestamp, WaitReason};
 use serde::{Deserialize, Serialize};
 
+use crate::key::{domain, key};
 use crate::series::{Sample, Series};
 use crate::state::{Condition, Phase, ProcessSign, State};
 use crate::tally::Tally;
@@ -135,6 +136,12 @@ impl Agent {
     #[must_use]
     pub const fn last_event_at(&self) -> Timestamp {
         Timestamp::from_micros(self.last_us)
+    }
+
+    /// Whom a sub-agent works for.
+    pub(crate) fn parent_key(&self) -> Option<u64> {
+        let (parent, _) = self.id.split_once('/')?;
+        Some(key(domain::AGENT, parent))
     }
 
     pub(crate) fn is_subagent(&self) -> bool {

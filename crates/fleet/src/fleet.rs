@@ -1,6 +1,6 @@
 //! The fleet itself: takes each event once, gives its novelty, and keeps every table within its limit.
 
-use paramedic_model::{AgentId, ApiErrorClass, Event, Fact, SessionId, Timestamp, WaitReason};
+use paramedic_model::{AgentId, ApiErrorClass, Event, Fact, SessionId, Source, Timestamp, WaitReason};
 
 use crate::agent::Agent;
 use crate::calls::OpenCalls;
@@ -29,6 +29,9 @@ const SUBAGENTS_MAX: usize = 1_000;
 const RETRIES_EXHAUSTED: &str = "claude_code.api_retries_exhausted";
 /// Its bit among the sources, above theirs.
 const AFTERWORD: u16 = 1 << 8;
+
+/// The sources that tell a sub-agent's failure under the name of its session.
+const FROM_AFAR: u16 = AFTERWORD | bit(Source::OtlpLog) as u16;
 
 /// Whether an event tells a fact that was not known before.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -109,7 +112,7 @@ impl Fleet {
             agent.hear(event);
         }
         if let Some(session) = self.sessions.get_mut(&place.session)
-            && event.source != paramedic_model::Source::Process
+            && event.source != Source::Process
         {
             session.last_us = session.last_us.max(event.at.as_micros());
         }
@@ -153,19 +156,58 @@ impl Fleet {
         if matches!(event.fact, Fact::Prompt) {
             agent.source(event.source).prompts += 1;
         }
+        if matches!(event.fact, Fact::ModelError { .. }) {
+            return self.model_error(event, place);
+        }
         if let Some(telling) = telling(event)
             && !agent.told.is_new(&telling)
         {
             return Novelty::Duplicate;
         }
         agent.advance(event, 0);
-        if let Fact::ModelError { class, status, .. } = &event.fact {
-            let status = status.map(|status| format!(" {status}")).unwrap_or_default();
-            let text = if event.text.is_empty() { format!("{}{status}", class.title()) } else { event.text.to_string() };
-            agent.error(event.at, &text);
-            agent.sample(event.at);
+        Novelty::New
+    }
+
+    /// A failure that ended a turn. Telemetry tells a sub-agent's failures under the name of its session.
+    fn model_error(&mut self, event: &Event, place: Place) -> Novelty {
+        let Some(telling) = telling(event) else { return Novelty::New };
+        let is_from_afar = is_about_subagent(event);
+        if is_from_afar && self.told_by_subagent(&telling, place) {
+            return Novelty::Duplicate;
+        }
+        let Some(agent) = self.agents.get_mut(&place.agent) else { return Novelty::New };
+        if !agent.told.is_new(&telling) {
+            return Novelty::Duplicate;
+        }
+        let parent = agent.parent_key();
+        if is_from_afar {
+            // The session itself goes on.
+            agent.model_errors += 1;
+        } else {
+            agent.advance(event, 0);
+        }
+        let Fact::ModelError { class, status, .. } = &event.fact else { return Novelty::New };
+        let status = status.map(|status| format!(" {status}")).unwrap_or_default();
+        let text = if event.text.is_empty() { format!("{}{status}", class.title()) } else { event.text.to_string() };
+        agent.error(event.at, &text);
+        agent.sample(event.at);
+        if let Some(parent) = parent.and_then(|key| self.agents.get_mut(&key))
+            && parent.told.joins(&telling, FROM_AFAR)
+        {
+            parent.model_errors = parent.model_errors.saturating_sub(1);
+            return Novelty::Duplicate;
         }
         Novelty::New
+    }
+
+    /// Whether a sub-agent of the session told this itself; in the order in which they were first seen.
+    fn told_by_subagent(&mut self, telling: &Telling, place: Place) -> bool {
+        let Some(session) = self.sessions.get(&place.session) else { return false };
+        let (members, agents) = (&session.agents, &mut self.agents);
+        members
+            .iter()
+            .filter(|key| **key != place.agent)
+            .any(|key| agents.get_mut(key).is_some_and(|agent| agent.told.joins(telling, u16::MAX)))
     }
 
     /// Makes room for one more agent: finished ones go first, then the ones not heard of for longest.
@@ -248,8 +290,7 @@ impl Fleet {
     }
 
     pub(crate) fn parent_of(&self, agent: &Agent) -> Option<&Agent> {
-        let (parent, _) = agent.id().split_once('/')?;
-        self.agents.get(&key(domain::AGENT, parent)).map(|agent| &**agent)
+        self.agents.get(&agent.parent_key()?).map(|agent| &**agent)
     }
 
     /// Every agent, in no order.
@@ -279,6 +320,12 @@ impl Fleet {
     pub const fn settings(&self) -> &Settings {
         &self.settings
     }
+}
+
+/// Whether telemetry tells under the session's name what a sub-agent did.
+fn is_about_subagent(event: &Event) -> bool {
+    let origin = event.attributes.get("query_source").and_then(serde_json::Value::as_str);
+    event.source == Source::OtlpLog && origin.is_some_and(|origin| origin.starts_with("agent"))
 }
 
 /// The session that joins an agent with its sub-agents; a service or a log component is its own.

@@ -63,15 +63,7 @@ impl Told {
     /// Notes a telling; says whether the fact is new. A source tells a fact once, so two tellings of one source are
     /// two facts unless an id says otherwise.
     pub(crate) fn is_new(&mut self, telling: &Telling) -> bool {
-        let known = self.0.iter_mut().rev().find(|fact| fact.is_told_by(telling));
-        if let Some(fact) = known {
-            fact.sources |= telling.source;
-            if fact.id == 0 {
-                fact.id = telling.id;
-            }
-            if fact.detail == 0 {
-                fact.detail = telling.detail;
-            }
+        if self.joins(telling, u16::MAX) {
             return false;
         }
         if self.0.len() >= FACTS_MAX {
@@ -79,6 +71,19 @@ impl Told {
         }
         let Telling { kind, source: sources, at, id, detail, .. } = *telling;
         self.0.push_back(Fact { kind, sources, at_us: at.as_micros(), id, detail });
+        true
+    }
+
+    /// Notes a telling of a fact that is known, if one is that only these sources told.
+    pub(crate) fn joins(&mut self, telling: &Telling, only: u16) -> bool {
+        let Some(fact) = self.0.iter_mut().rev().find(|fact| fact.sources & !only == 0 && fact.is_told_by(telling)) else { return false };
+        fact.sources |= telling.source;
+        if fact.id == 0 {
+            fact.id = telling.id;
+        }
+        if fact.detail == 0 {
+            fact.detail = telling.detail;
+        }
         true
     }
 

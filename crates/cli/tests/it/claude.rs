@@ -11,6 +11,19 @@ const KEY: &str = "sk-ant-api03-not-a-real-key";
 
 /// Runs one headless prompt to its end.
 pub fn run(program: &Path, home: &Home, api: &FakeApi, environment: &[(&str, String)]) -> Output {
+    command(program, home, api, environment).output().unwrap()
+}
+
+/// The same with its output piped into `paramedic ingest -` while it runs.
+pub fn run_into_ingest(program: &Path, home: &Home, api: &FakeApi, environment: &[(&str, String)]) {
+    let mut claude = command(program, home, api, environment).stdout(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap();
+    let output = claude.stdout.take().unwrap();
+    let mut ingest = home.command(&["ingest", "-"]).stdin(output).spawn().unwrap();
+    claude.wait().unwrap();
+    assert!(ingest.wait().unwrap().success());
+}
+
+fn command(program: &Path, home: &Home, api: &FakeApi, environment: &[(&str, String)]) -> Command {
     let work = home.path().join("work");
     std::fs::create_dir_all(&work).unwrap();
     let mut command = Command::new(program);
@@ -32,7 +45,7 @@ pub fn run(program: &Path, home: &Home, api: &FakeApi, environment: &[(&str, Str
     for (name, value) in environment {
         command.env(name, value);
     }
-    command.output().unwrap()
+    command
 }
 
 /// The telemetry variables as a person sets them by hand.

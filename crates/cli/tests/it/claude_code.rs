@@ -113,6 +113,39 @@ fn an_overloaded_api_is_one_incident_with_one_failure() {
 }
 
 #[test]
+fn a_failure_that_four_sources_tell_as_it_happens_is_one() {
+    let Some(program) = tools::claude_code() else { skip!("Claude Code is not installed (`cargo xtask setup`)") };
+    let home = Home::new();
+    let instance = home.up();
+    let claude_dir = home.claude();
+    assert!(home.run(&["connect", "claude-code", "--write", "--claude-dir", claude_dir.to_str().unwrap()]).status.success());
+    let api = FakeApi::start(Behaviour::Refuse { status: 529, times: 99 });
+    claude::run_into_ingest(&program, &home, &api, &[]);
+    settled_agent(&home, &instance);
+    assert!(sources(&instance).contains("stream-json"), "{:?}", sources(&instance));
+    let incidents = until(ARRIVED_WITHIN, || Some(instance.incidents()).filter(|all| !all.is_empty())).unwrap_or_default();
+    assert_eq!(incidents.len(), 1, "{incidents:#?}");
+    assert_eq!(incidents[0]["counts"]["terminal_failures"], 1, "{incidents:#?}");
+    // Single tries that failed are told by the output alone.
+    assert_eq!(incidents[0]["counts"]["retries"], 2, "{incidents:#?}");
+    let agent = &instance.agents()[0];
+    assert_eq!((&agent["turns"], &agent["model_errors"]), (&1.into(), &1.into()), "{agent:#}");
+}
+
+#[test]
+fn stream_json_and_all_others_count_a_turn_once() {
+    let Some(program) = tools::claude_code() else { skip!("Claude Code is not installed (`cargo xtask setup`)") };
+    let home = Home::new();
+    let instance = home.up();
+    let claude_dir = home.claude();
+    assert!(home.run(&["connect", "claude-code", "--write", "--claude-dir", claude_dir.to_str().unwrap()]).status.success());
+    let api = FakeApi::start(Behaviour::Tool { command: "echo hi".to_owned() });
+    claude::run_into_ingest(&program, &home, &api, &[]);
+    check_counted_once(&settled_agent(&home, &instance));
+    assert!(sources(&instance).contains("stream-json"), "{:?}", sources(&instance));
+}
+
+#[test]
 fn stream_json_on_standard_input_alone_is_enough() {
     let Some(program) = tools::claude_code() else { skip!("Claude Code is not installed (`cargo xtask setup`)") };
     let elsewhere = Home::new();

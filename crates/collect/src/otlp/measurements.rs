@@ -155,8 +155,8 @@ impl Point {
         if name.is_empty() {
             return out.reject(1, "a metric has no name");
         }
-        let Some(number) = self.value.filter(|number| number.is_finite()) else {
-            return out.reject(1, "a data point has no value, or one that is not a finite number");
+        let Some(number) = self.value else {
+            return out.reject(1, "a data point has no value");
         };
         let mut known = origin.known;
         known.scan(&self.attributes);
@@ -165,9 +165,15 @@ impl Point {
         event.level = Level::Info;
         (event.session, event.agent) = origin.identify(&known, is_claude);
         event.correlation = correlation(&known, &[], &[], &[]);
-        event.fact = Fact::Measurement { value: number, unit: unit.map(Into::into), temporality: self.temporality };
         event.attributes = origin.bag(self.attributes.len() + self.more.len() + 1);
         out.attributes_dropped += value::keep(self.attributes, &mut event.attributes);
+        if number.is_finite() {
+            event.fact = Fact::Measurement { value: number, unit: unit.map(Into::into), temporality: self.temporality };
+        } else {
+            // Neither sums nor storage can hold it, but that it was told is worth knowing.
+            event.attributes.insert("value".to_owned(), value::double(number));
+            event.text = "not a finite number".into();
+        }
         for (key, value) in self.more {
             event.attributes.insert(key.to_owned(), value);
         }

@@ -99,7 +99,7 @@ pub(super) fn into_json(key: &str, value: AnyValue) -> Value {
 }
 
 /// JSON has no `NaN` and no infinity: they are kept as words.
-fn double(number: f64) -> Value {
+pub(super) fn double(number: f64) -> Value {
     Number::from_f64(number).map_or_else(|| Value::String(number.to_string()), Value::Number)
 }
 

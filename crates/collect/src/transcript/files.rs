@@ -1,11 +1,11 @@
 //! Finding transcripts and reading one from start to end.
 
 use std::fs::{self, File};
-use std::io;
+use std::io::{self, Read as _};
 use std::path::{Path, PathBuf};
 use std::time::UNIX_EPOCH;
 
-use paramedic_model::{Event, Timestamp, limit};
+use paramedic_model::{Event, Timestamp, limit, secret, text};
 
 use crate::json;
 
@@ -16,6 +16,7 @@ use super::{Counts, ParseOptions, Parser};
 pub(crate) const DEPTH_MAX: usize = 16;
 /// Events are handed over in groups of about this size.
 const EVENTS_AT_ONCE: usize = 1_024;
+const DESCRIPTION_BYTES_MAX: u64 = 64 * 1024;
 
 #[derive(Debug, thiserror::Error)]
 pub enum TranscriptError {
@@ -98,6 +99,38 @@ pub(crate) fn modified_at(metadata: &fs::Metadata) -> Timestamp {
     Timestamp::from_micros(i64::try_from(since.as_micros()).unwrap_or(i64::MAX))
 }
 
+/// What the file beside a sub-agent's transcript says about it.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Description {
+    pub agent_type: Option<Box<str>>,
+    /// What it was asked to do, in a few words.
+    pub task: Option<Box<str>>,
+    /// The tool call that started it (`toolu_…`).
+    pub tool_use: Option<Box<str>>,
+}
+
+impl Description {
+    /// Reads `agent-<id>.meta.json`; nothing where it is missing or says nothing.
+    #[must_use]
+    pub fn beside(transcript: &Path) -> Option<Self> {
+        if !transcript.file_name()?.to_str()?.starts_with("agent-") {
+            return None;
+        }
+        let mut body = Vec::new();
+        File::open(transcript.with_extension("meta.json")).ok()?.take(DESCRIPTION_BYTES_MAX).read_to_end(&mut body).ok()?;
+        let value: serde_json::Value = serde_json::from_slice(&body).ok()?;
+        let said = |key: &str, bytes_max: usize| {
+            let found = value.get(key).and_then(serde_json::Value::as_str).filter(|found| !found.is_empty())?;
+            Some(Box::from(text::head(&secret::mask(text::head(found, bytes_max * 2)), bytes_max)))
+        };
+        Some(Self {
+            agent_type: said("agentType", limit::ID_BYTES_MAX),
+            task: said("description", limit::ATTRIBUTE_BYTES_MAX),
+            tool_use: said("toolUseId", limit::ID_BYTES_MAX),
+        })
+    }
+}
+
 /// Reads a whole file in bounded memory and hands its events over group by group; the receiver empties the group or
 /// leaves it to be dropped.
 pub fn read_file(path: &Path, options: ParseOptions, see: &mut dyn FnMut(&mut Vec<Event>)) -> Result<FileCounts, TranscriptError> {
@@ -105,6 +138,7 @@ pub fn read_file(path: &Path, options: ParseOptions, see: &mut dyn FnMut(&mut Ve
     let mut file = File::open(path).map_err(failed)?;
     let mut parser = Parser::new(options, path);
     parser.set_file_time(modified_at(&file.metadata().map_err(failed)?));
+    parser.describe(Description::beside(path));
     let mut reader = LineReader::new(limit::LINE_BYTES_MAX);
     let mut events = Vec::with_capacity(EVENTS_AT_ONCE + 64);
     let mut total = FileCounts::default();

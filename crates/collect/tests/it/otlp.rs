@@ -20,7 +20,7 @@ use opentelemetry_proto::tonic::resource::v1::Resource;
 use opentelemetry_proto::tonic::trace::v1::{ResourceSpans, ScopeSpans, Span, Status, span};
 use paramedic_collect::otlp::{self, Converted, Encoding, Receiver, Settings, Signal};
 use paramedic_collect::sink::{BoxFuture, Sink, SinkError};
-use paramedic_model::{ApiErrorClass, Event, Fact, Level, ManualClock, Temporality, Timestamp, ToolOutcome};
+use paramedic_model::{ApiErrorClass, Event, Fact, Level, ManualClock, Source, Temporality, Timestamp, ToolOutcome};
 use prost::Message;
 use tokio_util::sync::CancellationToken;
 
@@ -295,9 +295,12 @@ fn metrics_with_every_trap_are_what_protobuf_says() {
         }],
     };
     let typed = otlp::metrics_to_events(request.clone(), now());
-    assert_eq!(typed.rejected, 2, "a value that is not finite and a point without one; a series that ended is no error");
+    assert_eq!(typed.rejected, 1, "a point without a value; a series that ended is no error");
     assert!(typed.reason.is_some());
     let events = same(Signal::Metrics, json, &request.encode_to_vec(), typed);
+    let (odd, events): (Vec<_>, Vec<_>) = events.into_iter().partition(|event| event.fact == Fact::Record);
+    let odd: Vec<_> = odd.iter().map(|event| (event.source, event.attributes["value"].clone())).collect();
+    assert_eq!(odd, [(Source::OtlpMetric, "inf".into())], "a value that is not finite is kept as a word");
     let seen: Vec<_> = events
         .iter()
         .map(|event| match &event.fact {

@@ -544,3 +544,30 @@ proptest! {
         prop_assert_eq!(parser.counts.bad, 1);
     }
 }
+
+#[test]
+fn the_file_beside_a_sub_agents_transcript_says_what_it_is() {
+    let folder = tempfile::TempDir::new().unwrap();
+    let path = folder.path().join("s1/subagents/agent-a7.jsonl");
+    std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+    let line = r#"{"type":"user","isSidechain":true,"agentId":"a7","sessionId":"s1","uuid":"u1","timestamp":"2026-01-14T10:41:23Z","message":{"role":"user","content":"count"}}"#;
+    std::fs::write(&path, format!("{line}\n")).unwrap();
+    let check = |meta: &[u8], agent_type: Option<&str>, tool_use: Option<&str>, text: &str| {
+        std::fs::write(path.with_extension("meta.json"), meta).unwrap();
+        let mut first = None;
+        read_file(&path, ParseOptions::default(), &mut |events| first = first.take().or_else(|| events.first().cloned())).unwrap();
+        let first = first.unwrap();
+        assert_eq!(first.fact, Fact::SubagentStarted { agent_type: agent_type.map(Into::into) });
+        assert_eq!((first.attributes.get("tool_use_id").and_then(|id| id.as_str()), &*first.text), (tool_use, text));
+    };
+    check(
+        br#"{"agentType":"Explore","description":"Count things","toolUseId":"toolu_1","spawnDepth":1}"#,
+        Some("Explore"),
+        Some("toolu_1"),
+        "Count things",
+    );
+    check(br#"{"agentType":"Explore"}"#, Some("Explore"), None, "");
+    for useless in [&b""[..], b"[]", b"{\"agentType\":7}", b"\xff"] {
+        check(useless, None, None, "");
+    }
+}

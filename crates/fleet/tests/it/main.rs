@@ -5,6 +5,7 @@ mod bounds;
 mod checkpoint;
 mod corpus;
 mod counting;
+mod delegated;
 mod interleaving;
 mod prices;
 mod told;

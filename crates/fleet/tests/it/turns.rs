@@ -142,6 +142,25 @@ fn a_failure_is_one_whoever_tells_it_and_however_vaguely() {
     assert_eq!(fleet.agent(&"s".into()).unwrap().model_errors, 3);
 }
 
+/// Telemetry tells the failures of sub-agents under the name of their session.
+#[test]
+fn a_sub_agents_failure_is_one_and_its_own() {
+    let mut far = event(Source::OtlpLog, 0, error(ApiErrorClass::Overloaded));
+    far.attributes.insert("query_source".to_owned(), "agent:builtin:Explore".into());
+    let near = |agent: &str| event_of(Source::Transcript, "s", agent, 20, error(ApiErrorClass::Overloaded));
+    let told = [near("s/a"), near("s/b"), far.clone(), far];
+    for order in [[0, 1, 2, 3], [2, 3, 0, 1], [2, 0, 3, 1], [0, 2, 1, 3]] {
+        let mut fleet = fleet();
+        fleet.observe(&event(Source::Transcript, -1_000, Fact::Prompt));
+        let new = order.iter().filter(|i| fleet.observe(&told[**i]) == Novelty::New).count();
+        assert_eq!(new, 2, "{order:?}");
+        let errors = ["s", "s/a", "s/b"].map(|id| fleet.agent(&id.into()).unwrap().model_errors);
+        assert_eq!(errors, [0, 1, 1], "{order:?}");
+        let states = ["s", "s/a", "s/b"].map(|id| fleet.agent(&id.into()).unwrap().state);
+        assert_eq!(states, [State::Working, State::Failed, State::Failed], "{order:?}");
+    }
+}
+
 #[test]
 fn a_question_waits_for_an_answer() {
     let prompt = event(Source::Transcript, 0, Fact::Prompt);
