@@ -199,6 +199,8 @@ async fn startup(State(context): State<Arc<Context>>) -> Response {
 }
 
 async fn metrics(State(context): State<Arc<Context>>) -> Response {
+    // The store sets its gauges when it counts itself.
+    let _ = context.store.stats();
     let mut text = String::new();
     match prometheus_client::encoding::text::encode(&mut text, &context.registry) {
         Ok(()) => ([(header::CONTENT_TYPE, "application/openmetrics-text; version=1.0.0; charset=utf-8")], text).into_response(),

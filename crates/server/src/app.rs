@@ -467,7 +467,10 @@ async fn run_intake(
             biased;
             () = stop.cancelled() => break,
             delivery = deliveries.recv() => match delivery {
-                Some(delivery) => pipeline.take(delivery).await,
+                Some(delivery) => {
+                    pipeline.metrics.queued.set(i64::try_from(deliveries.len()).unwrap_or(i64::MAX));
+                    pipeline.take(delivery).await;
+                }
                 None => break,
             },
             _ = ticks.tick() => {
