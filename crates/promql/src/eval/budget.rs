@@ -1,0 +1,43 @@
+//! What a query may still cost.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+use crate::error::QueryError;
+
+/// Counts samples and watches the deadline and the cancellation.
+pub(crate) struct Budget {
+    used: usize,
+    samples_max: usize,
+    deadline: Option<Instant>,
+    cancel: Option<Arc<AtomicBool>>,
+}
+
+impl Budget {
+    /// The one place that reads a clock: a deadline is about the time that passes, not about the time of the data.
+    pub(crate) fn new(samples_max: usize, timeout: Duration, cancel: Option<Arc<AtomicBool>>) -> Self {
+        Self { used: 0, samples_max, deadline: Instant::now().checked_add(timeout), cancel }
+    }
+
+    /// Ends the query when its time is over or its client has left.
+    pub(crate) fn check(&self) -> Result<(), QueryError> {
+        if self.cancel.as_ref().is_some_and(|cancel| cancel.load(Ordering::Relaxed)) {
+            return Err(QueryError::Cancelled);
+        }
+        if self.deadline.is_some_and(|deadline| Instant::now() > deadline) {
+            return Err(QueryError::Timeout);
+        }
+        Ok(())
+    }
+
+    /// Counts samples that are now held in memory.
+    pub(crate) fn charge(&mut self, samples: usize) -> Result<(), QueryError> {
+        self.used = self.used.saturating_add(samples);
+        if self.used > self.samples_max { Err(QueryError::TooManySamples) } else { Ok(()) }
+    }
+
+    pub(crate) fn peak(&self) -> usize {
+        self.used
+    }
+}

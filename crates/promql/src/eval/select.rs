@@ -1,0 +1,264 @@
+//! Selectors: which samples an expression reads.
+
+use std::sync::Arc;
+
+use super::series::Series;
+use super::window::{RangeSeries, RangeSource};
+use super::{Evaluated, Evaluator, Grid};
+use crate::error::QueryError;
+use crate::histogram::{Histogram, ResetHint};
+use crate::number::is_stale;
+use crate::parse::{At, BinaryOp, Expr, ExprKind, Selector, Span};
+use crate::storage::{Samples, StoredSeries, any_stale};
+
+impl Evaluator<'_> {
+    pub(super) fn resolve_at(&self, at: Option<At>) -> Option<i64> {
+        at.map(|at| match at {
+            At::Ms(ms) => ms,
+            At::Start => self.query.start,
+            At::End => self.query.end,
+        })
+    }
+
+    /// The first and the last moment a selector refers to.
+    fn bounds(&self, selector: &Selector, grid: Grid) -> (i64, i64) {
+        let offset = selector.offset.ms();
+        let pinned = self.resolve_at(selector.at);
+        (pinned.unwrap_or(grid.start).saturating_sub(offset), pinned.unwrap_or(grid.end()).saturating_sub(offset))
+    }
+
+    fn select(&mut self, selector: &Selector, from: i64, to: i64) -> Evaluated<Vec<StoredSeries>> {
+        self.budget.check()?;
+        Ok(self.storage.select(&selector.matchers, from, to)?)
+    }
+
+    /// The newest sample of every series at every step, if it is not too old.
+    pub(super) fn select_instant(&mut self, selector: &Selector, grid: Grid) -> Evaluated<Vec<Series>> {
+        self.sample_at_steps(selector, grid, |_, value| value)
+    }
+
+    /// As `select_instant`, but the times of the samples, in seconds, instead of their values.
+    pub(super) fn select_timestamps(&mut self, selector: &Selector, grid: Grid) -> Evaluated<Vec<Series>> {
+        let mut vector = self.sample_at_steps(selector, grid, |time, _| time as f64 / 1e3)?;
+        for series in &mut vector {
+            series.drop_name = true;
+        }
+        Ok(vector)
+    }
+
+    fn sample_at_steps(&mut self, selector: &Selector, grid: Grid, value_of: fn(i64, f64) -> f64) -> Evaluated<Vec<Series>> {
+        let (first, last) = self.bounds(selector, grid);
+        let lookback = self.options.lookback_ms;
+        let pinned = selector.at.is_some();
+        // Only `timestamp` asks for something other than the value, and it treats histograms like floats.
+        let want_values = value_of(1_000, 7.0) == 7.0;
+        let stored = self.select(selector, first.saturating_sub(lookback).saturating_add(1), last)?;
+        let mut vector = Vec::with_capacity(stored.len());
+        for (count, entry) in stored.into_iter().enumerate() {
+            if count % 256 == 255 {
+                self.budget.check()?;
+            }
+            let samples = if selector.stats_only {
+                with_stats_only(&entry.samples, first.saturating_sub(lookback))
+            } else {
+                entry.samples
+            };
+            let mut series = Series::absent(entry.labels, false, grid.steps);
+            let mut cursor = Cursor::new(&samples, first);
+            let mut found = 0;
+            for step in 0..grid.steps {
+                let reference = if pinned { first } else { first + grid.step * step as i64 };
+                match cursor.newest(reference, lookback) {
+                    Some(Newest::Float(time, value)) => series.set_float(step, value_of(time, value)),
+                    Some(Newest::Histogram(_, histogram)) if want_values => series.set_histogram(step, histogram.clone()),
+                    Some(Newest::Histogram(time, _)) => series.set_float(step, value_of(time, 0.0)),
+                    None => continue,
+                }
+                found += 1;
+            }
+            if found > 0 {
+                self.budget.charge(found)?;
+                vector.push(series);
+            }
+        }
+        Ok(vector)
+    }
+
+    /// The raw samples below a range selector or a subquery.
+    pub(super) fn range_source(&mut self, expr: &Expr, grid: Grid) -> Evaluated<RangeSource> {
+        match &expr.unwrapped().kind {
+            ExprKind::Matrix { selector, range } => self.matrix_source(selector, range.ms(), grid),
+            ExprKind::Subquery { expr: inner, range, step, offset, at } => {
+                let step = step.as_ref().map_or(self.options.subquery_step_ms, Span::ms);
+                let at = self.resolve_at(*at);
+                self.subquery_source(inner, (range.ms(), step.max(1), offset.ms(), at), grid)
+            }
+            _ => Err(QueryError::execution("expected a range vector")),
+        }
+    }
+
+    fn matrix_source(&mut self, selector: &Selector, range_ms: i64, grid: Grid) -> Evaluated<RangeSource> {
+        let (first, last) = self.bounds(selector, grid);
+        let from = first.saturating_sub(range_ms).saturating_add(1);
+        let stored = self.select(selector, from, last)?;
+        let mut series = Vec::with_capacity(stored.len());
+        for entry in stored {
+            let mut samples = without_stale(entry.samples, from, last);
+            if selector.stats_only && !samples.histograms.is_empty() {
+                samples = with_stats_only(&samples, from - 1);
+            }
+            self.budget.charge(weight_between(&samples, from, last))?;
+            series.push(RangeSeries { labels: entry.labels, drop_name: false, samples });
+        }
+        Ok(RangeSource { series, range_ms, offset_ms: selector.offset.ms(), at: self.resolve_at(selector.at) })
+    }
+
+    fn subquery_source(&mut self, inner: &Expr, span: (i64, i64, i64, Option<i64>), grid: Grid) -> Evaluated<RangeSource> {
+        let (range_ms, step, offset_ms, at) = span;
+        let earliest = at.unwrap_or(grid.start).saturating_sub(offset_ms).saturating_sub(range_ms);
+        let end = at.unwrap_or(grid.end()).saturating_sub(offset_ms);
+        // The first multiple of the step after the (open) start of the first window.
+        let start = earliest.div_euclid(step).saturating_add(1).saturating_mul(step);
+        let inner_grid = Grid::new(start, end, step);
+        if inner_grid.steps > self.options.samples_max {
+            return Err(QueryError::TooManySamples);
+        }
+        let vector = if inner_grid.steps == 0 || grid.steps == 0 { Vec::new() } else { self.vector(inner, inner_grid)? };
+        let series = vector.into_iter().map(|series| as_samples(series, inner_grid)).collect();
+        Ok(RangeSource { series, range_ms, offset_ms, at })
+    }
+}
+
+/// A computed series as raw samples. Reset hints are forgotten: they were about other neighbours.
+fn as_samples(series: Series, grid: Grid) -> RangeSeries {
+    let mut samples = Samples::default();
+    for (time, value) in grid.times().zip(&series.floats).filter(|(_, value)| !is_stale(**value)) {
+        samples.times.push(time);
+        samples.values.push(*value);
+    }
+    for (time, histogram) in grid.times().zip(series.histograms.into_iter().flatten()) {
+        let Some(mut histogram) = histogram else { continue };
+        if matches!(histogram.hint, ResetHint::Reset | ResetHint::NotReset) {
+            Arc::make_mut(&mut histogram).hint = ResetHint::Unknown;
+        }
+        samples.histograms.push((time, histogram));
+    }
+    RangeSeries { labels: series.labels, drop_name: series.drop_name, samples: Arc::new(samples) }
+}
+
+/// The samples without staleness markers; shared when there are none.
+fn without_stale(samples: Arc<Samples>, from: i64, to: i64) -> Arc<Samples> {
+    let low = samples.times.partition_point(|time| *time < from);
+    let high = samples.times.partition_point(|time| *time <= to);
+    let stale_floats = low < high && any_stale(&samples.values[low..high]);
+    if !stale_floats && !samples.histograms.iter().any(|(_, histogram)| histogram.is_stale()) {
+        return samples;
+    }
+    let kept = low..high.max(low);
+    let (times, values) = samples.times[kept.clone()]
+        .iter()
+        .zip(&samples.values[kept])
+        .filter(|(_, value)| !is_stale(**value))
+        .map(|(time, value)| (*time, *value))
+        .unzip();
+    let histograms = samples.histograms.iter().filter(|(_, histogram)| !histogram.is_stale()).cloned().collect();
+    Arc::new(Samples { times, values, histograms })
+}
+
+fn weight_between(samples: &Samples, from: i64, to: i64) -> usize {
+    let floats = samples.times.partition_point(|time| *time <= to) - samples.times.partition_point(|time| *time < from);
+    let inside = samples.histograms.iter().filter(|(time, _)| *time >= from && *time <= to);
+    floats + inside.map(|(_, histogram)| histogram.weight()).sum::<usize>()
+}
+
+/// Histograms reduced to count and sum, with resets detected between neighbours later than `after`.
+fn with_stats_only(samples: &Samples, after: i64) -> Arc<Samples> {
+    let mut histograms = Vec::with_capacity(samples.histograms.len());
+    let mut before: Option<&Histogram> = None;
+    for (time, histogram) in samples.histograms.iter().filter(|(time, _)| *time > after) {
+        let hint = match (histogram.hint, before) {
+            (ResetHint::Unknown, Some(before)) if histogram.detect_reset(before) => ResetHint::Reset,
+            (ResetHint::Unknown, Some(_)) => ResetHint::NotReset,
+            (hint, _) => hint,
+        };
+        let stats = Histogram { hint, schema: histogram.schema, count: histogram.count, sum: histogram.sum, ..Histogram::default() };
+        histograms.push((*time, Arc::new(stats)));
+        if !histogram.is_stale() {
+            before = Some(histogram);
+        }
+    }
+    Arc::new(Samples { times: samples.times.clone(), values: samples.values.clone(), histograms })
+}
+
+enum Newest<'a> {
+    Float(i64, f64),
+    Histogram(i64, &'a Arc<Histogram>),
+}
+
+/// Walks forward through the samples of a series.
+struct Cursor<'a> {
+    samples: &'a Samples,
+    /// The first float and the first histogram after the last reference.
+    float: usize,
+    histogram: usize,
+}
+
+impl<'a> Cursor<'a> {
+    fn new(samples: &'a Samples, reference: i64) -> Self {
+        let float = samples.times.partition_point(|time| *time <= reference);
+        let histogram = samples.histograms.partition_point(|(time, _)| *time <= reference);
+        Self { samples, float, histogram }
+    }
+
+    /// The newest sample at or before `reference` and after `reference - lookback`, if it is not a staleness marker.
+    #[inline]
+    fn newest(&mut self, reference: i64, lookback: i64) -> Option<Newest<'a>> {
+        let Samples { times, values, histograms } = self.samples;
+        while self.float < times.len() && times[self.float] <= reference {
+            self.float += 1;
+        }
+        while self.histogram < histograms.len() && histograms[self.histogram].0 <= reference {
+            self.histogram += 1;
+        }
+        let float = self.float.checked_sub(1).map(|i| (times[i], values[i]));
+        let histogram = self.histogram.checked_sub(1).map(|i| &histograms[i]);
+        let oldest = reference.saturating_sub(lookback);
+        match (float, histogram) {
+            (float, Some((time, histogram))) if float.is_none_or(|(at, _)| at < *time) => {
+                (*time > oldest && !histogram.is_stale()).then_some(Newest::Histogram(*time, histogram))
+            }
+            (Some((time, value)), _) => (time > oldest && !is_stale(value)).then_some(Newest::Float(time, value)),
+            _ => None,
+        }
+    }
+}
+
+/// Marks the selectors of which only count and sum of histograms are used.
+///
+/// Besides being cheaper this decides what is known about counter resets: without the buckets at hand, resets are detected
+/// between neighbouring samples when they are read.
+pub(crate) fn mark_stats_only(expr: &mut Expr) {
+    mark(expr, false);
+}
+
+fn mark(expr: &mut Expr, stats_only: bool) {
+    match &mut expr.kind {
+        ExprKind::Selector(selector) | ExprKind::Matrix { selector, .. } => selector.stats_only = stats_only,
+        ExprKind::Call { function, args } => {
+            let wanted = match function.name {
+                "histogram_count" | "histogram_sum" | "histogram_avg" => true,
+                "histogram_quantile" | "histogram_quantiles" | "histogram_fraction" => false,
+                "histogram_stddev" | "histogram_stdvar" => false,
+                _ => stats_only,
+            };
+            args.iter_mut().for_each(|arg| mark(arg, wanted));
+        }
+        // A subquery detects resets itself, and cutting needs the buckets.
+        ExprKind::Subquery { expr, .. } => mark(expr, false),
+        ExprKind::Binary { op: BinaryOp::TrimLower | BinaryOp::TrimUpper, left, right, .. } => {
+            mark(left, false);
+            mark(right, false);
+        }
+        _ => expr.children_mut().into_iter().for_each(|child| mark(child, stats_only)),
+    }
+}
