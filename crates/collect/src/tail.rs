@@ -64,7 +64,7 @@ pub struct Start {
 
 #[derive(Debug, thiserror::Error)]
 pub enum TailError {
-    #[error("follow transcripts: the reading thread panicked")]
+    #[error("follow files: the reading thread panicked")]
     Panicked,
 }
 

@@ -42,11 +42,7 @@ impl Detector for SpendRate {
     #[inline]
     fn observe(&mut self, moment: &Moment<'_>, out: &mut Vec<AlertChange>) {
         match &moment.event.fact {
-            Fact::ModelCall { .. } => {
-                if moment.step.spent > 0 {
-                    self.spent(moment.step.spent, moment, out);
-                }
-            }
+            Fact::ModelCall { .. } if moment.step.spent > 0 => self.spent(moment.step.spent, moment, out),
             Fact::SessionEnded { .. } => self.alert.resolve(moment.told(), &Self::INFO, "the session ended", out),
             _ => {}
         }
