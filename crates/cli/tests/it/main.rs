@@ -12,6 +12,7 @@ mod websocket;
 
 mod analyze;
 mod bad_input;
+mod catalogue;
 mod claude_code;
 mod documents;
 mod exporters;

@@ -1,6 +1,11 @@
 //! Every action is a form that works without script.
 
-use crate::served;
+use std::sync::Arc;
+
+use paramedic_model::ManualClock;
+
+use crate::stage::{self, Stage};
+use crate::{serve, served};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn forms_do_say_and_record() {
@@ -69,4 +74,26 @@ async fn a_name_given_once_signs_what_follows() {
     let noted = server.send("POST", "/incidents/2/note", &["content-type: application/x-www-form-urlencoded", &pair], "text=hello").await;
     assert_eq!(noted.status, 303);
     assert!(server.get("/incidents/2").await.body.contains("<b>Robin.Bx</b>"));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_time_to_acknowledge_runs_and_is_missed() {
+    let clock = Arc::new(ManualClock::at(stage::now()));
+    let stage = Stage::empty(clock.clone()).await;
+    let server = serve(&stage).await;
+    let opened = server.form("/incidents", "title=All+orders+fail&type=api_failure&severity=SEV1&agent=").await;
+    assert_eq!(opened.status, 303, "{}", opened.body);
+    let page = opened.header("location").unwrap().split('?').next().unwrap().to_owned();
+    for (minutes, said) in [(1, "in 4 min"), (9, "5 min overdue")] {
+        clock.advance(std::time::Duration::from_secs(minutes * 60));
+        for path in ["/", "/incidents", &page] {
+            let body = server.get(path).await.body;
+            let after = body.split("acknowledge ").nth(1).unwrap_or_else(|| panic!("{path} does not say by when:\n{body}"));
+            let shown = after.split('>').nth(1).and_then(|rest| rest.split('<').next());
+            assert_eq!(shown, Some(said), "{path}");
+        }
+    }
+    assert_eq!(server.form(&format!("{page}/acknowledge"), "").await.status, 303);
+    let body = server.get(&page).await.body;
+    assert!(!body.contains("overdue") && body.contains("acknowledged by"), "{body}");
 }

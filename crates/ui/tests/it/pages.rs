@@ -167,3 +167,12 @@ async fn quiet_is_said_with_its_age() {
     assert!(page.body.contains("since"));
     assert!(stage.context.desk.incidents().await.open().is_empty());
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_first_page_draws_calls_failures_and_time_to_answer() {
+    let (_stage, server) = served().await;
+    let page = server.get("/").await.body;
+    for words in ["Model calls a minute", "failed", "Time to answer, mean"] {
+        assert!(page.contains(words), "{words}: {page}");
+    }
+}
