@@ -10,24 +10,25 @@
 //! [`MODEL_USAGE`] record for each model, and whoever counts makes up the difference. Lines of a sub-agent name the
 //! tool call that started it; `system/task_started` says which agent that is.
 
+mod account;
+
 use std::collections::{BTreeMap, HashMap};
 use std::time::Duration;
 
 use paramedic_model::event::Correlation;
-use paramedic_model::{AgentId, ApiErrorClass, Event, Fact, Level, SessionId, Source, Timestamp, Usage, limit, secret, text};
+use paramedic_model::{AgentId, ApiErrorClass, Event, Fact, Level, SessionId, Source, Timestamp, limit, secret, text};
 use serde_json::Value;
 use xxhash_rust::xxh3::xxh3_64;
 
 use crate::api_error::{self, Signs};
 use crate::json::Text;
 use crate::transcript::{Context, Line, ParseOptions, assistant, compaction, id, retry_sentence, user};
+use account::Accounts;
 
 /// The record of what a model used in all calls of a run since the record before: attributes `model` and the names of
-/// [`Usage`]'s members.
+/// [`Usage`](paramedic_model::Usage)'s members.
 pub const MODEL_USAGE: &str = "result/model_usage";
 
-/// Models told apart in one run.
-const MODELS_MAX: usize = 64;
 /// Sub-agents whose names are remembered.
 const SUBAGENTS_MAX: usize = 4_096;
 /// Servers told of at the start of a session.
@@ -58,8 +59,7 @@ pub struct Parser {
     turn: Turn,
     /// Which sub-agent a tool call started.
     subagents: HashMap<Box<str>, Box<str>>,
-    /// What each model had used at the last result.
-    used: Vec<(Box<str>, Usage)>,
+    accounts: Accounts,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -81,7 +81,7 @@ impl Parser {
             is_failure_told: false,
             turn: Turn::Closed,
             subagents: HashMap::new(),
-            used: Vec::new(),
+            accounts: Accounts::default(),
         }
     }
 
@@ -123,6 +123,7 @@ impl Parser {
             b"stream_event" => self.counts.partial += 1,
             b"assistant" => {
                 assistant(&context, line, out);
+                self.accounts.see(&out[first_new..]);
                 self.follow_retries(&mut out[first_new..]);
             }
             b"user" => {
@@ -258,29 +259,12 @@ impl Parser {
         true
     }
 
-    /// What each model used since the last result. The client's sums grow as long as its process lives.
+    /// One record for each model that the result accounts for.
     fn model_usage(&mut self, context: &Context, value: &Value, out: &mut Vec<Event>) {
-        let sums = value.get("modelUsage").and_then(Value::as_object);
-        for (index, (model, sum)) in sums.into_iter().flatten().take(MODELS_MAX).enumerate() {
-            let model = text::head(model, limit::ID_BYTES_MAX);
-            let sum = used(sum);
-            let place = match self.used.iter().position(|(name, _)| **name == *model) {
-                Some(place) => place,
-                None if self.used.len() >= MODELS_MAX => continue,
-                None => {
-                    self.used.push((model.into(), Usage::default()));
-                    self.used.len() - 1
-                }
-            };
-            let before = std::mem::replace(&mut self.used[place].1, sum);
-            // Smaller sums are those of a new process.
-            let grown = if before.largest(sum) == sum { sum.minus(before) } else { sum };
-            if grown.is_zero() {
-                continue;
-            }
+        for (index, (model, usage)) in self.accounts.settle(value).into_iter().enumerate() {
             let mut event = context.event(MODEL_USAGE, index + 2, Fact::Record);
-            event.attributes.insert("model".to_owned(), model.into());
-            if let Ok(Value::Object(counts)) = serde_json::to_value(grown) {
+            event.attributes.insert("model".to_owned(), model.into_string().into());
+            if let Ok(Value::Object(counts)) = serde_json::to_value(usage) {
                 event.attributes.extend(counts);
             }
             out.push(event);
@@ -335,18 +319,6 @@ impl Parser {
         }
         keep(value, &mut event);
         event
-    }
-}
-
-/// One model's sums as `result` tells them.
-fn used(sum: &Value) -> Usage {
-    let count = |key: &str| sum.get(key).and_then(Value::as_u64).unwrap_or(0).min(1 << 48);
-    Usage {
-        input_tokens: count("inputTokens"),
-        output_tokens: count("outputTokens"),
-        cache_read_tokens: count("cacheReadInputTokens"),
-        cache_creation_tokens: count("cacheCreationInputTokens"),
-        cache_creation_1h_tokens: 0,
     }
 }
 

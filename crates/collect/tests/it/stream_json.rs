@@ -98,6 +98,31 @@ fn accounts_tell_what_was_added_since_the_last_one() {
     check(&["null", "{}", r#"{"m":null}"#, r#"{"m":{"outputTokens":-1}}"#, r#"[{"m":1}]"#], &[]);
 }
 
+/// A client that resumes a session may bring along the sums of its last run.
+#[test]
+fn an_account_that_may_hold_an_earlier_run_is_not_believed() {
+    const CALL: &str = r#"{"type":"assistant","message":{"id":"m1","model":"m","content":[],"usage":{"input_tokens":5,"output_tokens":1}},"session_id":"s1","uuid":"1"}"#;
+    let check = |result: &str, expect: &[(&str, u64)]| {
+        let result = format!(r#"{{"type":"result","is_error":false,"session_id":"s1","uuid":"2",{result}}}"#);
+        let (events, _) = parse(&[CALL, &result]);
+        let accounts = events.iter().filter(|event| &*event.name == MODEL_USAGE);
+        let told: Vec<(&str, u64)> = accounts
+            .map(|event| (event.attributes["model"].as_str().unwrap(), event.attributes["output_tokens"].as_u64().unwrap()))
+            .collect();
+        assert_eq!(told, expect, "{result}");
+    };
+    check(r#""modelUsage":{"m[1m]":{"inputTokens":5,"outputTokens":70}}"#, &[("m", 70)]);
+    let own = r#""usage":{"input_tokens":5,"output_tokens":70}"#;
+    check(&format!(r#"{own},"modelUsage":{{"m":{{"inputTokens":905,"outputTokens":9070}}}}"#), &[("m", 70)]);
+    check(
+        &format!(r#"{own},"modelUsage":{{"m":{{"inputTokens":5,"outputTokens":70}},"side":{{"inputTokens":9,"outputTokens":9}}}}"#),
+        &[("m", 70)],
+    );
+    check(own, &[("m", 70)]);
+    check(r#""modelUsage":{"m":{"inputTokens":905,"outputTokens":9070}}"#, &[]);
+    check(r#""usage":{"input_tokens":905,"output_tokens":9070}"#, &[]);
+}
+
 #[test]
 fn a_sub_agent_has_the_name_that_other_sources_know() {
     let (events, _) = parse(&[
