@@ -19,4 +19,5 @@ mod exporters;
 mod lifecycle;
 mod live;
 mod pages;
+mod processes;
 mod verbs;
