@@ -79,15 +79,8 @@ pub(crate) fn parse_literal(text: &str) -> Option<f64> {
 
 /// Milliseconds of a duration such as `1h30m`, `90s`, `1d12h` or `250ms`; units must come from large to small, each once.
 pub fn parse_duration_ms(text: &str) -> Option<i64> {
-    const UNITS: [(&str, i64); 7] = [
-        ("y", 365 * 86_400_000),
-        ("w", 7 * 86_400_000),
-        ("d", 86_400_000),
-        ("h", 3_600_000),
-        ("m", 60_000),
-        ("s", 1_000),
-        ("ms", 1),
-    ];
+    const UNITS: [(&str, i64); 7] =
+        [("y", 365 * 86_400_000), ("w", 7 * 86_400_000), ("d", 86_400_000), ("h", 3_600_000), ("m", 60_000), ("s", 1_000), ("ms", 1)];
     if text == "0" {
         return Some(0);
     }
@@ -203,7 +196,15 @@ mod tests {
 
     #[test]
     fn numbers_print_as_in_messages() {
-        for (value, text) in [(1.01, "1.01"), (f64::NAN, "NaN"), (f64::INFINITY, "+Inf"), (-1.0, "-1"), (1e-7, "1e-07"), (1e6, "1e+06"), (123456.5, "123456.5")] {
+        for (value, text) in [
+            (1.01, "1.01"),
+            (f64::NAN, "NaN"),
+            (f64::INFINITY, "+Inf"),
+            (-1.0, "-1"),
+            (1e-7, "1e-07"),
+            (1e6, "1e+06"),
+            (123456.5, "123456.5"),
+        ] {
             assert_eq!(format_general(value), text);
         }
         assert_eq!(format_open_metrics(1.0), "1.0");
@@ -212,7 +213,9 @@ mod tests {
 
     #[test]
     fn literals_read() {
-        for (text, value) in [("1_000", 1000.0), ("0x1F", 31.0), ("017", 15.0), (".5", 0.5), ("2.", 2.0), ("1e3", 1000.0), ("inF", f64::INFINITY)] {
+        for (text, value) in
+            [("1_000", 1000.0), ("0x1F", 31.0), ("017", 15.0), (".5", 0.5), ("2.", 2.0), ("1e3", 1000.0), ("inF", f64::INFINITY)]
+        {
             assert_eq!(parse_literal(text), Some(value), "{text}");
         }
     }

@@ -12,10 +12,10 @@ mod grammar;
 mod lexer;
 mod strings;
 
-pub use ast::{AggregateOp, At, BinaryOp, Cardinality, Expr, ExprKind, Grouping, Matching, Selector, ValueType};
-pub use functions::{FUNCTIONS, Function};
-pub use grammar::{parse, parse_matchers};
 pub use ast::Span;
+pub use ast::{AggregateOp, At, BinaryOp, Cardinality, Expr, ExprKind, Grouping, Matching, Selector, ValueType};
 pub use duration::DurationExpr;
 pub(crate) use duration::resolve;
+pub use functions::{FUNCTIONS, Function};
+pub use grammar::{parse, parse_matchers};
 pub(crate) use strings::unquote;

@@ -1,6 +1,6 @@
 //! Where samples come from: the seam to a store, and a store in memory.
 
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 use std::sync::{Arc, RwLock};
 
 use crate::error::StorageError;
@@ -50,7 +50,7 @@ impl<S: Storage + ?Sized> Storage for Arc<S> {
 /// Series in memory, for tests and for expressions over data that is at hand.
 #[derive(Debug, Default)]
 pub struct MemoryStorage {
-    series: RwLock<HashMap<Labels, Arc<Samples>>>,
+    series: RwLock<BTreeMap<Labels, Arc<Samples>>>,
 }
 
 /// One sample to append.
@@ -104,13 +104,12 @@ impl Storage for MemoryStorage {
             samples.times.get(float).is_some_and(|time| *time <= to_ms)
                 || samples.histograms.get(histogram).is_some_and(|pair| pair.0 <= to_ms)
         };
-        let mut found: Vec<StoredSeries> = all
+        let found = all
             .iter()
             .filter(|(labels, _)| matchers.iter().all(|matcher| matcher.matches(labels.get(&matcher.name))))
             .filter(|(_, samples)| in_range(samples))
             .map(|(labels, samples)| StoredSeries { labels: labels.clone(), samples: samples.clone() })
             .collect();
-        found.sort_by(|a, b| a.labels.cmp(&b.labels));
         Ok(found)
     }
 }

@@ -126,13 +126,7 @@ impl Evaluator<'_> {
         result
     }
 
-    fn quantiles(
-        &mut self,
-        vector: &[Series],
-        params: &[f64],
-        key: &Key<'_>,
-        (position, grid): (usize, Grid),
-    ) -> Evaluated<Vec<Series>> {
+    fn quantiles(&mut self, vector: &[Series], params: &[f64], key: &Key<'_>, (position, grid): (usize, Grid)) -> Evaluated<Vec<Series>> {
         let mut groups = Groups::default();
         let numbers = groups.numbers(vector, key);
         let mut members: Vec<Vec<usize>> = vec![Vec::new(); groups.len()];

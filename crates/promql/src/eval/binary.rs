@@ -12,6 +12,7 @@ use crate::engine::Point;
 use crate::error::QueryError;
 use crate::histogram::{Histogram, ResetHint};
 use crate::labels::Labels;
+use crate::number::is_stale;
 use crate::parse::{BinaryOp, Cardinality, Expr, ExprKind, Matching};
 
 /// An operation and the byte its remarks are about.
@@ -69,6 +70,10 @@ impl Evaluator<'_> {
         let drops_name = op.changes_metric() || returns_bool;
         for series in &mut vector {
             series.drop_name |= drops_name;
+            if !series.has_histograms() && !matches!(op, BinaryOp::TrimLower | BinaryOp::TrimUpper) {
+                floats_with_scalar(operator, series, scalar, swapped);
+                continue;
+            }
             for (step, number) in scalar.iter().enumerate() {
                 let element = match series.at(step) {
                     At::Nothing => continue,
@@ -325,6 +330,25 @@ impl Join<'_> {
     }
 }
 
+/// The frequent case: no histograms, so no remarks.
+fn floats_with_scalar(operator: Operator, series: &mut Series, scalar: &[f64], swapped: bool) {
+    let Operator { op, returns_bool, .. } = operator;
+    for (step, number) in scalar.iter().enumerate() {
+        let element = series.floats[step];
+        if is_stale(element) {
+            continue;
+        }
+        let (value, holds) = if swapped { float_operation(op, *number, element) } else { float_operation(op, element, *number) };
+        if returns_bool {
+            series.set_float(step, f64::from(u8::from(holds)));
+        } else if !op.is_comparison() {
+            series.set_float(step, value);
+        } else if !holds {
+            series.clear(step);
+        }
+    }
+}
+
 fn make_remark(annotations: &mut Annotations, operator: Operator, remark: Remark) {
     let (position, op) = (operator.position, operator.op.text());
     match remark {
@@ -438,11 +462,8 @@ fn operate(op: BinaryOp, left: &Point, right: &Point) -> Outcome {
 
 fn histogram_operation(op: BinaryOp, a: &Histogram, b: &Histogram) -> Outcome {
     let mut result = a.clone();
-    let (combined, operation) = if op == BinaryOp::Add {
-        (result.add(b), Operation::Addition)
-    } else {
-        (result.subtract(b), Operation::Subtraction)
-    };
+    let (combined, operation) =
+        if op == BinaryOp::Add { (result.add(b), Operation::Addition) } else { (result.subtract(b), Operation::Subtraction) };
     let Ok(combined) = combined else { return Outcome { value: None, remark: Some(Remark::Layout) } };
     if op == BinaryOp::Sub {
         result.hint = ResetHint::Gauge;

@@ -78,8 +78,8 @@ impl Evaluator<'_> {
 
     fn label_replace(&mut self, args: &[Expr], grid: Grid) -> Evaluated<Vec<Series>> {
         let [target, replacement, source, pattern] = [1, 2, 3, 4].map(|i| text(&args[i]));
-        let regex = anchored(pattern)
-            .map_err(|_| QueryError::execution(format!("invalid regular expression in label_replace(): {pattern}")))?;
+        let regex =
+            anchored(pattern).map_err(|_| QueryError::execution(format!("invalid regular expression in label_replace(): {pattern}")))?;
         check_label("label_replace", "destination", target)?;
         let mut vector = self.vector(&args[0], grid)?;
         let replacement = braced(replacement);

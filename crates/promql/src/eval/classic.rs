@@ -2,8 +2,8 @@
 
 use std::collections::HashMap;
 
-use super::series::{At, Series};
 use super::Grid;
+use super::series::{At, Series};
 use crate::annotations::Annotations;
 use crate::labels::{BUCKET, Labels};
 use crate::number::{almost_equal, parse_float};
@@ -58,9 +58,8 @@ impl ClassicGroups {
         let mut partners = HashMap::new();
         for (at, series) in vector.iter().enumerate().filter(|(_, series)| series.has_histograms()) {
             let Some(group) = known.get(&series.labels) else { continue };
-            let mixed: Vec<bool> = (0..grid.steps)
-                .map(|step| series.histogram(step).is_some() && !groups[*group].buckets(vector, step).is_empty())
-                .collect();
+            let mixed: Vec<bool> =
+                (0..grid.steps).map(|step| series.histogram(step).is_some() && !groups[*group].buckets(vector, step).is_empty()).collect();
             if mixed.contains(&true) {
                 annotations.mixed_classic_native(position, series.labels.metric_name());
                 groups[*group].mixed = Some(mixed);
@@ -105,7 +104,7 @@ type Correction = Option<((f64, f64), f64)>;
 fn make_monotonic(buckets: &mut [ClassicBucket]) -> Correction {
     const ROUNDING: f64 = 1e-12;
     let mut correction: Correction = None;
-    let Some(mut before) = buckets.first().map(|bucket| bucket.count) else { return None };
+    let mut before = buckets.first()?.count;
     for bucket in &mut buckets[1..] {
         if bucket.count == before {
             continue;

@@ -2,8 +2,8 @@
 
 use std::sync::Arc;
 
-use super::classic::{ClassicGroup, ClassicGroups};
 use super::calls::text;
+use super::classic::{ClassicGroup, ClassicGroups};
 use super::{Evaluated, Evaluator, Grid, Series};
 use crate::annotations::MonotonicityFix;
 use crate::error::QueryError;

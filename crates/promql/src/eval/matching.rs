@@ -18,7 +18,11 @@ impl<'a> Key<'a> {
     }
 
     pub(super) fn keeps(&self, name: &str) -> bool {
-        if self.only { self.labels.iter().any(|label| label == name) } else { name != METRIC_NAME && !self.labels.iter().any(|label| label == name) }
+        if self.only {
+            self.labels.iter().any(|label| label == name)
+        } else {
+            name != METRIC_NAME && !self.labels.iter().any(|label| label == name)
+        }
     }
 
     /// The labels of a series that count.

@@ -9,7 +9,7 @@ use crate::annotations::{Annotations, Operation};
 use crate::engine::Point;
 use crate::error::QueryError;
 use crate::histogram::{Combined, Histogram, IncompatibleSchemas, KahanHistogram, ResetHint};
-use crate::labels::{METRIC_NAME, Labels, MatchOp, Matcher};
+use crate::labels::{Labels, METRIC_NAME, MatchOp, Matcher};
 use crate::number::{kahan_add, stale};
 use crate::parse::{Expr, ExprKind, Function, ValueType};
 
@@ -17,24 +17,24 @@ use crate::parse::{Expr, ExprKind, Function, ValueType};
 pub(super) struct Remarks<'a> {
     pub(super) annotations: &'a mut Annotations,
     pub(super) position: usize,
-    pub(super) name: String,
+    pub(super) labels: &'a Labels,
 }
 
 impl Remarks<'_> {
     pub(super) fn mixed(&mut self) {
-        self.annotations.mixed_floats_histograms(self.position, &self.name);
+        self.annotations.mixed_floats_histograms(self.position, self.labels.metric_name());
     }
 
     pub(super) fn mixed_schemas(&mut self) {
-        self.annotations.mixed_schemas(self.position, &self.name);
+        self.annotations.mixed_schemas(self.position, self.labels.metric_name());
     }
 
     pub(super) fn not_a_counter(&mut self) {
-        self.annotations.not_a_counter(self.position, &self.name);
+        self.annotations.not_a_counter(self.position, self.labels.metric_name());
     }
 
     pub(super) fn not_a_gauge(&mut self) {
-        self.annotations.not_a_gauge(self.position, &self.name);
+        self.annotations.not_a_gauge(self.position, self.labels.metric_name());
     }
 
     pub(super) fn reconciled(&mut self, combined: Combined, operation: Operation) {
@@ -44,7 +44,7 @@ impl Remarks<'_> {
     }
 
     fn ignored(&mut self) {
-        self.annotations.ignored_in_range(self.position, &self.name);
+        self.annotations.ignored_in_range(self.position, self.labels.metric_name());
     }
 }
 
@@ -82,8 +82,7 @@ impl Evaluator<'_> {
             if count % 256 == 255 {
                 self.budget.check()?;
             }
-            let name = series.labels.metric_name().to_owned();
-            let mut remarks = Remarks { annotations: &mut self.annotations, position, name };
+            let mut remarks = Remarks { annotations: &mut self.annotations, position, labels: &series.labels };
             let result = match (change, kernel) {
                 (Some(change), _) => change_over_windows(&source, series, grid, change, &mut remarks),
                 (None, Some(kernel)) => {

@@ -28,8 +28,7 @@ pub(super) fn change_over_windows(
     let mut result = Series::absent(series.labels.clone(), true, grid.steps);
     let values = &series.samples.values;
     // Resets are found once for the series; most have none, and then a window costs the same however long it is.
-    let resets: Vec<usize> =
-        if change.counter { (1..values.len()).filter(|i| values[*i] < values[i - 1]).collect() } else { Vec::new() };
+    let resets: Vec<usize> = if change.counter { (1..values.len()).filter(|i| values[*i] < values[i - 1]).collect() } else { Vec::new() };
     slide(source, series, grid, |step, view| {
         let point = if view.is_mixed() {
             remarks.mixed();
@@ -64,14 +63,7 @@ fn float_change(view: &View<'_>, lost: impl Iterator<Item = f64>, range_ms: i64,
 /// The window's edges are reached only if they are no farther than 1.1 times the average distance between samples;
 /// otherwise the series is taken to begin or end half that distance beyond its samples. A counter is not extended to before
 /// it was zero: `from_zero` is its first value as a fraction of its change.
-fn extrapolation(
-    view: &View<'_>,
-    (first, last): (i64, i64),
-    samples: usize,
-    from_zero: Option<f64>,
-    range_ms: i64,
-    change: Change,
-) -> f64 {
+fn extrapolation(view: &View<'_>, (first, last): (i64, i64), samples: usize, from_zero: Option<f64>, range_ms: i64, change: Change) -> f64 {
     let sampled = (last - first) as f64 / 1e3;
     let average = sampled / (samples - 1) as f64;
     let threshold = average * 1.1;
@@ -97,8 +89,7 @@ fn histogram_change(view: &View<'_>, range_ms: i64, change: Change, remarks: &mu
     let points = view.histograms;
     let mut difference = histogram_difference(points, change.counter, remarks)?;
     let first_count = points[0].1.count;
-    let from_zero =
-        (change.counter && difference.count > 0.0 && first_count >= 0.0).then(|| first_count / difference.count);
+    let from_zero = (change.counter && difference.count > 0.0 && first_count >= 0.0).then(|| first_count / difference.count);
     let ends = (points[0].0, points[points.len() - 1].0);
     difference.multiply(extrapolation(view, ends, points.len(), from_zero, range_ms, change));
     difference.hint = ResetHint::Gauge;

@@ -58,11 +58,7 @@ impl Evaluator<'_> {
             if count % 256 == 255 {
                 self.budget.check()?;
             }
-            let samples = if selector.stats_only {
-                with_stats_only(&entry.samples, first.saturating_sub(lookback))
-            } else {
-                entry.samples
-            };
+            let samples = if selector.stats_only { with_stats_only(&entry.samples, first.saturating_sub(lookback)) } else { entry.samples };
             let mut series = Series::absent(entry.labels, false, grid.steps);
             let mut cursor = Cursor::new(&samples, first);
             let mut found = 0;

@@ -139,10 +139,8 @@ impl Series {
     }
 
     pub(crate) fn map_histograms(&mut self, change: impl Fn(&mut Histogram)) {
-        for slot in self.histograms.iter_mut().flatten() {
-            if let Some(histogram) = slot {
-                change(Arc::make_mut(histogram));
-            }
+        for histogram in self.histograms.iter_mut().flatten().flatten() {
+            change(Arc::make_mut(histogram));
         }
     }
 

@@ -145,7 +145,8 @@ pub(super) fn natural_order(a: &str, b: &str) -> Ordering {
             let (a_run, a_after) = a_rest.split_at(digits(a_rest));
             let (b_run, b_after) = b_rest.split_at(digits(b_rest));
             let (a_number, b_number) = (a_run.trim_start_matches('0'), b_run.trim_start_matches('0'));
-            let order = a_number.len().cmp(&b_number.len()).then_with(|| a_number.cmp(b_number)).then_with(|| a_run.len().cmp(&b_run.len()));
+            let order =
+                a_number.len().cmp(&b_number.len()).then_with(|| a_number.cmp(b_number)).then_with(|| a_run.len().cmp(&b_run.len()));
             if order != Ordering::Equal {
                 return order;
             }

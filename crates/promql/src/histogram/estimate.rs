@@ -151,9 +151,5 @@ fn rank_within(bucket: Bucket, rank: f64, value: f64, linear: bool) -> f64 {
 /// How far `value` is into an exponential bucket, on a logarithmic scale.
 pub(super) fn exponential_fraction(bucket: Bucket, value: f64) -> f64 {
     let (log_lower, log_upper, log_value) = (bucket.lower.abs().log2(), bucket.upper.abs().log2(), value.abs().log2());
-    if value > 0.0 {
-        (log_value - log_lower) / (log_upper - log_lower)
-    } else {
-        1.0 - (log_value - log_upper) / (log_lower - log_upper)
-    }
+    if value > 0.0 { (log_value - log_lower) / (log_upper - log_lower) } else { 1.0 - (log_value - log_upper) / (log_lower - log_upper) }
 }

@@ -292,9 +292,7 @@ impl Expr {
             ExprKind::Number(_) | ExprKind::String(_) | ExprKind::Selector(_) | ExprKind::Matrix { .. } => Vec::new(),
             ExprKind::Paren(expr) | ExprKind::Unary { expr, .. } | ExprKind::Subquery { expr, .. } => vec![expr],
             ExprKind::Call { args, .. } => args.iter_mut().collect(),
-            ExprKind::Aggregate { expr, param, .. } => {
-                param.iter_mut().map(|param| &mut **param).chain([&mut **expr]).collect()
-            }
+            ExprKind::Aggregate { expr, param, .. } => param.iter_mut().map(|param| &mut **param).chain([&mut **expr]).collect(),
             ExprKind::Binary { left, right, .. } => vec![left, right],
         }
     }

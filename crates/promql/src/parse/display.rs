@@ -9,7 +9,8 @@ use crate::number::{format_duration, format_general};
 impl fmt::Display for Expr {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match &self.kind {
-            ExprKind::Number(value) => f.write_str(&format_general(*value)),
+            // A sign would be read as an operator of its own.
+            ExprKind::Number(value) => f.write_str(format_general(*value).trim_start_matches('+')),
             ExprKind::String(text) => f.write_str(&quote(text)),
             ExprKind::Paren(inner) => write!(f, "({inner})"),
             ExprKind::Unary { negative, expr } => write!(f, "{}{expr}", if *negative { "-" } else { "+" }),
@@ -159,7 +160,7 @@ mod tests {
             ("{\"my.metric\",\"l.b\"=~\"c\"}[1h30m:5m]", "{\"my.metric\",\"l.b\"=~\"c\"}[1h30m:5m]"),
             ("a * on(x) group_left(y) b", "a * on (x) group_left (y) b"),
             ("a and on() (b > bool 1)", "a and on () (b > bool 1)"),
-            ("-2^---1*3", "-2 ^ ---1 * 3"),
+            ("-2^---1*3", "-2 ^ -1 * 3"),
         ] {
             let expr = parse(text, false).unwrap();
             assert_eq!(expr.to_string(), printed);
@@ -169,9 +170,32 @@ mod tests {
     #[test]
     fn what_is_not_legal_is_refused() {
         for text in [
-            "", "foo{", "sum(", "1 2", "rate(x)", "x[5m", "x[0m]", "-\"a\"", "1 == 1", "a and 1", "{}", "{x=~\".*\"}", "foo(x)",
-            "x offset 1m offset 2m", "sum(x) offset 1m", "a + on(x) group_left(x) b", "topk(x)", "x[5m][5m]", "x{__name__=\"y\"}",
-            "count_values(5, x)", "abs(x, y)", "label_replace(x, y, z, a, b)", "a and bool b", "x[5m] + 1", "#", "\"",
+            "",
+            "foo{",
+            "sum(",
+            "1 2",
+            "rate(x)",
+            "x[5m",
+            "x[0m]",
+            "-\"a\"",
+            "1 == 1",
+            "a and 1",
+            "{}",
+            "{x=~\".*\"}",
+            "foo(x)",
+            "x offset 1m offset 2m",
+            "sum(x) offset 1m",
+            "a + on(x) group_left(x) b",
+            "topk(x)",
+            "x[5m][5m]",
+            "x{__name__=\"y\"}",
+            "count_values(5, x)",
+            "abs(x, y)",
+            "label_replace(x, y, z, a, b)",
+            "a and bool b",
+            "x[5m] + 1",
+            "#",
+            "\"",
         ] {
             assert!(parse(text, false).is_err(), "{text}");
         }

@@ -12,8 +12,10 @@ use crate::error::ParseError;
 use crate::labels::{METRIC_NAME, Matcher};
 use crate::number::{parse_duration_ms, parse_literal};
 
-/// The deepest tree that is accepted; evaluation recurses as deep.
-const DEPTH_MAX: usize = 200;
+/// The deepest tree that is accepted; evaluation recurses as deep. A chain of operators is as deep as it is long.
+const DEPTH_MAX: usize = 250;
+/// The deepest nesting of parentheses, calls and signs that is accepted; parsing recurses as deep.
+const NESTING_MAX: usize = 100;
 /// The longest expression that is accepted, in bytes.
 const TEXT_MAX: usize = 1 << 20;
 
@@ -126,8 +128,8 @@ impl<'a> Parser<'a> {
     /// An expression whose operators bind at least as strongly as `lowest`.
     fn expression(&mut self, lowest: u8) -> Parsed<Expr> {
         self.nesting += 1;
-        if self.nesting > DEPTH_MAX {
-            return Err(ParseError::new(self.peek().start, format!("expression is nested deeper than {DEPTH_MAX}")));
+        if self.nesting > NESTING_MAX {
+            return Err(ParseError::new(self.peek().start, format!("expression is nested deeper than {NESTING_MAX}")));
         }
         let mut left = self.unary()?;
         while let Some(op) = self.peek_operator().filter(|op| op.precedence() >= lowest) {
@@ -268,7 +270,7 @@ impl<'a> Parser<'a> {
 
     fn duration_term(&mut self) -> Parsed<DurationExpr> {
         self.nesting += 1;
-        if self.nesting > DEPTH_MAX {
+        if self.nesting > NESTING_MAX {
             return Err(ParseError::new(self.peek().start, "duration expression is nested too deep"));
         }
         let token = self.next();
@@ -430,8 +432,8 @@ impl<'a> Parser<'a> {
         if NOT_IMPLEMENTED.contains(&name.text) {
             return Err(ParseError::unsupported(name.start, format!("function {:?}", name.text)));
         }
-        let function = functions::find(name.text)
-            .ok_or_else(|| ParseError::new(name.start, format!("unknown function with name {:?}", name.text)))?;
+        let function =
+            functions::find(name.text).ok_or_else(|| ParseError::new(name.start, format!("unknown function with name {:?}", name.text)))?;
         if function.experimental {
             self.require_experimental(name.start, &format!("function {:?}", name.text))?;
         }
@@ -500,8 +502,7 @@ impl<'a> Parser<'a> {
     fn binary_modifiers(&mut self, op: BinaryOp) -> Parsed<(bool, Option<Matching>)> {
         let returns_bool = self.accept_word("bool");
         let cardinality = if op.is_set() { Cardinality::ManyToMany } else { Cardinality::OneToOne };
-        let mut matching =
-            Matching { cardinality, on: false, labels: Vec::new(), include: Vec::new(), fill_left: None, fill_right: None };
+        let mut matching = Matching { cardinality, on: false, labels: Vec::new(), include: Vec::new(), fill_left: None, fill_right: None };
         let on = self.peek().is_word("on");
         if (on || self.peek().is_word("ignoring")) && self.peek_after().is("(") {
             self.next();
@@ -600,8 +601,9 @@ impl<'a> Parser<'a> {
                 matchers.push(match op.text {
                     "=" => Matcher::equal(&label, &value_text),
                     "!=" => Matcher::not_equal(&label, &value_text),
-                    "=~" | "!~" => Matcher::regex(&label, &value_text, op.text == "!~")
-                        .map_err(|err| ParseError::new(value.start, err.message))?,
+                    "=~" | "!~" => {
+                        Matcher::regex(&label, &value_text, op.text == "!~").map_err(|err| ParseError::new(value.start, err.message))?
+                    }
                     _ => return Err(ParseError::new(op.start, format!("unexpected {:?} in label matching", op.text))),
                 });
             }

@@ -143,9 +143,8 @@ fn number(text: &str) -> Result<(f64, &str), String> {
         return parse_float(&text[..end]).map(|value| (value, &text[end..])).ok_or_else(|| format!("bad number {text:?}"));
     }
     while let Some(byte) = bytes.get(end) {
-        let exponent_sign = matches!(byte, b'+' | b'-')
-            && bytes[end - 1].eq_ignore_ascii_case(&b'e')
-            && bytes.get(end + 1).is_some_and(u8::is_ascii_digit);
+        let exponent_sign =
+            matches!(byte, b'+' | b'-') && bytes[end - 1].eq_ignore_ascii_case(&b'e') && bytes.get(end + 1).is_some_and(u8::is_ascii_digit);
         if !(byte.is_ascii_digit() || matches!(byte, b'.' | b'e' | b'E') || exponent_sign && end > 0) {
             break;
         }
@@ -192,7 +191,8 @@ fn histogram(text: &str) -> Result<((Histogram, bool), &str), String> {
         let (value, after) = after.split_at(length.unwrap_or(after.len()));
         let single = || parse_float(value).ok_or_else(|| format!("bad number {value:?} in histogram"));
         let list = || -> Result<Vec<f64>, String> {
-            let inner = value.strip_prefix('[').and_then(|v| v.strip_suffix(']')).ok_or_else(|| format!("expected a list, got {value:?}"))?;
+            let inner =
+                value.strip_prefix('[').and_then(|v| v.strip_suffix(']')).ok_or_else(|| format!("expected a list, got {value:?}"))?;
             inner.split_whitespace().map(|v| parse_float(v).ok_or_else(|| format!("bad number {v:?} in histogram"))).collect()
         };
         match key.trim() {
@@ -253,7 +253,8 @@ mod tests {
 
     #[test]
     fn histograms_are_read() {
-        let (labels, values) = parse_series("{\"my name\"} {{schema:1 count:3 sum:-2 buckets:[1 2] offset:-1}}+{{count:1 schema:1}}x2").unwrap();
+        let (labels, values) =
+            parse_series("{\"my name\"} {{schema:1 count:3 sum:-2 buckets:[1 2] offset:-1}}+{{count:1 schema:1}}x2").unwrap();
         assert_eq!(labels.metric_name(), "my name");
         let SequenceValue::Histogram(last, _) = &values[2] else { panic!("expected a histogram") };
         assert_eq!((last.count, last.positive.as_slice()), (5.0, [(-1, 1.0), (0, 2.0)].as_slice()));

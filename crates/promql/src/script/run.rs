@@ -160,7 +160,7 @@ impl Classic {
         let mut before = 0.0;
         let mut positive = Vec::with_capacity(self.buckets.len());
         for (i, (_, cumulative)) in self.buckets.iter().enumerate() {
-            if !(*cumulative >= before) {
+            if *cumulative < before || cumulative.is_nan() {
                 return None;
             }
             positive.push((i32::try_from(i).ok()?, cumulative - before));
