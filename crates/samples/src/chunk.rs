@@ -1,0 +1,107 @@
+//! Chunks: up to a few hundred samples of one series, compressed.
+
+pub(crate) mod float;
+pub(crate) mod histogram;
+
+use std::sync::Arc;
+
+use paramedic_promql::histogram::Histogram;
+use paramedic_promql::{SampleValue, Samples as Decoded};
+
+use crate::bits::{ByteReader, put_bytes, put_signed, put_varint};
+
+/// The code of chunks of histograms; smaller codes are floats.
+pub(crate) const HISTOGRAM: u8 = 16;
+
+/// A chunk that is complete.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Chunk {
+    pub(crate) start: i64,
+    /// Milliseconds from the first to the last sample; a chunk never leaves its block of two hours.
+    pub(crate) span: u32,
+    pub(crate) count: u16,
+    pub(crate) encoding: u8,
+    pub(crate) data: Box<[u8]>,
+}
+
+impl Chunk {
+    pub(crate) fn end(&self) -> i64 {
+        self.start.saturating_add(i64::from(self.span))
+    }
+
+    pub(crate) fn view(&self) -> ChunkView<'_> {
+        ChunkView { start: self.start, end: self.end(), count: self.count, encoding: self.encoding, data: &self.data }
+    }
+}
+
+/// A chunk wherever its bytes are.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct ChunkView<'a> {
+    pub(crate) start: i64,
+    pub(crate) end: i64,
+    pub(crate) count: u16,
+    pub(crate) encoding: u8,
+    pub(crate) data: &'a [u8],
+}
+
+impl<'a> ChunkView<'a> {
+    pub(crate) fn put(&self, out: &mut Vec<u8>) {
+        put_signed(out, self.start);
+        put_varint(out, self.end.abs_diff(self.start));
+        put_varint(out, u64::from(self.count));
+        out.push(self.encoding);
+        put_bytes(out, self.data);
+    }
+
+    pub(crate) fn read(reader: &mut ByteReader<'a>) -> Option<Self> {
+        let start = reader.signed()?;
+        let span = u32::try_from(reader.varint()?).ok()?;
+        let count = u16::try_from(reader.varint()?).ok()?;
+        let encoding = reader.byte()?;
+        let data = reader.bytes()?;
+        Some(Self { start, end: start.checked_add(i64::from(span))?, count, encoding, data })
+    }
+
+    pub(crate) fn to_chunk(self) -> Chunk {
+        let span = u32::try_from(self.end.saturating_sub(self.start)).unwrap_or(u32::MAX);
+        Chunk { start: self.start, span, count: self.count, encoding: self.encoding, data: self.data.into() }
+    }
+
+    /// Appends the samples between two times, both included; `false` when the chunk is damaged.
+    pub(crate) fn decode(&self, from: i64, to: i64, out: &mut Decoded) -> bool {
+        if self.encoding == HISTOGRAM {
+            return histogram::decode(self.start, self.count, self.data, |time, histogram| {
+                if time >= from && time <= to {
+                    out.histograms.push((time, histogram));
+                }
+            });
+        }
+        let Decoded { times, values, .. } = out;
+        times.reserve(usize::from(self.count));
+        values.reserve(usize::from(self.count));
+        float::decode(self.encoding, self.start, self.count, self.data, |time, value| {
+            if time >= from && time <= to {
+                times.push(time);
+                values.push(value);
+            }
+        })
+    }
+}
+
+/// Whether both values are the same to the last bit.
+pub(crate) fn same(one: &SampleValue, other: &SampleValue) -> bool {
+    match (one, other) {
+        (SampleValue::Float(a), SampleValue::Float(b)) => a.to_bits() == b.to_bits(),
+        (SampleValue::Histogram(a), SampleValue::Histogram(b)) => Arc::ptr_eq(a, b) || bits_of(a) == bits_of(b),
+        _ => false,
+    }
+}
+
+fn bits_of(value: &Histogram) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    histogram::put_histogram(&mut bytes, value, None);
+    bytes
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,301 @@
+//! Floats: delta-of-delta times; values as scaled integers where they are short decimals, else XOR
+//! (T. Pelkonen et al., "Gorilla: A Fast, Scalable, In-Memory Time Series Database", VLDB 2015).
+//!
+//! Most of what is measured are counts and short decimals. Those are kept as `integer / 10^scale`, whose second
+//! differences are small; a value that is not exactly such a quotient makes the chunk change its encoding.
+
+use crate::bits::{BitReader, BitWriter, fits, low, sign_extend};
+
+/// The code of XOR chunks; smaller codes are scales.
+pub(crate) const XOR: u8 = 15;
+const SCALE_MAX: u8 = 6;
+const POWERS: [f64; 7] = [1.0, 10.0, 100.0, 1e3, 1e4, 1e5, 1e6];
+/// Second differences of integers up to 2^52 fit 56 bits.
+const INTEGER_MAX: f64 = 4_503_599_627_370_496.0;
+
+/// Bits of a second difference, by the number of leading ones of its class.
+const VALUE_BITS: [u32; 7] = [0, 5, 9, 14, 20, 30, 56];
+const ESCAPE: u32 = 7;
+/// Bits of a second difference of times in milliseconds, by class.
+const TIME_BITS: [u32; 5] = [0, 6, 13, 20, 64];
+
+/// One chunk being written.
+#[derive(Debug, Clone)]
+pub(crate) struct FloatWriter {
+    bits: BitWriter,
+    start: i64,
+    last: i64,
+    step: i64,
+    /// XOR: the bits of the last value; else the last integer.
+    value: u64,
+    value_step: i64,
+    count: u16,
+    encoding: u8,
+    leading: u8,
+    trailing: u8,
+}
+
+/// The integer that `value` is at a scale, if it is exactly one.
+#[inline]
+fn scaled(value: f64, scale: u8) -> Option<i64> {
+    let power = POWERS[usize::from(scale)];
+    let rounded = (value * power).round();
+    let integer = rounded as i64;
+    // Through the integer and back, because -0.0 is not the quotient of an integer.
+    let exact = rounded.abs() <= INTEGER_MAX && (integer as f64 / power).to_bits() == value.to_bits();
+    exact.then_some(integer)
+}
+
+fn scale_of(value: f64, from: u8) -> Option<u8> {
+    (from..=SCALE_MAX).find(|scale| scaled(value, *scale).is_some())
+}
+
+impl FloatWriter {
+    pub(crate) fn new(time: i64, value: f64) -> Self {
+        let encoding = if value.is_nan() { 0 } else { scale_of(value, 0).unwrap_or(XOR) };
+        let mut writer = Self {
+            bits: BitWriter::default(),
+            start: time,
+            last: time,
+            step: 0,
+            value: 0,
+            value_step: 0,
+            count: 1,
+            encoding,
+            leading: u8::MAX,
+            trailing: 0,
+        };
+        writer.put_value(value);
+        writer
+    }
+
+    pub(crate) fn start(&self) -> i64 {
+        self.start
+    }
+
+    pub(crate) fn last(&self) -> i64 {
+        self.last
+    }
+
+    pub(crate) fn count(&self) -> u16 {
+        self.count
+    }
+
+    pub(crate) fn encoding(&self) -> u8 {
+        self.encoding
+    }
+
+    pub(crate) fn bits(&self) -> &BitWriter {
+        &self.bits
+    }
+
+    /// Appends a sample that is later than the last one.
+    #[inline]
+    pub(crate) fn push(&mut self, time: i64, value: f64) {
+        if self.encoding != XOR && !value.is_nan() && scaled(value, self.encoding).is_none() {
+            self.change_encoding(value);
+        }
+        self.put_time(time);
+        self.put_value(value);
+        self.count += 1;
+    }
+
+    #[inline]
+    fn put_time(&mut self, time: i64) {
+        let step = time.wrapping_sub(self.last);
+        let change = step.wrapping_sub(self.step);
+        (self.last, self.step) = (time, step);
+        if change == 0 {
+            self.bits.put(0, 1);
+        } else if fits(change, 6) {
+            self.bits.put(0b10 << 6 | change as u64 & low(6), 8);
+        } else if fits(change, 13) {
+            self.bits.put(0b110 << 13 | change as u64 & low(13), 16);
+        } else if fits(change, 20) {
+            self.bits.put(0b1110 << 20 | change as u64 & low(20), 24);
+        } else {
+            self.bits.put(0b1111, 4);
+            self.bits.put(change as u64, 64);
+        }
+    }
+
+    #[inline]
+    fn put_value(&mut self, value: f64) {
+        if self.encoding == XOR { self.put_xor(value) } else { self.put_integer(value) }
+    }
+
+    #[inline]
+    fn put_integer(&mut self, value: f64) {
+        let Some(integer) = (!value.is_nan()).then(|| scaled(value, self.encoding)).flatten() else {
+            self.bits.put(low(ESCAPE), ESCAPE);
+            self.bits.put(value.to_bits(), 64);
+            return;
+        };
+        // Both are at most 2^52, so no step and no change of steps leaves 56 bits.
+        let step = integer - self.value as i64;
+        let change = step - self.value_step;
+        (self.value, self.value_step) = (integer as u64, step);
+        if change == 0 {
+            self.bits.put(0, 1);
+            return;
+        }
+        let mut class = 1;
+        while class < 6 && !fits(change, VALUE_BITS[class as usize]) {
+            class += 1;
+        }
+        let bits = VALUE_BITS[class as usize];
+        let prefix = low(class) << 1;
+        self.bits.put(prefix << bits | change as u64 & low(bits), class + 1 + bits);
+    }
+
+    #[inline]
+    fn put_xor(&mut self, value: f64) {
+        let bits = value.to_bits();
+        let xor = bits ^ self.value;
+        self.value = bits;
+        if xor == 0 {
+            self.bits.put(0, 1);
+            return;
+        }
+        let (leading, trailing) = ((xor.leading_zeros() as u8).min(31), xor.trailing_zeros() as u8);
+        if self.leading != u8::MAX && leading >= self.leading && trailing >= self.trailing {
+            let count = 64 - u32::from(self.leading) - u32::from(self.trailing);
+            self.bits.put(0b10, 2);
+            self.bits.put(xor >> self.trailing, count);
+            return;
+        }
+        (self.leading, self.trailing) = (leading, trailing);
+        let count = 64 - u32::from(leading) - u32::from(trailing);
+        self.bits.put(0b11 << 11 | u64::from(leading) << 6 | u64::from(count & 63), 13);
+        self.bits.put(xor >> trailing, count);
+    }
+
+    /// Writes everything again in an encoding that can hold `value` too.
+    #[cold]
+    fn change_encoding(&mut self, value: f64) {
+        let mut buffer = Vec::new();
+        self.bits.copy_to(&mut buffer);
+        let mut all = Vec::with_capacity(usize::from(self.count));
+        decode(self.encoding, self.start, self.count, &buffer, |time, value| all.push((time, value)));
+        let finer = (self.encoding + 1..=SCALE_MAX)
+            .find(|scale| all.iter().map(|pair| pair.1).chain([value]).all(|value| value.is_nan() || scaled(value, *scale).is_some()));
+        let mut again = Self::new(self.start, f64::NAN);
+        again.bits = BitWriter::default();
+        again.encoding = finer.unwrap_or(XOR);
+        if let Some((_, first)) = all.first() {
+            again.put_value(*first);
+        }
+        for (time, value) in all.iter().skip(1) {
+            again.put_time(*time);
+            again.put_value(*value);
+            again.count += 1;
+        }
+        *self = again;
+    }
+}
+
+/// Gives every sample in order of time; `false` when the bytes are not a chunk of that many samples.
+#[inline]
+pub(crate) fn decode(encoding: u8, start: i64, count: u16, bytes: &[u8], each: impl FnMut(i64, f64)) -> bool {
+    match encoding {
+        XOR => decode_xor(start, count, bytes, each),
+        0 => decode_integers(start, count, bytes, |integer| integer as f64, each),
+        scale if scale <= SCALE_MAX => {
+            let power = POWERS[usize::from(scale)];
+            decode_integers(start, count, bytes, |integer| integer as f64 / power, each)
+        }
+        _ => false,
+    }
+}
+
+#[inline]
+fn next_time(reader: &mut BitReader<'_>, step: &mut i64) -> i64 {
+    let word = reader.peek();
+    let class = (word.leading_ones() as usize).min(4);
+    if class == 0 {
+        reader.skip(1);
+        return *step;
+    }
+    let change = if class < 4 {
+        let bits = TIME_BITS[class];
+        reader.skip(class as u32 + 1 + bits);
+        sign_extend((word << (class + 1)) >> (64 - bits), bits)
+    } else {
+        reader.skip(4);
+        reader.get_long(64) as i64
+    };
+    *step = step.wrapping_add(change);
+    *step
+}
+
+#[inline]
+fn decode_integers(start: i64, count: u16, bytes: &[u8], number: impl Fn(i64) -> f64, mut each: impl FnMut(i64, f64)) -> bool {
+    let mut reader = BitReader::new(bytes);
+    let (mut time, mut step, mut integer, mut integer_step) = (start, 0i64, 0i64, 0i64);
+    for i in 0..count {
+        if i > 0 {
+            time = time.wrapping_add(next_time(&mut reader, &mut step));
+        }
+        let word = reader.peek();
+        let class = word.leading_ones().min(ESCAPE);
+        let value = if class == ESCAPE {
+            reader.skip(ESCAPE);
+            f64::from_bits(reader.get_long(64))
+        } else {
+            if class > 0 {
+                let bits = VALUE_BITS[class as usize];
+                reader.skip(class + 1);
+                let change = if class < 6 {
+                    reader.skip(bits);
+                    (word << (class + 1)) >> (64 - bits)
+                } else {
+                    reader.get(bits)
+                };
+                integer_step = integer_step.wrapping_add(sign_extend(change, bits));
+            } else {
+                reader.skip(1);
+            }
+            integer = integer.wrapping_add(integer_step);
+            number(integer)
+        };
+        if reader.overrun() {
+            return false;
+        }
+        each(time, value);
+    }
+    true
+}
+
+#[inline]
+fn decode_xor(start: i64, count: u16, bytes: &[u8], mut each: impl FnMut(i64, f64)) -> bool {
+    let mut reader = BitReader::new(bytes);
+    let (mut time, mut step, mut value) = (start, 0i64, 0u64);
+    let (mut significant, mut trailing) = (64u32, 0u32);
+    for i in 0..count {
+        if i > 0 {
+            time = time.wrapping_add(next_time(&mut reader, &mut step));
+        }
+        let word = reader.peek();
+        if word >> 63 == 0 {
+            reader.skip(1);
+        } else {
+            if word >> 62 == 0b11 {
+                let leading = (word >> 57) as u32 & 31;
+                significant = ((word >> 51) as u32 & 63) | if (word >> 51) & 63 == 0 { 64 } else { 0 };
+                if leading + significant > 64 {
+                    return false;
+                }
+                trailing = 64 - leading - significant;
+                reader.skip(13);
+            } else {
+                reader.skip(2);
+            }
+            value ^= reader.get_long(significant) << trailing;
+        }
+        if reader.overrun() {
+            return false;
+        }
+        each(time, f64::from_bits(value));
+    }
+    true
+}

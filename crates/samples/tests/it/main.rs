@@ -1,0 +1,9 @@
+//! The store of samples as its callers meet it.
+
+mod damage;
+mod kill;
+mod limits;
+mod model;
+mod restart;
+mod retention;
+mod story;
