@@ -16,6 +16,7 @@ const LAW: &[(&str, &[&str])] = &[
     ("paramedic-journal", &["model"]),
     ("paramedic-telemetry", &["model"]),
     ("paramedic-promql", &["model"]),
+    ("paramedic-samples", &["model", "promql"]),
     // The stages meet in the model, the journal and the telemetry store, never in one another.
     ("paramedic-collect", &["model"]),
     ("paramedic-fleet", &["model"]),

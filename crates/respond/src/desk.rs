@@ -120,7 +120,11 @@ impl Desk {
         let mut drafts = pending.drafts.into_iter().peekable();
         while drafts.peek().is_some() {
             let batch: Vec<Draft> = drafts.by_ref().take(APPEND_BATCH_MAX).collect();
-            if let Err(error) = self.journal.append(batch, Expected::Any).await {
+            let appended = self.journal.append(batch, Expected::Any).await;
+            if let Ok(entries) = &appended {
+                entries.iter().for_each(|entry| state.place(entry));
+            }
+            if let Err(error) = appended {
                 self.metrics.rebuilds.inc();
                 match paramedic_journal::rebuild::<Incidents>(self.journal.as_ref()).await {
                     Ok((incidents, _)) => **state = incidents,

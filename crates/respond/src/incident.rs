@@ -79,6 +79,12 @@ pub struct IncidentCounts {
     pub users: usize,
 }
 
+impl IncidentCounts {
+    fn is_empty(&self) -> bool {
+        *self == Self::default()
+    }
+}
+
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Incident {
     pub id: IncidentId,
@@ -108,7 +114,8 @@ pub struct Incident {
     pub users: BTreeSet<String>,
     pub episodes: Vec<Episode>,
     /// Sums of episodes that are no longer kept one by one.
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "IncidentCounts::is_empty")]
+    #[schemars(skip)]
     past: IncidentCounts,
     pub counts: IncidentCounts,
     pub notes: u64,

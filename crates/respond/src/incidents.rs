@@ -131,6 +131,14 @@ impl Incidents {
         at
     }
 
+    /// Notes where in the journal an incident's latest entry stands.
+    pub(crate) fn place(&mut self, entry: &Entry) {
+        let number = entry.subject.strip_prefix("incident/INC-").and_then(|number| number.parse().ok());
+        if let Some(incident) = number.and_then(|number: u64| self.incidents.get_mut(&number)) {
+            incident.last_seq = entry.seq;
+        }
+    }
+
     fn edit(&mut self, id: &IncidentId, seq: u64, recorded_at: Timestamp, change: impl FnOnce(&mut Incident)) {
         let number = id.0.strip_prefix("INC-").and_then(|number| number.parse::<u64>().ok());
         if let Some(incident) = number.and_then(|number| self.incidents.get_mut(&number)) {

@@ -316,7 +316,8 @@ pub fn keep(fingerprint: &str, report: &Report) {
         return;
     }
     let Ok(entries) = std::fs::read_dir(&dir) else { return };
-    let mut kept: Vec<_> = entries.filter_map(Result::ok).filter_map(|entry| Some((entry.metadata().ok()?.modified().ok()?, entry.path()))).collect();
+    let mut kept: Vec<_> =
+        entries.filter_map(Result::ok).filter_map(|entry| Some((entry.metadata().ok()?.modified().ok()?, entry.path()))).collect();
     kept.sort();
     let excess = kept.len().saturating_sub(CACHED_REPORTS_MAX);
     for (_, path) in kept.into_iter().take(excess) {

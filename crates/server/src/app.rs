@@ -9,13 +9,13 @@ use std::time::Duration;
 use anyhow::{Context as _, Result};
 use paramedic_api::health::Check;
 use paramedic_api::{About, Activity, Context, DetectorLine, Health, Live, Phase};
-use paramedic_collect::{liveness, otlp, tail};
+use paramedic_collect::{liveness, log_tail, otlp, tail};
 use paramedic_detect::Detectors;
 use paramedic_fleet::{Fleet, Prices};
 use paramedic_journal::{Journal, SqliteJournal};
 use paramedic_model::{AgentId, AlertState, Clock, IncidentId, Timestamp};
 use paramedic_respond::{Desk, Record};
-use paramedic_telemetry::Store;
+use paramedic_telemetry::{Offset, Store};
 use prometheus_client::registry::Registry;
 use tokio::net::{TcpListener, UnixListener};
 use tokio::sync::{broadcast, mpsc};
@@ -40,6 +40,8 @@ const TICK: Duration = Duration::from_secs(1);
 const HOUSEKEEPING: Duration = Duration::from_secs(30);
 /// How often watchers are told which agents changed.
 const ANNOUNCE: Duration = Duration::from_millis(200);
+/// Deliveries that share a commit.
+const GROUP_DELIVERIES_MAX: usize = 8;
 /// Batches of the tailer that may wait.
 const TAIL_BATCHES_MAX: usize = 4;
 
@@ -127,7 +129,9 @@ async fn bind(settings: &Settings, key: &'static str, option: &str) -> Result<Op
     match TcpListener::bind(address).await {
         Ok(listener) => Ok(Some(listener)),
         Err(error) if error.kind() == std::io::ErrorKind::AddrInUse => {
-            anyhow::bail!("failed to listen on {address}: another program uses it; choose another address with {option} ADDR, or {option} \"\" to switch it off")
+            anyhow::bail!(
+                "failed to listen on {address}: another program uses it; choose another address with {option} ADDR, or {option} \"\" to switch it off"
+            )
         }
         Err(error) => Err(error).with_context(|| format!("failed to listen on {address} ({option})")),
     }
@@ -146,7 +150,8 @@ impl App {
             journal.metrics().register(&mut registry);
             Arc::new(journal)
         };
-        let store = Store::open(&data_dir.join(EVENTS_DIR), settings.telemetry.clone(), clock.clone()).map_err(|error| anyhow::anyhow!("failed to {error}"))?;
+        let store = Store::open(&data_dir.join(EVENTS_DIR), settings.telemetry.clone(), clock.clone())
+            .map_err(|error| anyhow::anyhow!("failed to {error}"))?;
         store.metrics().register(&mut registry);
         let desk_metrics = paramedic_respond::metrics::Metrics::default();
         desk_metrics.register(&mut registry);
@@ -161,6 +166,8 @@ impl App {
         receiver.metrics().register(&mut registry);
         let tail_metrics = paramedic_collect::metrics::TailMetrics::default();
         tail_metrics.register(&mut registry);
+        let log_metrics = paramedic_collect::metrics::LogMetrics::default();
+        log_metrics.register(&mut registry);
         let api_metrics = paramedic_api::metrics::Metrics::default();
         api_metrics.register(&mut registry);
         let (live, _) = broadcast::channel(paramedic_api::context::LIVE_QUEUE_LEN);
@@ -193,7 +200,8 @@ impl App {
             reload,
             _instance: instance,
         };
-        let announcer = Arc::new(Announcer { live, agents: Mutex::default(), incidents: Mutex::default(), fleet: fleet.clone(), desk: desk.clone() });
+        let announcer =
+            Arc::new(Announcer { live, agents: Mutex::default(), incidents: Mutex::default(), fleet: fleet.clone(), desk: desk.clone() });
         let watched = settings.claude_dirs();
         let pipeline = Pipeline {
             store,
@@ -212,6 +220,7 @@ impl App {
         app.start_announcer(announcer);
         app.start_otlp(&receiver, sockets.otlp_grpc, sockets.otlp_http);
         app.start_watching(&watched, &tail_metrics)?;
+        app.start_following_logs(&log_metrics)?;
         app.start_housekeeping();
         app._instance.publish(&ports).map_err(|error| anyhow::anyhow!("failed to {error}"))?;
         Ok(app)
@@ -245,6 +254,7 @@ impl App {
             ("listen", settings.listen != old.listen),
             ("claude", settings.claude != old.claude),
             ("tail", settings.tail != old.tail),
+            ("logs", settings.logs != old.logs),
             ("otlp", settings.otlp != old.otlp),
             ("telemetry", settings.telemetry != old.telemetry),
             ("fleet", settings.fleet != old.fleet),
@@ -326,34 +336,63 @@ impl App {
         if dirs.is_empty() {
             return Ok(());
         }
-        let offsets = self.context.store.offsets()?;
-        let (batches, mut received) = mpsc::channel(TAIL_BATCHES_MAX);
+        let (batches, received) = mpsc::channel(TAIL_BATCHES_MAX);
         let stop = self.receiving.clone();
-        let (settings, clock) = (self.settings.tail.clone(), self.context.clock.clone());
-        let offsets = offsets.into_iter().map(|offset| tail::Offset { file: offset.file, position: offset.position, identity: offset.identity, lines: offset.lines }).collect();
-        let start = tail::Start { roots: dirs.to_vec(), offsets, settings, metrics: metrics.clone() };
+        let start =
+            tail::Start { roots: dirs.to_vec(), offsets: self.offsets()?, settings: self.settings.tail.clone(), metrics: metrics.clone() };
         let (tail_batches, tail_stop) = (batches.clone(), stop.clone());
         self.clockwork.start("transcripts", async move {
             if let Err(error) = tail::run(start, tail_batches, tail_stop).await {
                 tracing::error!(%error, "transcripts are not followed any more");
             }
         });
-        self.clockwork.start("liveness", liveness::run(dirs.to_vec(), self.settings.tail.clone(), clock, batches, stop));
+        self.clockwork
+            .start("liveness", liveness::run(dirs.to_vec(), self.settings.tail.clone(), self.context.clock.clone(), batches, stop));
+        self.start_hand_over("transcripts hand-over", received, true);
+        Ok(())
+    }
+
+    fn start_following_logs(&self, metrics: &paramedic_collect::metrics::LogMetrics) -> Result<()> {
+        if self.settings.logs.files.is_empty() {
+            return Ok(());
+        }
+        let (batches, received) = mpsc::channel(TAIL_BATCHES_MAX);
+        let start = log_tail::Start {
+            offsets: self.offsets()?,
+            settings: self.settings.logs.clone(),
+            metrics: metrics.clone(),
+            clock: self.context.clock.clone(),
+        };
+        let stop = self.receiving.clone();
+        self.clockwork.start("logs", async move {
+            if let Err(error) = log_tail::run(start, batches, stop).await {
+                tracing::error!(%error, "log files are not followed any more");
+            }
+        });
+        self.start_hand_over("logs hand-over", received, false);
+        Ok(())
+    }
+
+    fn offsets(&self) -> Result<Vec<tail::Offset>> {
+        let offsets = self.context.store.offsets()?.into_iter();
+        Ok(offsets.map(|one| tail::Offset { file: one.file, position: one.position, identity: one.identity, lines: one.lines }).collect())
+    }
+
+    /// Passes a tailer's batches on to the intake. Only transcripts have a history that others wait for.
+    fn start_hand_over(&self, name: &'static str, mut received: mpsc::Receiver<tail::Batch>, has_history: bool) {
         let intake = self.intake.clone();
-        self.clockwork.start("transcripts hand-over", async move {
+        self.clockwork.start(name, async move {
             while let Some(batch) = received.recv().await {
-                let offsets = batch
-                    .offsets
-                    .into_iter()
-                    .map(|offset| paramedic_telemetry::Offset { file: offset.file, position: offset.position, identity: offset.identity, lines: offset.lines })
+                let offsets = batch.offsets.into_iter();
+                let offsets = offsets
+                    .map(|one| Offset { file: one.file, position: one.position, identity: one.identity, lines: one.lines })
                     .collect();
-                let delivery = Delivery { events: batch.events, offsets, caught_up: batch.caught_up, reply: None };
+                let delivery = Delivery { events: batch.events, offsets, caught_up: has_history && batch.caught_up, reply: None };
                 if intake.deliver(delivery).await.is_err() {
                     break;
                 }
             }
         });
-        Ok(())
     }
 
     fn start_announcer(&self, announcer: Arc<Announcer>) {
@@ -393,7 +432,9 @@ impl App {
 
 /// Retention and the checks that `/health` shows.
 fn housekeep(context: &Context, data_dir: &Path, ended: &[&'static str], now: Timestamp) {
-    let report = |name: &str, ok: bool, essential: bool, detail: String| context.health.report(name, Check { ok, essential, detail, checked_at: now });
+    let report = |name: &str, ok: bool, essential: bool, detail: String| {
+        context.health.report(name, Check { ok, essential, detail, checked_at: now })
+    };
     match context.store.enforce_retention(now) {
         Ok(_) => {
             let stats = context.store.stats();
@@ -401,9 +442,8 @@ fn housekeep(context: &Context, data_dir: &Path, ended: &[&'static str], now: Ti
         }
         Err(error) => report("events", false, false, format!("failed to {error}")),
     }
-    if let Ok(stat) = rustix::fs::statvfs(data_dir) {
-        let free = stat.f_bavail * stat.f_frsize;
-        report("disk", free > 64 << 20, false, format!("{} free", crate::doctor::bytes(free)));
+    if let Some(disk) = crate::doctor::Disk::of(data_dir) {
+        report("disk", !disk.is_short(), false, disk.to_string());
     }
     let detail = if ended.is_empty() { "all run".to_owned() } else { format!("ended: {}", ended.join(", ")) };
     report("tasks", ended.is_empty(), false, detail);
@@ -467,9 +507,13 @@ async fn run_intake(
             biased;
             () = stop.cancelled() => break,
             delivery = deliveries.recv() => match delivery {
-                Some(delivery) => {
+                Some(first) => {
+                    let mut group = vec![first];
+                    while group.len() < GROUP_DELIVERIES_MAX && let Ok(next) = deliveries.try_recv() {
+                        group.push(next);
+                    }
                     pipeline.metrics.queued.set(i64::try_from(deliveries.len()).unwrap_or(i64::MAX));
-                    pipeline.take(delivery).await;
+                    pipeline.take(group).await;
                 }
                 None => break,
             },
@@ -488,7 +532,7 @@ async fn run_intake(
     }
     deliveries.close();
     while let Some(delivery) = deliveries.recv().await {
-        pipeline.take(delivery).await;
+        pipeline.take(vec![delivery]).await;
     }
     // Stopped in the middle of the back-fill: what was held is decided again from the events at the next start,
     // which is why the checkpoint must not say that it was seen.

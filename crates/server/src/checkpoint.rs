@@ -60,8 +60,7 @@ mod tests {
     use super::*;
 
     /// A checkpoint as version 1 wrote it: seq 7, a fleet of 5 bytes, detectors of 9.
-    const VERSION_1: &[u8] =
-        b"PMCK\x01\0\0\0\x07\0\0\0\0\0\0\0\x05\0\0\0\0\0\0\0\x09\0\0\0\0\0\0\0fleetdetectors";
+    const VERSION_1: &[u8] = b"PMCK\x01\0\0\0\x07\0\0\0\0\0\0\0\x05\0\0\0\0\0\0\0\x09\0\0\0\0\0\0\0fleetdetectors";
 
     #[test]
     fn a_checkpoint_of_version_1_is_read() {

@@ -221,7 +221,12 @@ mod tests {
     use super::*;
 
     fn ports() -> Ports {
-        Ports { pid: 1, http: Some(([127, 0, 0, 1], 3333).into()), otlp_grpc: Some(([127, 0, 0, 1], 4317).into()), otlp_http: Some(([127, 0, 0, 1], 4318).into()) }
+        Ports {
+            pid: 1,
+            http: Some(([127, 0, 0, 1], 3333).into()),
+            otlp_grpc: Some(([127, 0, 0, 1], 4317).into()),
+            otlp_http: Some(([127, 0, 0, 1], 4318).into()),
+        }
     }
 
     fn check(before: Option<&str>) {

@@ -11,6 +11,8 @@ use crate::settings::Settings;
 
 /// Disk use from which an agent host is in trouble, in percent.
 const DISK_CRITICAL_PERCENT: u64 = 90;
+/// Free bytes below which it is, however large the disk.
+const DISK_FREE_BYTES_MIN: u64 = 256 << 20;
 /// Memory use from which it is, in percent.
 const MEMORY_CRITICAL_PERCENT: u64 = 90;
 /// Seconds that two clocks may differ before times in incidents become misleading.
@@ -74,20 +76,50 @@ fn data_folder(dir: &Path) -> Check {
     let _ = std::fs::remove_file(&probe);
     match written {
         Ok(()) => Check::new(NAME, Verdict::Ok, format!("{} can be written", dir.display()), ""),
-        Err(error) => Check::new(NAME, Verdict::Failed, format!("{}: {error}", dir.display()), "give this user the right to write there, or use --data DIR"),
+        Err(error) => Check::new(
+            NAME,
+            Verdict::Failed,
+            format!("{}: {error}", dir.display()),
+            "give this user the right to write there, or use --data DIR",
+        ),
+    }
+}
+
+/// How full the disk of a folder is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Disk {
+    pub used_percent: u64,
+    pub free_bytes: u64,
+}
+
+impl Disk {
+    /// As `df` counts: blocks kept for the system are neither used nor free.
+    #[must_use]
+    pub fn of(dir: &Path) -> Option<Self> {
+        let stat = rustix::fs::statvfs(dir).ok()?;
+        let (used, free_bytes) = (stat.f_blocks.saturating_sub(stat.f_bfree) * stat.f_frsize, stat.f_bavail * stat.f_frsize);
+        Some(Self { used_percent: (used * 100).checked_div(used + free_bytes).unwrap_or(0), free_bytes })
+    }
+
+    #[must_use]
+    pub const fn is_short(self) -> bool {
+        self.used_percent > DISK_CRITICAL_PERCENT || self.free_bytes < DISK_FREE_BYTES_MIN
+    }
+}
+
+impl std::fmt::Display for Disk {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{} % used, {} free", self.used_percent, bytes(self.free_bytes))
     }
 }
 
 fn disk(dir: &Path) -> Check {
     const NAME: &str = "disk";
-    let Ok(stat) = rustix::fs::statvfs(dir) else {
+    let Some(disk) = Disk::of(dir) else {
         return Check::new(NAME, Verdict::Warning, format!("{}: cannot be measured", dir.display()), "");
     };
-    // As df counts: blocks kept for the system are neither used nor free.
-    let (used, free) = ((stat.f_blocks - stat.f_bfree) * stat.f_frsize, stat.f_bavail * stat.f_frsize);
-    let used_percent = (used * 100).checked_div(used + free).unwrap_or(0);
-    let detail = format!("{used_percent} % used, {} free on the disk of {}", bytes(free), dir.display());
-    if used_percent > DISK_CRITICAL_PERCENT || free < 256 << 20 {
+    let detail = format!("{disk} on the disk of {}", dir.display());
+    if disk.is_short() {
         Check::new(NAME, Verdict::Failed, detail, "free some space: agents and the journal fail on a full disk")
     } else {
         Check::new(NAME, Verdict::Ok, detail, "")
@@ -98,7 +130,9 @@ fn memory() -> Check {
     const NAME: &str = "memory";
     let meminfo = std::fs::read_to_string("/proc/meminfo").unwrap_or_default();
     let kilobytes = |key: &str| {
-        meminfo.lines().find_map(|line| line.strip_prefix(key)?.trim_start_matches(':').trim().strip_suffix(" kB")?.trim().parse::<u64>().ok())
+        meminfo
+            .lines()
+            .find_map(|line| line.strip_prefix(key)?.trim_start_matches(':').trim().strip_suffix(" kB")?.trim().parse::<u64>().ok())
     };
     let (Some(total), Some(available)) = (kilobytes("MemTotal"), kilobytes("MemAvailable")) else {
         return Check::new(NAME, Verdict::Warning, "cannot be measured on this system", "");
@@ -124,9 +158,12 @@ fn clock() -> Check {
         return Check::new(NAME, Verdict::Failed, format!("it says {now}"), "set the clock: times of incidents would be wrong");
     }
     match boot_offset {
-        Some(boot) if boot > now.as_secs() + i64::try_from(CLOCK_SKEW_MAX_S).unwrap_or(5) => {
-            Check::new(NAME, Verdict::Warning, format!("{now}, which is before the machine started"), "the clock was set back; check time synchronisation")
-        }
+        Some(boot) if boot > now.as_secs() + i64::try_from(CLOCK_SKEW_MAX_S).unwrap_or(5) => Check::new(
+            NAME,
+            Verdict::Warning,
+            format!("{now}, which is before the machine started"),
+            "the clock was set back; check time synchronisation",
+        ),
         _ => Check::new(NAME, Verdict::Ok, format!("{now}"), ""),
     }
 }
@@ -181,8 +218,15 @@ fn receivers(dir: &Path, settings: &Settings) -> Vec<Check> {
         let answers = TcpStream::connect_timeout(&address, Duration::from_millis(500)).is_ok();
         checks.push(match (running, answers) {
             (true, true) => Check::new(name, Verdict::Ok, format!("{address} answers"), ""),
-            (true, false) => Check::new(name, Verdict::Failed, format!("{address} does not answer"), "look at the messages of paramedic up"),
-            (false, true) => Check::new(name, Verdict::Warning, format!("{address} is used by another program"), format!("choose another address: paramedic up {option}")),
+            (true, false) => {
+                Check::new(name, Verdict::Failed, format!("{address} does not answer"), "look at the messages of paramedic up")
+            }
+            (false, true) => Check::new(
+                name,
+                Verdict::Warning,
+                format!("{address} is used by another program"),
+                format!("choose another address: paramedic up {option}"),
+            ),
             (false, false) => Check::new(name, Verdict::Ok, format!("{address} is free"), ""),
         });
     }
@@ -196,7 +240,9 @@ fn journal(dir: &Path) -> Check {
         return Check::new(NAME, Verdict::Ok, "none yet", "");
     }
     match paramedic_journal::verify(&file, &mut |_, _| {}) {
-        Ok(found) if found.problems.is_empty() => Check::new(NAME, Verdict::Ok, format!("{} entries, the chain is whole", found.entries), ""),
+        Ok(found) if found.problems.is_empty() => {
+            Check::new(NAME, Verdict::Ok, format!("{} entries, the chain is whole", found.entries), "")
+        }
         Ok(found) => Check::new(
             NAME,
             Verdict::Failed,

@@ -1,4 +1,4 @@
-//! The way of an event: observed by the fleet and the detectors, made durable, then its alerts decided.
+//! The way of an event: made durable, observed by the fleet and the detectors, then its alerts decided.
 //!
 //! One task does this for all receivers, in one order, so that the checkpoint can say "everything up to here". The
 //! receivers wait for their answer: a sender hears "taken" only when its events are on disk.
@@ -55,10 +55,22 @@ impl Metrics {
         registry.register("paramedic_intake_events", "Events taken in", self.events.clone());
         registry.register("paramedic_intake_duplicates", "Events that told again what another source had told", self.duplicates.clone());
         registry.register("paramedic_intake_deliveries", "Batches taken in", self.deliveries.clone());
-        registry.register("paramedic_intake_store_failures", "Batches that could not be stored at the first try", self.store_failures.clone());
+        registry.register(
+            "paramedic_intake_store_failures",
+            "Batches that could not be stored at the first try",
+            self.store_failures.clone(),
+        );
         registry.register("paramedic_intake_lost_events", "Events given up after the last try to store them", self.lost.clone());
-        registry.register("paramedic_intake_future_times", "Events whose time lay in the future and was set to their arrival", self.future_times.clone());
-        registry.register("paramedic_intake_journal_failures", "Alert batches that the journal refused at the first try", self.journal_failures.clone());
+        registry.register(
+            "paramedic_intake_future_times",
+            "Events whose time lay in the future and was set to their arrival",
+            self.future_times.clone(),
+        );
+        registry.register(
+            "paramedic_intake_journal_failures",
+            "Alert batches that the journal refused at the first try",
+            self.journal_failures.clone(),
+        );
         registry.register("paramedic_intake_hooks", "Hook calls answered", self.hooks.clone());
         registry.register("paramedic_intake_hooks_refused", "Hook calls that were not JSON of a hook", self.hooks_refused.clone());
         registry.register("paramedic_intake_hooks_dropped", "Hook calls dropped because the queue was full", self.hooks_dropped.clone());
@@ -137,7 +149,13 @@ pub struct Pipeline {
 impl Pipeline {
     /// Takes one event into the fleet and, when it is news, into the detectors. Further news about a model call go
     /// there too: its text and its cost may come with a later line of the same message.
-    fn observe(fleet: &mut Fleet, detectors: &mut Detectors, (metrics, activity): (&Metrics, &Activity), event: &Event, changes: &mut Vec<AlertChange>) {
+    fn observe(
+        fleet: &mut Fleet,
+        detectors: &mut Detectors,
+        (metrics, activity): (&Metrics, &Activity),
+        event: &Event,
+        changes: &mut Vec<AlertChange>,
+    ) {
         let novelty = fleet.observe(event);
         match novelty {
             Novelty::New => activity.observe(event),
@@ -169,17 +187,43 @@ impl Pipeline {
         Ok(replayed)
     }
 
-    /// Takes a delivery all the way.
-    pub async fn take(&mut self, delivery: Delivery) {
-        let Delivery { mut events, offsets, caught_up, reply } = delivery;
-        self.pull_back_future(&mut events);
-        self.metrics.deliveries.inc();
-        self.metrics.events.inc_by(events.len() as u64);
+    /// Takes deliveries all the way: on disk first, then into the fleet and the detectors, in the same order. Those that
+    /// came together share a commit.
+    pub async fn take(&mut self, deliveries: Vec<Delivery>) {
+        let mut stored = Vec::with_capacity(deliveries.len());
+        for delivery in deliveries {
+            let Delivery { mut events, offsets, caught_up, reply } = delivery;
+            self.metrics.deliveries.inc();
+            self.metrics.events.inc_by(events.len() as u64);
+            self.pull_back_future(&mut events);
+            let events = Arc::new(events);
+            let append = append(self.store.clone(), self.metrics.clone(), events.clone(), offsets, reply.is_some());
+            stored.push(async move { (append.await, events, caught_up, reply) });
+        }
+        for (outcome, events, caught_up, reply) in futures_util::future::join_all(stored).await {
+            if let Ok(seqs) = &outcome {
+                self.seq = seqs.as_ref().map_or(self.seq, |seqs| self.seq.max(*seqs.end()));
+            }
+            let refused = outcome.is_err() && reply.is_some();
+            if let Some(reply) = reply {
+                let _ = reply.send(outcome.map(|_| ()));
+            }
+            // A sender that was told to come back tells it again; what the tailer had to give up is at least judged.
+            if !refused {
+                self.observe_all(&events).await;
+            }
+            if caught_up {
+                self.release_held().await;
+            }
+        }
+    }
+
+    async fn observe_all(&mut self, events: &[Event]) {
         let mut changes = Vec::new();
         let mut touched = Vec::new();
         {
             let mut fleet = self.fleet.write().unwrap_or_else(std::sync::PoisonError::into_inner);
-            for event in &events {
+            for event in events {
                 Self::observe(&mut fleet, &mut self.detectors, (&self.metrics, self.activity.as_ref()), event, &mut changes);
                 if let Some(agent) = &event.agent
                     && touched.last() != Some(agent)
@@ -188,15 +232,8 @@ impl Pipeline {
                 }
             }
         }
-        let stored = self.append(Arc::new(events), offsets, reply.is_some()).await;
-        if let Some(reply) = reply {
-            let _ = reply.send(stored);
-        }
         self.decide(changes).await;
         self.announce.agents(touched);
-        if caught_up {
-            self.release_held().await;
-        }
     }
 
     /// A clock that runs ahead would pin its agent's time: such an event happened when it came.
@@ -208,35 +245,6 @@ impl Pipeline {
             event.attributes.insert("paramedic.told_at".to_owned(), event.at.to_string().into());
             event.at = now;
         }
-    }
-
-    /// Makes events durable. A sender that waits is told about a failure and sends again; the tailer's events are
-    /// tried again until they are written, because nobody else has them.
-    async fn append(&mut self, events: Arc<Vec<Event>>, offsets: Vec<Offset>, sender_waits: bool) -> Result<(), SinkError> {
-        if events.is_empty() && offsets.is_empty() {
-            return Ok(());
-        }
-        let tries_max = if sender_waits { 1 } else { TRIES_MAX };
-        let mut wait = std::time::Duration::from_millis(250);
-        for tries in 1.. {
-            match self.store.append(events.clone(), offsets.clone()).await {
-                Ok(seqs) => {
-                    self.seq = seqs.map_or(self.seq, |seqs| *seqs.end());
-                    return Ok(());
-                }
-                Err(error) => {
-                    self.metrics.store_failures.inc();
-                    tracing::error!(%error, tries, events = events.len(), "events could not be stored");
-                    if tries >= tries_max {
-                        self.metrics.lost.inc_by(if sender_waits { 0 } else { events.len() as u64 });
-                        return Err(SinkError::Unavailable(error.to_string()));
-                    }
-                }
-            }
-            tokio::time::sleep(wait).await;
-            wait = (wait * 2).min(std::time::Duration::from_secs(5));
-        }
-        Ok(())
     }
 
     async fn decide(&mut self, changes: Vec<AlertChange>) {
@@ -309,8 +317,46 @@ impl Pipeline {
     }
 }
 
+/// Makes events durable. A sender that waits is told about a failure and sends again; the tailer's events are tried
+/// again until they are written, because nobody else has them.
+async fn append(
+    store: Store,
+    metrics: Metrics,
+    events: Arc<Vec<Event>>,
+    offsets: Vec<Offset>,
+    sender_waits: bool,
+) -> Result<Option<std::ops::RangeInclusive<u64>>, SinkError> {
+    if events.is_empty() && offsets.is_empty() {
+        return Ok(None);
+    }
+    let tries_max = if sender_waits { 1 } else { TRIES_MAX };
+    let mut wait = std::time::Duration::from_millis(250);
+    for tries in 1.. {
+        match store.append(events.clone(), offsets.clone()).await {
+            Ok(seqs) => return Ok(seqs),
+            Err(error) => {
+                metrics.store_failures.inc();
+                tracing::error!(%error, tries, events = events.len(), "events could not be stored");
+                if tries >= tries_max {
+                    metrics.lost.inc_by(if sender_waits { 0 } else { events.len() as u64 });
+                    return Err(SinkError::Unavailable(error.to_string()));
+                }
+            }
+        }
+        tokio::time::sleep(wait).await;
+        wait = (wait * 2).min(std::time::Duration::from_secs(5));
+    }
+    Ok(None)
+}
+
 /// Hands news to the detectors.
-pub(crate) fn watch(detectors: &mut Detectors, novelty: Novelty, event: &Event, prices: &paramedic_fleet::Prices, changes: &mut Vec<AlertChange>) {
+pub(crate) fn watch(
+    detectors: &mut Detectors,
+    novelty: Novelty,
+    event: &Event,
+    prices: &paramedic_fleet::Prices,
+    changes: &mut Vec<AlertChange>,
+) {
     let is_news = match novelty {
         Novelty::New => true,
         Novelty::Update => matches!(event.fact, Fact::ModelCall { .. }),

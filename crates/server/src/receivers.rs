@@ -167,8 +167,12 @@ struct Reading {
 
 impl Reading {
     fn new(format: Format, name: &str) -> Self {
-        let mut reading =
-            Self { parser: Parser::Unknown, name: name.to_owned(), events: Vec::new(), ingested: Ingested { format, ..Ingested::default() } };
+        let mut reading = Self {
+            parser: Parser::Unknown,
+            name: name.to_owned(),
+            events: Vec::new(),
+            ingested: Ingested { format, ..Ingested::default() },
+        };
         if format != Format::Auto {
             reading.choose(format);
         }

@@ -70,7 +70,13 @@ pub fn shifted(line: &str, shift: i64) -> String {
 }
 
 /// Plays the story into a Claude Code folder (and its hooks into `post`) until it is over or cancelled.
-pub async fn play(dir: &Path, speed: f64, clock: &dyn Clock, post: &(dyn Fn(String) + Sync), cancel: &CancellationToken) -> Result<usize, SampleError> {
+pub async fn play(
+    dir: &Path,
+    speed: f64,
+    clock: &dyn Clock,
+    post: &(dyn Fn(String) + Sync),
+    cancel: &CancellationToken,
+) -> Result<usize, SampleError> {
     let story = story();
     let length = story.last().map_or(0, |line| line.offset);
     #[expect(clippy::cast_possible_truncation, reason = "a story of twenty minutes")]

@@ -15,6 +15,7 @@ pub struct Settings {
     pub listen: Listen,
     pub claude: Claude,
     pub tail: paramedic_collect::config::TailSettings,
+    pub logs: paramedic_collect::config::LogSettings,
     pub otlp: paramedic_collect::otlp::Settings,
     pub telemetry: paramedic_telemetry::Settings,
     pub fleet: paramedic_fleet::Settings,
@@ -154,7 +155,9 @@ impl Listen {
         let wrong = |why: &str| SettingsError::Address { key, value: value.clone(), why: why.to_owned() };
         let address: std::net::SocketAddr = value.parse().map_err(|_| wrong("not an address like 127.0.0.1:3333"))?;
         if !address.ip().is_loopback() && !self.allow_public {
-            return Err(wrong("not a loopback address, and there is no authentication; set listen.allow_public = true if the network is trusted"));
+            return Err(wrong(
+                "not a loopback address, and there is no authentication; set listen.allow_public = true if the network is trusted",
+            ));
         }
         Ok(Some(address))
     }

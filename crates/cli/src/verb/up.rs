@@ -61,7 +61,9 @@ fn use_sample(settings: &mut Settings, common: &Common) -> Result<PathBuf> {
 async fn run(common: &Common, args: &UpArgs) -> Result<Exit> {
     let mut settings = settings(common, args)?;
     let sample_dir = if args.sample {
-        if paramedic_server::instance::is_running(&settings.data_dir().map_err(|error| anyhow::anyhow!("failed to {error}"))?.join("sample")) {
+        if paramedic_server::instance::is_running(
+            &settings.data_dir().map_err(|error| anyhow::anyhow!("failed to {error}"))?.join("sample"),
+        ) {
             anyhow::bail!("the sample is being played already; stop that one first");
         }
         Some(use_sample(&mut settings, common)?)
@@ -132,10 +134,14 @@ fn readable(dir: &Path) -> bool {
 async fn wait_for_signals(app: &App, common: &Common, args: &UpArgs) -> Result<()> {
     let (mut terminate, mut interrupt, mut hangup) =
         (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?, signal(SignalKind::hangup())?);
+    // Other daemons of this field are told things with these; here they must not be the end of the watch.
+    let (mut user_1, mut user_2) = (signal(SignalKind::user_defined1())?, signal(SignalKind::user_defined2())?);
     loop {
         tokio::select! {
             _ = terminate.recv() => return Ok(()),
             _ = interrupt.recv() => return Ok(()),
+            _ = user_1.recv() => message("SIGUSR1 means nothing here; SIGHUP reads the settings again, SIGTERM stops"),
+            _ = user_2.recv() => message("SIGUSR2 means nothing here; SIGHUP reads the settings again, SIGTERM stops"),
             _ = hangup.recv() => match settings(common, args) {
                 Ok(settings) => {
                     let needs_restart = app.reload(settings).await;

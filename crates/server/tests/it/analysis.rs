@@ -40,7 +40,8 @@ fn token_totals_are_the_known_ones() {
 #[test]
 fn the_outage_is_one_incident_that_flapped() {
     let Some(report) = report("projects") else { return };
-    let hit: Vec<_> = report.incidents.iter().filter(|one| one.sessions.iter().any(|session| session.as_str().starts_with("b00b80af"))).collect();
+    let hit: Vec<_> =
+        report.incidents.iter().filter(|one| one.sessions.iter().any(|session| session.as_str().starts_with("b00b80af"))).collect();
     assert_eq!(hit.len(), 1);
     let outage = hit[0];
     assert_eq!(outage.incident_type, IncidentType::ApiFailure);
@@ -56,7 +57,8 @@ fn the_outage_is_one_incident_that_flapped() {
 fn a_terminal_error_is_one_incident_and_a_recovered_retry_is_a_note() {
     let Some(report) = report("projects") else { return };
     let of = |session: &str| {
-        let incidents = report.incidents.iter().filter(|one| one.sessions.iter().any(|hit| hit.as_str().starts_with(session))).collect::<Vec<_>>();
+        let incidents =
+            report.incidents.iter().filter(|one| one.sessions.iter().any(|hit| hit.as_str().starts_with(session))).collect::<Vec<_>>();
         let notes = report.alerts.iter().filter(|alert| alert.incident.is_none() && alert.agent.as_str().starts_with(session)).count();
         (incidents, notes)
     };
@@ -80,7 +82,8 @@ fn healthy_sessions_have_no_incident() {
 fn the_sample_fleet_shows_the_three_incidents_it_promises() {
     let sample = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../../sample");
     let report = analyze(&sample, &Settings::default(), Prices::embedded(), &mut |_| {}).unwrap();
-    let found: Vec<_> = report.incidents.iter().map(|one| (one.incident_type, one.started_at, one.sessions.len(), one.counts.retries)).collect();
+    let found: Vec<_> =
+        report.incidents.iter().map(|one| (one.incident_type, one.started_at, one.sessions.len(), one.counts.retries)).collect();
     assert_eq!(
         found,
         [

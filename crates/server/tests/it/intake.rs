@@ -56,7 +56,7 @@ async fn after_a_crash_without_a_checkpoint_everything_is_there_once() {
     {
         let mut pipeline = pipeline(dir.path(), clock.clone(), 0).await;
         for attempt in 1..=4 {
-            pipeline.take(deliver(vec![retry(clock.now(), attempt)])).await;
+            pipeline.take(vec![deliver(vec![retry(clock.now(), attempt)])]).await;
             clock.advance(std::time::Duration::from_secs(7));
         }
         assert_eq!(pipeline.desk.incidents().await.list().count(), 1);
@@ -76,7 +76,7 @@ async fn a_clock_that_runs_ahead_is_pulled_back_and_kept_as_told() {
     let clock = Arc::new(ManualClock::at(Timestamp::from_secs(1_800_000_000)));
     let mut pipeline = pipeline(dir.path(), clock.clone(), 0).await;
     let ahead = clock.now().after(std::time::Duration::from_secs(86_400));
-    pipeline.take(deliver(vec![retry(ahead, 1)])).await;
+    pipeline.take(vec![deliver(vec![retry(ahead, 1)])]).await;
     let mut stored = Vec::new();
     pipeline.store.replay(0, &mut |one| stored.push(one.event)).unwrap();
     assert_eq!((stored[0].at, stored[0].attributes["paramedic.told_at"].as_str().unwrap()), (clock.now(), ahead.to_string().as_str()));
@@ -99,10 +99,9 @@ async fn history_is_decided_in_the_order_of_time_whatever_the_order_of_files() {
             })
             .collect()
     };
-    pipeline.take(deliver(burst("late", 1_700_100_000))).await;
-    pipeline.take(deliver(burst("early", 1_700_000_000))).await;
+    pipeline.take(vec![deliver(burst("late", 1_700_100_000)), deliver(burst("early", 1_700_000_000))]).await;
     assert_eq!(pipeline.desk.incidents().await.list().count(), 0, "held until all history is read");
-    pipeline.take(Delivery { caught_up: true, ..deliver(Vec::new()) }).await;
+    pipeline.take(vec![Delivery { caught_up: true, ..deliver(Vec::new()) }]).await;
     let incidents = pipeline.desk.incidents().await;
     let mut numbered: Vec<_> = incidents.list().map(|one| (one.number, one.agents.first().unwrap().to_string())).collect();
     numbered.sort();
