@@ -39,10 +39,14 @@ fn main() {
     ];
     for query in queries {
         for (kind, start) in [("instant", end), ("range of 60 steps", end - 59 * STEP_MS)] {
-            let begin = Instant::now();
-            let answer =
-                if start == end { engine.instant(&storage, query, end) } else { engine.range(&storage, query, start, end, STEP_MS) };
-            let elapsed = begin.elapsed();
+            // The best of some runs: the machine is shared with others.
+            let run = || {
+                let begin = Instant::now();
+                let answer =
+                    if start == end { engine.instant(&storage, query, end) } else { engine.range(&storage, query, start, end, STEP_MS) };
+                (begin.elapsed(), answer)
+            };
+            let Some((elapsed, answer)) = (0..5).map(|_| run()).min_by_key(|(elapsed, _)| *elapsed) else { continue };
             let size = match answer {
                 Ok(answer) => match answer.value {
                     Value::Vector(vector) => vector.len(),

@@ -122,6 +122,7 @@ impl Evaluator<'_> {
             swapped,
             ones: vec![OnesOfGroup::default(); groups.len()],
             remarks: vec![None; grid.steps],
+            group_targets: vec![None; groups.len()],
             matched: vec![false; groups.len() * grid.steps],
             matched_targets: HashSet::new(),
             results: Vec::new(),
@@ -184,6 +185,8 @@ struct Join<'a> {
     swapped: bool,
     ones: Vec<OnesOfGroup>,
     remarks: Vec<Option<Remark>>,
+    /// One to one: the result of each group, where all of a group give the same labels.
+    group_targets: Vec<Option<usize>>,
     /// For each group and step whether it was matched.
     matched: Vec<bool>,
     /// With many to one: the results that have been matched at a step.
@@ -245,7 +248,7 @@ impl Join<'_> {
                 Some((known, target)) if known == partner => target,
                 _ => {
                     let partner_labels = partner.map_or_else(|| self.key.of(&series.labels), |at| one[at].labels.clone());
-                    let target = self.target(series, &partner_labels);
+                    let target = self.group_target(number, series, &partner_labels);
                     last = Some((partner, target));
                     target
                 }
@@ -267,11 +270,32 @@ impl Join<'_> {
                     continue;
                 }
                 let filled = Series::absent(self.key.of(&series.labels), series.drop_name, 0);
-                let target = self.target(&filled, &series.labels);
+                let target = self.group_target(*number, &filled, &series.labels);
                 self.join_points((*number, step), target, (&Point::Float(fill), &right))?;
             }
         }
         Ok(())
+    }
+
+    /// Where the result of a pair goes, found once for a group where that is possible.
+    fn group_target(&mut self, number: usize, many: &Series, one: &Labels) -> usize {
+        let shared = self.matching.cardinality == Cardinality::OneToOne && (self.matching.on || self.operator.op.changes_metric());
+        if !shared {
+            return self.target(many, one);
+        }
+        if let Some(target) = self.group_targets[number] {
+            return target;
+        }
+        // The labels are those of the group's key, so no other group has them.
+        let labels = if self.matching.on { self.key.of(&many.labels) } else { self.key.of(&many.labels).without_name() };
+        let target = self.results.len();
+        self.group_targets[number] = Some(target);
+        self.results.push(Series::absent(
+            labels,
+            self.operator.returns_bool || !self.operator.op.changes_metric() && many.drop_name,
+            self.steps,
+        ));
+        target
     }
 
     /// Where the result of a pair goes.

@@ -1,9 +1,10 @@
 //! Functions over range vectors.
 
+use std::collections::VecDeque;
 use std::sync::Arc;
 
 use super::rate::{Change, change_over_windows, last_change};
-use super::window::{RangeSource, View, slide};
+use super::window::{RangeSeries, RangeSource, View, slide};
 use super::{Evaluated, Evaluator, Grid, Series};
 use crate::annotations::{Annotations, Operation};
 use crate::engine::Point;
@@ -85,6 +86,9 @@ impl Evaluator<'_> {
             let mut remarks = Remarks { annotations: &mut self.annotations, position, labels: &series.labels };
             let result = match (change, kernel) {
                 (Some(change), _) => change_over_windows(&source, series, grid, change, &mut remarks),
+                (None, _) if matches!(function.name, "min_over_time" | "max_over_time") => {
+                    extremes_over_windows(&source, series, grid, function.name == "max_over_time", &mut remarks)
+                }
                 (None, Some(kernel)) => {
                     let drop_name = !keeps_name || series.drop_name;
                     let mut result = Series::absent(series.labels.clone(), drop_name, grid.steps);
@@ -130,8 +134,6 @@ fn kernel(name: &str) -> Option<Kernel> {
         "first_over_time" => |view, _, _| edge(view, false),
         "sum_over_time" => sum_over_time,
         "avg_over_time" => avg_over_time,
-        "min_over_time" => |view, _, remarks| floats_only(view, remarks, |v| extreme(v, |a, b| a < b).0),
-        "max_over_time" => |view, _, remarks| floats_only(view, remarks, |v| extreme(v, |a, b| a > b).0),
         "ts_of_min_over_time" => |view, _, remarks| floats_only(view, remarks, |v| extreme(v, |a, b| a <= b).1),
         "ts_of_max_over_time" => |view, _, remarks| floats_only(view, remarks, |v| extreme(v, |a, b| a >= b).1),
         "ts_of_first_over_time" => |view, _, _| float(times(view).min().unwrap_or(0) as f64 / 1e3),
@@ -333,6 +335,39 @@ impl HistogramAverage {
         }
         self.sum.finish()
     }
+}
+
+/// The smallest or largest value of each window, in one walk: a value that a later one beats can never be the answer again.
+fn extremes_over_windows(source: &RangeSource, series: &RangeSeries, grid: Grid, largest: bool, remarks: &mut Remarks<'_>) -> Series {
+    let mut result = Series::absent(series.labels.clone(), true, grid.steps);
+    let values = &series.samples.values;
+    let beats = |a: f64, b: f64| if largest { a >= b } else { a <= b };
+    let mut candidates: VecDeque<usize> = VecDeque::new();
+    let mut next = 0;
+    slide(source, series, grid, |step, view| {
+        if view.values.is_empty() {
+            return;
+        }
+        if view.is_mixed() {
+            remarks.ignored();
+        }
+        let end = view.first + view.values.len();
+        for at in next.max(view.first)..end {
+            // NaN loses against every number.
+            if !values[at].is_nan() {
+                while candidates.back().is_some_and(|last| beats(values[at], values[*last])) {
+                    candidates.pop_back();
+                }
+                candidates.push_back(at);
+            }
+        }
+        next = end.max(next);
+        while candidates.front().is_some_and(|first| *first < view.first) {
+            candidates.pop_front();
+        }
+        result.set_float(step, candidates.front().map_or(f64::NAN, |at| values[*at]));
+    });
+    result
 }
 
 /// The smallest or largest value and its time in seconds; NaN loses against every number.

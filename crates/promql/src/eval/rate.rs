@@ -26,9 +26,8 @@ pub(super) fn change_over_windows(
     remarks: &mut Remarks<'_>,
 ) -> Series {
     let mut result = Series::absent(series.labels.clone(), true, grid.steps);
+    let resets = if change.counter { resets_within(series) } else { Vec::new() };
     let values = &series.samples.values;
-    // Resets are found once for the series; most have none, and then a window costs the same however long it is.
-    let resets: Vec<usize> = if change.counter { (1..values.len()).filter(|i| values[*i] < values[i - 1]).collect() } else { Vec::new() };
     slide(source, series, grid, |step, view| {
         let point = if view.is_mixed() {
             remarks.mixed();
@@ -48,6 +47,14 @@ pub(super) fn change_over_windows(
         }
     });
     result
+}
+
+/// Where a counter fell, in reach of any window.
+///
+/// They are found once for the series; most have none, and then a window costs the same however long it is.
+fn resets_within(series: &RangeSeries) -> Vec<usize> {
+    let values = &series.samples.values;
+    (series.floats.start + 1..series.floats.end).filter(|i| values[*i] < values[i - 1]).collect()
 }
 
 fn float_change(view: &View<'_>, lost: impl Iterator<Item = f64>, range_ms: i64, change: Change) -> f64 {

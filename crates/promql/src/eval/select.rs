@@ -9,7 +9,7 @@ use crate::error::QueryError;
 use crate::histogram::{Histogram, ResetHint};
 use crate::number::is_stale;
 use crate::parse::{At, BinaryOp, Expr, ExprKind, Selector, Span};
-use crate::storage::{Samples, StoredSeries, any_stale};
+use crate::storage::{Samples, StoredSeries};
 
 impl Evaluator<'_> {
     pub(super) fn resolve_at(&self, at: Option<At>) -> Option<i64> {
@@ -99,12 +99,13 @@ impl Evaluator<'_> {
         let stored = self.select(selector, from, last)?;
         let mut series = Vec::with_capacity(stored.len());
         for entry in stored {
-            let mut samples = without_stale(entry.samples, from, last);
-            if selector.stats_only && !samples.histograms.is_empty() {
-                samples = with_stats_only(&samples, from - 1);
+            let mut found = RangeSeries::within(entry.labels, entry.samples, from - 1, last);
+            if selector.stats_only && !found.histograms.is_empty() {
+                let stats = with_stats_only(&found.samples, from - 1);
+                found = RangeSeries::within(found.labels, stats, from - 1, last);
             }
-            self.budget.charge(weight_between(&samples, from, last))?;
-            series.push(RangeSeries { labels: entry.labels, drop_name: false, samples });
+            self.budget.charge(found.weight())?;
+            series.push(found);
         }
         Ok(RangeSource { series, range_ms, offset_ms: selector.offset.ms(), at: self.resolve_at(selector.at) })
     }
@@ -139,32 +140,7 @@ fn as_samples(series: Series, grid: Grid) -> RangeSeries {
         }
         samples.histograms.push((time, histogram));
     }
-    RangeSeries { labels: series.labels, drop_name: series.drop_name, samples: Arc::new(samples) }
-}
-
-/// The samples without staleness markers; shared when there are none.
-fn without_stale(samples: Arc<Samples>, from: i64, to: i64) -> Arc<Samples> {
-    let low = samples.times.partition_point(|time| *time < from);
-    let high = samples.times.partition_point(|time| *time <= to);
-    let stale_floats = low < high && any_stale(&samples.values[low..high]);
-    if !stale_floats && !samples.histograms.iter().any(|(_, histogram)| histogram.is_stale()) {
-        return samples;
-    }
-    let kept = low..high.max(low);
-    let (times, values) = samples.times[kept.clone()]
-        .iter()
-        .zip(&samples.values[kept])
-        .filter(|(_, value)| !is_stale(**value))
-        .map(|(time, value)| (*time, *value))
-        .unzip();
-    let histograms = samples.histograms.iter().filter(|(_, histogram)| !histogram.is_stale()).cloned().collect();
-    Arc::new(Samples { times, values, histograms })
-}
-
-fn weight_between(samples: &Samples, from: i64, to: i64) -> usize {
-    let floats = samples.times.partition_point(|time| *time <= to) - samples.times.partition_point(|time| *time < from);
-    let inside = samples.histograms.iter().filter(|(time, _)| *time >= from && *time <= to);
-    floats + inside.map(|(_, histogram)| histogram.weight()).sum::<usize>()
+    RangeSeries::whole(series.labels, series.drop_name, Arc::new(samples))
 }
 
 /// Histograms reduced to count and sum, with resets detected between neighbours later than `after`.

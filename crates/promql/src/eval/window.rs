@@ -1,11 +1,13 @@
 //! Series as they are under a range selector, and the window that slides over them.
 
+use std::ops::Range;
 use std::sync::Arc;
 
 use super::Grid;
 use crate::histogram::Histogram;
 use crate::labels::Labels;
-use crate::storage::Samples;
+use crate::number::is_stale;
+use crate::storage::{Samples, any_stale};
 
 /// What a range selector or a subquery gives: raw samples, and where the window of a step lies.
 pub(crate) struct RangeSource {
@@ -21,6 +23,9 @@ pub(crate) struct RangeSeries {
     pub(crate) labels: Labels,
     pub(crate) drop_name: bool,
     pub(crate) samples: Arc<Samples>,
+    /// The floats and the histograms that any window can reach.
+    pub(crate) floats: Range<usize>,
+    pub(crate) histograms: Range<usize>,
 }
 
 /// A span of time, open at the start and closed at the end.
@@ -34,6 +39,40 @@ impl RangeSource {
     pub(crate) fn window(&self, grid: Grid, step: usize) -> Window {
         let end = self.at.unwrap_or_else(|| grid.at(step)).saturating_sub(self.offset_ms);
         Window { start: end.saturating_sub(self.range_ms), end }
+    }
+}
+
+impl RangeSeries {
+    /// A series of which all samples can be reached.
+    pub(super) fn whole(labels: Labels, drop_name: bool, samples: Arc<Samples>) -> Self {
+        let (floats, histograms) = (0..samples.times.len(), 0..samples.histograms.len());
+        Self { labels, drop_name, samples, floats, histograms }
+    }
+
+    /// A series whose windows begin after `after` and end at `to`; staleness markers are left out.
+    pub(super) fn within(labels: Labels, samples: Arc<Samples>, after: i64, to: i64) -> Self {
+        let between = |low: usize, high: usize| low..high.max(low);
+        let (times, others) = (&samples.times, &samples.histograms);
+        let floats = between(times.partition_point(|time| *time <= after), times.partition_point(|time| *time <= to));
+        let histograms = between(others.partition_point(|(time, _)| *time <= after), others.partition_point(|(time, _)| *time <= to));
+        let stale_histogram = others[histograms.clone()].iter().any(|(_, histogram)| histogram.is_stale());
+        if !stale_histogram && !any_stale(&samples.values[floats.clone()]) {
+            return Self { labels, drop_name: false, samples, floats, histograms };
+        }
+        let (times, values) = times[floats.clone()]
+            .iter()
+            .zip(&samples.values[floats])
+            .filter(|(_, value)| !is_stale(**value))
+            .map(|(time, value)| (*time, *value))
+            .unzip();
+        let histograms = others[histograms].iter().filter(|(_, histogram)| !histogram.is_stale()).cloned().collect();
+        Self::whole(labels, false, Arc::new(Samples { times, values, histograms }))
+    }
+
+    /// How much memory the samples in reach count for, in float samples.
+    pub(super) fn weight(&self) -> usize {
+        let histograms = &self.samples.histograms[self.histograms.clone()];
+        self.floats.len() + histograms.iter().map(|(_, histogram)| histogram.weight()).sum::<usize>()
     }
 }
 
@@ -66,16 +105,8 @@ struct Slider {
 }
 
 impl Slider {
-    fn new(len: usize, time: impl Fn(usize) -> i64, window: Window) -> Self {
-        let first_after = |limit: i64| {
-            let (mut low, mut high) = (0, len);
-            while low < high {
-                let middle = low.midpoint(high);
-                if time(middle) <= limit { low = middle + 1 } else { high = middle }
-            }
-            low
-        };
-        Self { low: first_after(window.start), high: first_after(window.end) }
+    fn new(reach: &Range<usize>) -> Self {
+        Self { low: reach.start, high: reach.start }
     }
 
     #[inline]
@@ -92,15 +123,11 @@ impl Slider {
 /// Slides the window over one series and calls `visit` for every step at which it holds a sample.
 pub(crate) fn slide(source: &RangeSource, series: &RangeSeries, grid: Grid, mut visit: impl FnMut(usize, &View<'_>)) {
     let Samples { times, values, histograms } = &*series.samples;
-    let first = source.window(grid, 0);
-    let float_time = |i: usize| times[i];
-    let histogram_time = |i: usize| histograms[i].0;
-    let mut floats = Slider::new(times.len(), float_time, first);
-    let mut others = Slider::new(histograms.len(), histogram_time, first);
+    let (mut floats, mut others) = (Slider::new(&series.floats), Slider::new(&series.histograms));
     for step in 0..grid.steps {
         let window = source.window(grid, step);
-        floats.advance(times.len(), float_time, window);
-        others.advance(histograms.len(), histogram_time, window);
+        floats.advance(series.floats.end, |i| times[i], window);
+        others.advance(series.histograms.end, |i| histograms[i].0, window);
         if floats.low == floats.high && others.low == others.high {
             continue;
         }

@@ -41,10 +41,13 @@ pub fn run_test_file(text: &str, name: &str) -> FileReport {
     let engine = Engine::new(Options { experimental: true, samples_max: 5_000_000, ..Options::default() });
     let storage = MemoryStorage::new();
     let mut report = FileReport { name: name.to_owned(), ..FileReport::default() };
+    // Data that could not be loaded makes everything after it meaningless, until it is cleared.
+    let mut lost: Option<String> = None;
     for command in commands(text) {
         let (expr, outcome) = match command.kind {
             CommandKind::Clear => {
                 storage.clear();
+                lost = None;
                 continue;
             }
             CommandKind::Load(load) => {
@@ -53,10 +56,16 @@ pub fn run_test_file(text: &str, name: &str) -> FileReport {
             }
             CommandKind::Broken(message) => (String::new(), Err(Problem::Wrong(message))),
             CommandKind::Unsupported(what) => {
-                report.unsupported_parts.push(Failure { line: command.line, expr: String::new(), message: what });
+                lost = Some(what);
                 continue;
             }
-            CommandKind::Eval(eval) => (eval.expr.clone(), evaluate(&engine, &storage, &eval)),
+            CommandKind::Eval(eval) => {
+                let outcome = match &lost {
+                    Some(what) => Err(Problem::Unsupported(what.clone())),
+                    None => evaluate(&engine, &storage, &eval),
+                };
+                (eval.expr, outcome)
+            }
         };
         match outcome {
             Ok(()) => report.passed += 1,
