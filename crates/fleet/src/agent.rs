@@ -14,6 +14,8 @@ use crate::told::Told;
 
 /// Bytes kept of the line that says what happened last, and of an error.
 const LINE_BYTES_MAX: usize = 200;
+/// An error told late explains an end that came at most so long after it.
+const LATE_ERROR_US: i64 = 5_000_000;
 /// Tool calls without a result that are followed per agent.
 const PENDING_MAX: usize = 32;
 /// Models per agent; the calls of any further one are counted under the last.
@@ -254,7 +256,7 @@ impl Agent {
         if let Fact::ToolResult { tool, .. } = &event.fact {
             self.answered(tool_id, tool.as_deref());
         }
-        if at_us < self.phase_us {
+        if at_us < self.phase_us && !self.explains_end(event) {
             return;
         }
         match &event.fact {
@@ -281,16 +283,19 @@ impl Agent {
                 }
                 self.enter(Phase::MidTurn, at_us, "");
             }
-            Fact::Waiting { reason: WaitReason::Idle } if self.phase == Phase::Failed => {}
+            Fact::Waiting { reason: WaitReason::Idle } if self.has_failed() => {}
             Fact::Waiting { reason: WaitReason::Idle } => self.enter(Phase::Idle, at_us, ""),
             Fact::Waiting { reason } => self.waiting = Some((*reason, at_us)),
             // An error ends the turn; that the turn has ended is no recovery.
-            Fact::TurnEnded { .. } if self.phase == Phase::Failed => {}
+            Fact::TurnEnded { .. } if self.has_failed() => {}
             Fact::TurnEnded { .. } => self.enter(Phase::Idle, at_us, ""),
             Fact::ModelError { class, status, .. } => {
                 let status = status.map(|status| format!(" ({status})")).unwrap_or_default();
-                self.enter(Phase::Failed, at_us, &format!("{}{status}", class.title()));
+                let phase = if at_us < self.phase_us { Phase::FailedAndEnded } else { Phase::Failed };
+                self.enter(phase, at_us, &format!("{}{status}", class.title()));
             }
+            // The end of a session heals nothing: the error and its time stay.
+            Fact::SessionEnded { .. } if self.has_failed() => self.phase = Phase::FailedAndEnded,
             Fact::SessionEnded { reason } => self.enter(Phase::Ended, at_us, &ended_note(reason.as_deref())),
             Fact::SubagentEnded { completed } if self.is_subagent() => {
                 if *completed {
@@ -301,6 +306,16 @@ impl Agent {
             }
             _ => {}
         }
+    }
+
+    const fn has_failed(&self) -> bool {
+        matches!(self.phase, Phase::Failed | Phase::FailedAndEnded)
+    }
+
+    /// A run without a terminal ends with the error that stopped it, and a hook may tell the end before a file tells the error.
+    fn explains_end(&self, event: &Event) -> bool {
+        let fails = matches!(event.fact, Fact::ModelError { .. });
+        fails && self.phase == Phase::Ended && !self.is_subagent() && self.phase_us.saturating_sub(event.at.as_micros()) <= LATE_ERROR_US
     }
 
     fn enter(&mut self, phase: Phase, at_us: i64, note: &str) {

@@ -15,7 +15,7 @@ use crate::config::Settings;
 pub enum State {
     /// A detector says that it makes no progress.
     Stuck,
-    /// Its last turn ended with an error and nothing came since.
+    /// Its last turn ended with an error and nothing came since, other than the end of its session.
     Failed,
     /// In the middle of a turn, and nothing was heard of it for too long.
     Silent,
@@ -63,6 +63,8 @@ pub enum Phase {
     Failed,
     /// The session, or the sub-agent's work, ended.
     Ended,
+    /// The turn ended with an error, and then the session ended: the error is the last word.
+    FailedAndEnded,
 }
 
 /// All that the decision needs.
@@ -123,18 +125,22 @@ pub fn decide_state<'a>(agent: &Condition<'a>, now: Timestamp, settings: &Settin
     if agent.phase == Phase::Ended {
         return (State::Done, Reason::Ended { note: agent.note, age: since(agent.phase_at) });
     }
+    let done_after = Duration::from_secs(settings.done_after_s);
+    if agent.phase == Phase::FailedAndEnded {
+        return failed(agent, now, done_after);
+    }
     let gone = agent.process.filter(|process| !process.alive && process.at >= agent.last_sign_at);
     if let Some(process) = gone {
         let age = since(process.at);
         return match agent.phase {
             Phase::MidTurn => (State::Failed, Reason::DiedMidTurn { pid: process.pid, age }),
-            Phase::Failed => (State::Failed, Reason::TurnFailed { note: agent.note, age: since(agent.phase_at) }),
+            Phase::Failed => failed(agent, now, done_after),
             _ => (State::Done, Reason::ProcessGone { pid: process.pid, age }),
         };
     }
     let age = since(agent.last_sign_at);
     // Without a process that is known to live, a day without a word is history.
-    if agent.process.is_none_or(|process| !process.alive) && age >= Duration::from_secs(settings.done_after_s) {
+    if agent.process.is_none_or(|process| !process.alive) && age >= done_after {
         return (State::Done, Reason::LongAgo { age });
     }
     if let Some(reason) = agent.stuck {
@@ -144,9 +150,17 @@ pub fn decide_state<'a>(agent: &Condition<'a>, now: Timestamp, settings: &Settin
         Phase::Failed => (State::Failed, Reason::TurnFailed { note: agent.note, age: since(agent.phase_at) }),
         Phase::MidTurn => decide_mid_turn(agent, now, settings),
         Phase::Idle if agent.subagent => (State::Done, Reason::Answered { age: since(agent.phase_at) }),
-        Phase::Idle | Phase::Ended => decide_waiting(agent, now).unwrap_or_else(|| idle(since(agent.phase_at), settings)),
+        Phase::Idle | Phase::Ended | Phase::FailedAndEnded => {
+            decide_waiting(agent, now).unwrap_or_else(|| idle(since(agent.phase_at), settings))
+        }
         Phase::Unknown => decide_waiting(agent, now).unwrap_or((State::Working, Reason::Observed)),
     }
+}
+
+/// Nothing will come any more: the failure stands until it is history.
+fn failed<'a>(agent: &Condition<'a>, now: Timestamp, done_after: Duration) -> (State, Reason<'a>) {
+    let age = now.since(agent.phase_at);
+    if age >= done_after { (State::Done, Reason::LongAgo { age }) } else { (State::Failed, Reason::TurnFailed { note: agent.note, age }) }
 }
 
 fn decide_mid_turn<'a>(agent: &Condition<'a>, now: Timestamp, settings: &Settings) -> (State, Reason<'a>) {
@@ -312,6 +326,16 @@ mod tests {
     fn ends_good_and_bad() {
         let failed = Condition { note: "overloaded (529)", ..agent(Phase::Failed, 61) };
         check(failed, State::Failed, "its turn ended 61 s ago: overloaded (529)");
+        let ended = |ago_s| Condition { note: "overloaded (529)", ..agent(Phase::FailedAndEnded, ago_s) };
+        check(ended(61), State::Failed, "its turn ended 61 s ago: overloaded (529)");
+        check(ended(86_399), State::Failed, "its turn ended 23 h ago: overloaded (529)");
+        check(ended(86_400), State::Done, "nothing was heard of it for 24 h");
+        check(Condition { stuck: Some("old"), ..ended(61) }, State::Failed, "its turn ended 61 s ago: overloaded (529)");
+        check(Condition { process: process(false, None, at(60)), ..ended(61) }, State::Failed, "its turn ended 61 s ago: overloaded (529)");
+        let gone =
+            |ago_s| Condition { process: process(false, None, at(ago_s - 1)), note: "overloaded (529)", ..agent(Phase::Failed, ago_s) };
+        check(gone(61), State::Failed, "its turn ended 61 s ago: overloaded (529)");
+        check(gone(86_400), State::Done, "nothing was heard of it for 24 h");
         let died = Condition { process: process(false, None, at(9)), ..agent(Phase::MidTurn, 10) };
         check(died, State::Failed, "process 7 ended mid-turn 9 s ago");
         let restarted = Condition { process: process(false, None, at(11)), ..agent(Phase::MidTurn, 10) };

@@ -102,6 +102,37 @@ fn failures() {
     );
 }
 
+/// A run without a terminal fails and ends at once, in whichever order that is told.
+#[test]
+fn the_end_of_a_session_heals_no_failure() {
+    let prompt = event(Source::Transcript, 0, Fact::Prompt);
+    let failed = event(Source::Transcript, 5_000, error(ApiErrorClass::Overloaded));
+    let turn = event(Source::Hook, 5_050, Fact::TurnEnded { duration: None });
+    let ended = event(Source::Hook, 5_100, Fact::SessionEnded { reason: Some("other".into()) });
+    let orders = [[0, 1, 2, 3], [0, 2, 3, 1], [0, 1, 3, 2], [0, 3, 1, 2]];
+    for order in orders {
+        let told = order.map(|i| [&prompt, &failed, &turn, &ended][i].clone());
+        check(&told, 10_000, State::Failed, "its turn ended 5 s ago: model API overloaded (529)");
+        check(&told, 86_404_000, State::Failed, "its turn ended 23 h ago: model API overloaded (529)");
+        check(&told, 86_405_000, State::Done, "nothing was heard of it for 24 h");
+        let resumed = [told.to_vec(), vec![event(Source::Transcript, 20_000, Fact::Prompt)]].concat();
+        check(&resumed, 21_000, State::Working, "the model is at work");
+        let mut fleet = fleet();
+        told.iter().for_each(|event| _ = fleet.observe(event));
+        let loaded = Fleet::load(&fleet.save(), paramedic_fleet::Prices::embedded(), paramedic_fleet::Settings::default());
+        assert_eq!(loaded.map(|fleet| fleet.agent(&"s".into()).unwrap().state).ok(), Some(State::Failed), "{order:?}");
+    }
+    // What was answered after the error has ended well.
+    let life = [
+        prompt,
+        failed,
+        event(Source::Transcript, 6_000, Fact::Prompt),
+        answer(9_000, Some("end_turn")),
+        event(Source::Hook, 9_500, Fact::SessionEnded { reason: None }),
+    ];
+    check(&life, 10_000, State::Done, "session ended 0 s ago");
+}
+
 /// One failure that ended a turn, as five records tell it, some of them knowing less.
 #[test]
 fn a_failure_is_one_whoever_tells_it_and_however_vaguely() {
