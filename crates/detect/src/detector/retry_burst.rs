@@ -11,9 +11,11 @@ use crate::alert::Alert;
 use crate::catalogue::{DetectorInfo, Moment};
 use crate::say;
 
-/// Alerts with the same cause belong to one incident. The provider's failures are one cause for all agents.
-pub(crate) fn cause(class: ApiErrorClass, agent: &str) -> String {
+/// Alerts with the same cause belong to one incident. The provider's failures are one cause for all agents, and so are
+/// time-outs that no answer of the provider told of.
+pub(crate) fn cause(class: ApiErrorClass, status: Option<u16>, agent: &str) -> String {
     match class {
+        ApiErrorClass::Timeout if status.is_none() => "timeout".to_owned(),
         ApiErrorClass::Overloaded | ApiErrorClass::Server | ApiErrorClass::Timeout | ApiErrorClass::Unknown => "api_failure".to_owned(),
         ApiErrorClass::Network => "network".to_owned(),
         ApiErrorClass::RateLimit => "rate_limit".to_owned(),
@@ -25,10 +27,14 @@ pub(crate) fn cause(class: ApiErrorClass, agent: &str) -> String {
     }
 }
 
-pub(crate) const fn incident_type(class: ApiErrorClass) -> IncidentType {
-    match class {
-        ApiErrorClass::RateLimit => IncidentType::RateLimit,
-        ApiErrorClass::Authentication | ApiErrorClass::Billing => IncidentType::Authentication,
+/// A time-out without a status was measured on this side, of an agent's run or of a call that nobody answered: a
+/// time-out. With a status (408, 504) the provider answered, and what it said is that its own work failed: a failure of
+/// the API like any other 5xx.
+pub(crate) const fn incident_type(class: ApiErrorClass, status: Option<u16>) -> IncidentType {
+    match (class, status) {
+        (ApiErrorClass::RateLimit, _) => IncidentType::RateLimit,
+        (ApiErrorClass::Authentication | ApiErrorClass::Billing, _) => IncidentType::Authentication,
+        (ApiErrorClass::Timeout, None) => IncidentType::Timeout,
         _ => IncidentType::ApiFailure,
     }
 }
@@ -59,7 +65,7 @@ impl RetryBurst {
     fn failed_try(&mut self, moment: &Moment<'_>, info: &DetectorInfo, out: &mut Vec<AlertChange>) {
         let Fact::ModelRetry { class, status, attempt, attempts_max, delay } = moment.event.fact else { return };
         let at = moment.at;
-        let active = self.alert.begin(at, incident_type(class), || cause(class, moment.who.agent.as_str()));
+        let active = self.alert.begin(at, incident_type(class, status), || cause(class, status, moment.who.agent.as_str()));
         active.counts.retries += 1;
         active.counts.class = Some(class);
         active.counts.status = status.or(active.counts.status);

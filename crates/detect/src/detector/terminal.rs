@@ -1,6 +1,8 @@
 //! What the two detectors of turn-ending failures share.
 
-use paramedic_model::{AlertChange, ApiErrorClass, Fact, Severity};
+use std::time::Duration;
+
+use paramedic_model::{AlertChange, ApiErrorClass, Fact, Severity, Source, text};
 use serde::{Deserialize, Serialize};
 
 use super::retry_burst::{cause, incident_type};
@@ -14,23 +16,47 @@ pub(crate) struct Terminal {
     pub(crate) alert: Alert,
 }
 
+/// Bytes of a task's name that stand in a sentence.
+const NAME_BYTES_MAX: usize = 60;
+
 /// A turn-ending failure, put together from the event and the retries before it.
 struct Failure {
     class: ApiErrorClass,
     status: Option<u16>,
     exhausted: bool,
     tries: u64,
+    /// How long was waited, where the failure says so.
+    waited: Option<Duration>,
 }
 
 impl Failure {
     fn of(moment: &Moment<'_>) -> Option<Self> {
-        let Fact::ModelError { class, status, attempts, retries_exhausted, .. } = moment.event.fact else { return None };
+        let Fact::ModelError { class, status, attempts, retries_exhausted, duration } = moment.event.fact else { return None };
         let burst = &moment.course.burst;
         // Older clients name no class on the last line; then it is that of the retries.
         let class = if class == ApiErrorClass::Unknown { burst.class.unwrap_or(class) } else { class };
         let exhausted = retries_exhausted || burst.attempts_max.is_some_and(|max| max > 0 && burst.attempt >= max);
         let tries = u64::from(attempts.unwrap_or(0)).saturating_sub(1).max(burst.retries);
-        Some(Self { class, status: status.or(burst.status), exhausted, tries })
+        Some(Self { class, status: status.or(burst.status), exhausted, tries, waited: duration })
+    }
+
+    /// `agent execution timed out after 5 min, task code-review`, `model API overloaded (529)`.
+    fn words(&self, moment: &Moment<'_>) -> String {
+        if self.class != ApiErrorClass::Timeout || self.status.is_some() {
+            return say::failure(self.class, self.status);
+        }
+        let is_run = moment.event.source == Source::Log;
+        let mut words = String::from(if is_run { "agent execution timed out" } else { "model call timed out" });
+        if let Some(waited) = self.waited.filter(|_| is_run) {
+            words.push_str(" after ");
+            words.push_str(&say::duration(waited));
+        }
+        for (name, shown) in [("Task", "task"), ("Conversation", "conversation")] {
+            if let Some(value) = moment.event.attributes.get(name).and_then(|value| value.as_str()) {
+                words.push_str(&format!(", {shown} {}", text::head(&say::shown(value), NAME_BYTES_MAX)));
+            }
+        }
+        words
     }
 
     /// The provider's failures and locked accounts stop every agent: SEV2. A limit passes by itself: SEV3. A request that
@@ -64,8 +90,8 @@ impl Terminal {
 
     fn failed(&mut self, failure: &Failure, moment: &Moment<'_>, info: &DetectorInfo, out: &mut Vec<AlertChange>) {
         let onset = if failure.exhausted && moment.course.burst.retries > 0 { moment.course.burst.started_at } else { moment.at };
-        let class = failure.class;
-        let active = self.alert.begin(onset, incident_type(class), || cause(class, moment.who.agent.as_str()));
+        let (class, status) = (failure.class, failure.status);
+        let active = self.alert.begin(onset, incident_type(class, status), || cause(class, status, moment.who.agent.as_str()));
         active.counts.terminal_failures += 1;
         active.counts.terminal_at = active.counts.terminal_at.or(Some(moment.at));
         active.counts.class = Some(class);
@@ -77,7 +103,7 @@ impl Terminal {
         let started_at = active.started_at;
         if active.severity.max(Some(severity)) != active.severity || say::worth_telling(failures) {
             let span = say::duration(moment.at.since(started_at));
-            let what = say::failure(class, failure.status);
+            let what = failure.words(moment);
             let reason = match (failures, failure.exhausted) {
                 (1, true) if failure.tries == 0 => format!("{what}: the client gave up trying again, the turn failed"),
                 (1, true) => format!("{what}: all {} failed in {span}, then the turn failed", say::retries(failure.tries)),

@@ -1,8 +1,9 @@
 //! Scripts and what must be said about them: every detector fires, notes, stays quiet and ends.
 
 use paramedic_detect::Settings;
+use paramedic_model::{ApiErrorClass, Event, Fact, IncidentType, Source};
 
-use crate::script::{check, check_with, parse, play};
+use crate::script::{Doing, check, check_with, parse, play, time};
 
 mod api {
     use super::*;
@@ -110,6 +111,47 @@ mod api {
             check(&script, &format!("2 api-terminal-error {severity} from=2 failed=1\n 9 api-terminal-error resolved from=2 failed=1"));
             assert_eq!(play(&parse(&script), Settings::default())[0].cause, cause, "{class}");
         }
+    }
+
+    #[test]
+    fn a_time_out_that_no_provider_told_of_is_a_time_out() {
+        for (script, incident_type, cause) in [
+            ("1 fail timeout", IncidentType::Timeout, "timeout"),
+            ("1 retry timeout 1/10", IncidentType::Timeout, "timeout"),
+            ("1 retry timeout 1/1\n 2 fail unknown", IncidentType::Timeout, "timeout"),
+            ("1 fail 504", IncidentType::ApiFailure, "api_failure"),
+            ("1 fail 408", IncidentType::ApiFailure, "api_failure"),
+            ("1 retry 504 1/10", IncidentType::ApiFailure, "api_failure"),
+        ] {
+            let changes = play(&parse(script), Settings::default());
+            assert!(!changes.is_empty(), "{script}");
+            assert!(changes.iter().all(|change| (change.incident_type, change.cause.as_str()) == (incident_type, cause)), "{changes:#?}");
+        }
+    }
+
+    #[test]
+    fn a_timed_out_run_is_told_with_its_length_and_task() {
+        let reasons = |attributes: &[(&str, &str)], minutes: Option<u64>, source: Source| {
+            let mut event = Event::new(time(1.0), source, "log");
+            event.agent = Some("code-review".into());
+            event.attributes = attributes.iter().map(|(key, value)| ((*key).to_owned(), (*value).into())).collect();
+            let duration = minutes.map(|minutes| std::time::Duration::from_secs(minutes * 60));
+            let class = ApiErrorClass::Timeout;
+            event.fact = Fact::ModelError { class, status: None, attempts: None, retries_exhausted: false, duration };
+            let doings = [Doing::Event(Box::new(event.clone())), Doing::Event(Box::new(Event { at: time(61.0), ..event }))];
+            play(&doings, Settings::default()).into_iter().map(|change| change.reason).collect::<Vec<_>>()
+        };
+        assert_eq!(
+            reasons(&[("Task", "code-review"), ("Conversation", "abc-123")], Some(5), Source::Log),
+            [
+                "agent execution timed out after 5 min, task code-review, conversation abc-123: the turn failed",
+                "agent execution timed out after 5 min, task code-review, conversation abc-123: 2 turns in a row failed in 1 min",
+            ]
+        );
+        assert_eq!(reasons(&[], None, Source::Log)[0], "agent execution timed out: the turn failed");
+        assert_eq!(reasons(&[], None, Source::Transcript)[0], "model call timed out: the turn failed");
+        let long = "x".repeat(5_000);
+        assert!(reasons(&[("Task", &long), ("Conversation", "a\nb")], None, Source::Log)[0].len() < 200);
     }
 
     #[test]
