@@ -269,6 +269,30 @@ pub enum Fact {
 }
 
 impl Fact {
+    /// Every kind there is, in the order of the facts.
+    pub const KINDS: [&'static str; 20] = [
+        "record",
+        "session-started",
+        "session-ended",
+        "prompt",
+        "turn-ended",
+        "model-call",
+        "model-retry",
+        "model-error",
+        "rate-limit",
+        "tool-call",
+        "tool-result",
+        "tool-progress",
+        "waiting",
+        "compaction",
+        "subagent-started",
+        "subagent-ended",
+        "mcp-server",
+        "process",
+        "measurement",
+        "span",
+    ];
+
     /// The kind's name: the same word as in the stored form.
     #[must_use]
     pub const fn kind(&self) -> &'static str {
@@ -399,6 +423,31 @@ mod tests {
             assert_eq!(stored["fact"], fact.kind());
             assert_eq!(serde_json::from_value::<Fact>(stored).expect("reads back"), fact);
         }
+    }
+
+    /// A stored fact with what it cannot go without.
+    fn least(kind: &str) -> serde_json::Value {
+        let mut stored = serde_json::json!({
+            "fact": kind, "usage": Usage::default(), "class": "unknown", "attempt": 1, "retries_exhausted": false, "status": "ok",
+            "tool": "Bash", "outcome": "success", "reason": "idle", "completed": true, "pid": 7, "alive": true, "value": 1.0,
+            "temporality": "gauge", "duration": Duration::from_secs(1), "failed": false,
+        });
+        if matches!(kind, "model-retry" | "model-error" | "process") {
+            stored["status"] = serde_json::Value::Null;
+        }
+        stored
+    }
+
+    #[test]
+    fn the_kinds_are_those_of_all_facts() {
+        for kind in Fact::KINDS {
+            let fact = serde_json::from_value::<Fact>(least(kind)).unwrap_or_else(|error| panic!("{kind}: {error}"));
+            assert_eq!(fact.kind(), kind);
+        }
+        // Reading names all that there are, so a fact without a kind in the list is found.
+        let refused = serde_json::from_value::<Fact>(least("nonsense")).expect_err("no such fact").to_string();
+        let named: Vec<&str> = refused.split('`').skip(3).step_by(2).collect();
+        assert_eq!(named, Fact::KINDS);
     }
 
     #[test]

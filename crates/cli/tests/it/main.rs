@@ -18,6 +18,7 @@ mod documents;
 mod exporters;
 mod lifecycle;
 mod live;
+mod logs;
 mod pages;
 mod processes;
 mod verbs;
