@@ -1,17 +1,24 @@
 //! Measures evaluation over many series in memory: `promql_bench [SERIES]`.
 
+use std::collections::HashMap;
+use std::sync::Arc;
 use std::time::Instant;
 
-use paramedic_promql::{Engine, Labels, Matcher, MemoryStorage, SampleValue, Storage, Value};
+use paramedic_promql::{Engine, Label, Labels, Matcher, MemoryStorage, SampleValue, Storage, Value};
 
 const STEP_MS: i64 = 15_000;
 
 fn main() {
     let series: usize = std::env::args().nth(1).and_then(|arg| arg.parse().ok()).unwrap_or(100_000);
     let storage = MemoryStorage::new();
+    // A store shares the text of names and values between its series.
+    let mut texts: HashMap<String, Arc<str>> = HashMap::new();
+    let mut share = |text: &str| texts.entry(text.to_owned()).or_insert_with(|| text.into()).clone();
+    let mut labels_of =
+        |pairs: &[(&str, &str)]| Labels::new(pairs.iter().map(|(name, value)| Label { name: share(name), value: share(value) }).collect());
     for i in 0..series {
         let (x, instance) = (format!("group-{}", i % 50), format!("host-{i}"));
-        let labels = Labels::from_pairs(&[("__name__", "m_total"), ("x", &x), ("instance", &instance), ("job", "bench")]);
+        let labels = labels_of(&[("__name__", "m_total"), ("x", &x), ("instance", &instance), ("job", "bench")]);
         storage.append(&labels, (0..240).map(|t| (t * STEP_MS, SampleValue::Float((t * (i as i64 % 7 + 1)) as f64))));
     }
     for i in 0..1_000 {
@@ -19,7 +26,7 @@ fn main() {
             [("0.1", 2), ("0.5", 5), ("1", 7), ("2", 8), ("5", 9), ("10", 10), ("20", 10), ("50", 10), ("100", 10), ("+Inf", 10)]
         {
             let instance = format!("host-{i}");
-            let labels = Labels::from_pairs(&[("__name__", "h_bucket"), ("le", le), ("instance", &instance)]);
+            let labels = labels_of(&[("__name__", "h_bucket"), ("le", le), ("instance", &instance)]);
             storage.append(&labels, (0..240).map(|t| (t * STEP_MS, SampleValue::Float((t * share) as f64))));
         }
     }

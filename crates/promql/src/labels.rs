@@ -7,6 +7,7 @@ use std::sync::Arc;
 use regex::Regex;
 
 use crate::error::ParseError;
+use crate::parse::stray_byte;
 
 /// The label that holds a metric's name.
 pub const METRIC_NAME: &str = "__name__";
@@ -188,6 +189,11 @@ pub(crate) fn is_plain_name(name: &str) -> bool {
     bytes.next().is_some_and(|b| b.is_ascii_alphabetic() || b == b'_') && bytes.all(|b| b.is_ascii_alphanumeric() || b == b'_')
 }
 
+/// Whether a text may be the name of a label: any UTF-8 but the empty one.
+pub(crate) fn is_label_name(name: &str) -> bool {
+    !name.is_empty() && !name.chars().any(|c| stray_byte(c).is_some())
+}
+
 /// Text in double quotes with the usual escapes.
 pub(crate) fn quote(text: &str) -> String {
     let mut quoted = String::with_capacity(text.len() + 2);
@@ -199,6 +205,7 @@ pub(crate) fn quote(text: &str) -> String {
             '\n' => quoted.push_str("\\n"),
             '\t' => quoted.push_str("\\t"),
             '\r' => quoted.push_str("\\r"),
+            c if stray_byte(c).is_some() => quoted.push_str(&format!("\\x{:02x}", stray_byte(c).unwrap_or_default())),
             c if (c as u32) < 0x20 => quoted.push_str(&format!("\\x{:02x}", c as u32)),
             c => quoted.push(c),
         }

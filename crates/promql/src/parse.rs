@@ -18,4 +18,4 @@ pub use duration::DurationExpr;
 pub(crate) use duration::resolve;
 pub use functions::{FUNCTIONS, Function};
 pub use grammar::{parse, parse_matchers};
-pub(crate) use strings::unquote;
+pub(crate) use strings::{stray_byte, unquote};

@@ -157,7 +157,7 @@ impl Evaluator<'_> {
     }
 
     fn count_values(&mut self, vector: &[Series], label: &str, grouping: &Grouping, grid: Grid) -> Evaluated<Vec<Series>> {
-        if label.is_empty() {
+        if !crate::labels::is_label_name(label) {
             return Err(QueryError::execution(format!("invalid label name {}", crate::labels::quote(label))));
         }
         let mut labels = grouping.labels.clone();

@@ -4,7 +4,7 @@ use super::range::absent_series;
 use super::series::{At, Value, merge_equal};
 use super::{Evaluated, Evaluator, Grid, Series};
 use crate::error::QueryError;
-use crate::labels::{METRIC_NAME, anchored};
+use crate::labels::{METRIC_NAME, anchored, is_label_name, quote};
 use crate::number::stale;
 use crate::parse::{Expr, ExprKind, ValueType};
 
@@ -157,7 +157,9 @@ pub(super) fn text(expr: &Expr) -> &str {
 }
 
 fn check_label(function: &str, role: &str, name: &str) -> Evaluated<()> {
-    if name.is_empty() {
+    if !is_label_name(name) {
+        let name = quote(name);
+        let name = &name[1..name.len() - 1];
         return Err(QueryError::execution(format!("invalid {role} label name in {function}(): {name}")));
     }
     Ok(())

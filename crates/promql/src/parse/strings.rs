@@ -1,5 +1,13 @@
 //! String literals.
 
+/// Where stray bytes are kept: at the end of the last private plane.
+const STRAY_BYTE: u32 = 0x0010_ff00;
+
+/// The byte that a character stands for, if it stands for one that was not UTF-8.
+pub(crate) fn stray_byte(c: char) -> Option<u32> {
+    (c as u32).checked_sub(STRAY_BYTE).filter(|byte| (0x80..=0xff).contains(byte))
+}
+
 /// The text of a literal in double quotes, single quotes or backticks; `None` when it is malformed.
 pub(crate) fn unquote(literal: &str) -> Option<String> {
     let quote = literal.chars().next()?;
@@ -51,7 +59,17 @@ fn unescape(inner: &str, quote: char) -> Option<String> {
         };
         bytes.extend_from_slice(escaped.encode_utf8(&mut utf8).as_bytes());
     }
-    String::from_utf8(bytes).ok()
+    Some(lossless(&bytes))
+}
+
+/// Bytes that are not UTF-8 become characters that nothing else uses, so that what is wrong can be named later.
+fn lossless(bytes: &[u8]) -> String {
+    let mut text = String::with_capacity(bytes.len());
+    for chunk in bytes.utf8_chunks() {
+        text.push_str(chunk.valid());
+        text.extend(chunk.invalid().iter().filter_map(|byte| char::from_u32(STRAY_BYTE + u32::from(*byte))));
+    }
+    text
 }
 
 #[cfg(test)]
@@ -66,7 +84,7 @@ mod tests {
             (r"'it\'s \x41\101\u00e4'", Some("it's AAä")),
             (r#""\q""#, None),
             (r#"""#, None),
-            (r#""\xff""#, None),
+            (r#""\xff""#, Some("\u{10ffff}")),
         ] {
             assert_eq!(unquote(literal).as_deref(), text, "{literal}");
         }
