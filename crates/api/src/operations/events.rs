@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use paramedic_model::{AgentId, Level, SessionId, Source, Timestamp};
+use paramedic_model::{AgentId, Fact, Level, SessionId, Source, Timestamp};
 use paramedic_telemetry::{Search, SearchPage, StoreError, StoredEvent};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -115,6 +115,14 @@ pub struct EventPage {
 }
 
 pub async fn search(context: Arc<Context>, _: Caller, query: EventsQuery) -> Result<EventPage, ApiError> {
+    if let Some(kind) = query.kind.as_deref().filter(|kind| !Fact::KINDS.contains(kind)) {
+        let kind = paramedic_model::text::head(kind, 100);
+        return Err(ApiError::new(
+            Code::BadRequest,
+            format!("kind: {kind:?} is not a kind of event"),
+            format!("one of {}", Fact::KINDS.join(", ")),
+        ));
+    }
     let search = Search {
         from: query.from,
         to: query.to,

@@ -12,6 +12,7 @@ async fn errors_say_what_is_wrong_and_what_next() {
         ("GET", "/api/v1/agents?limit=many", "", "", 400, "bad_request", "limit"),
         ("GET", "/api/v1/agents?state=asleep", "", "", 400, "bad_request", "state"),
         ("GET", "/api/v1/events?from=yesterday", "", "", 400, "bad_request", "from"),
+        ("GET", "/api/v1/events?kind=nonsense", "", "", 400, "bad_request", "\"nonsense\" is not a kind"),
         ("GET", "/api/v1/agents/nobody", "", "", 404, "not_found", "nobody"),
         ("GET", "/api/v1/incidents/INC-99", "", "", 404, "not_found", "INC-99"),
         ("GET", "/api/v1/incidents/x", "", "", 404, "not_found", "x"),
@@ -32,6 +33,16 @@ async fn errors_say_what_is_wrong_and_what_next() {
         assert_eq!(error["code"], code, "{path}");
         assert!(error["message"].as_str().unwrap().contains(words), "{path}: {error}");
         assert!(error["hint"].is_string(), "{path}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_wrong_kind_is_told_the_right_ones_and_each_of_them_works() {
+    let (_stage, server) = served().await;
+    let hint = server.get("/api/v1/events?kind=nonsense").await.json()["error"]["hint"].as_str().unwrap().to_owned();
+    for kind in paramedic_model::Fact::KINDS {
+        assert!(hint.contains(kind), "{kind}: {hint}");
+        assert_eq!(server.get(&format!("/api/v1/events?kind={kind}")).await.status, 200, "{kind}");
     }
 }
 
