@@ -29,7 +29,7 @@ fn main() {
         let started = cpu_seconds();
         while cpu_seconds() - started < 1.5 {
             for _ in 0..3 {
-                let mut parser = Parser::new(Options { capture_text, agent: None });
+                let mut parser = Parser::new(Options { capture_text, ..Options::default() });
                 let mut events = Vec::new();
                 let mut start = 0;
                 for end in memchr::memchr_iter(b'\n', text.as_bytes()) {

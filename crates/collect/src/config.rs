@@ -46,6 +46,8 @@ pub struct LogSettings {
     pub history: bool,
     /// Records that name no agent belong to an agent that is named like their file, without its ending. Default false.
     pub agent_from_file: bool,
+    /// The zone of times that name none, as Python's logging and log4j write them: `local` (this machine's), `UTC`, or a name like `Europe/Berlin`. Default `local`.
+    pub time_zone: crate::log::TimeZone,
     /// Keep texts and attributes, masked and capped. Without it only what detectors need is kept. Default true.
     pub capture_text: bool,
     /// Milliseconds of silence after which a record of several lines is complete. Default 1,000.
@@ -70,6 +72,7 @@ impl Default for LogSettings {
             files: Vec::new(),
             history: true,
             agent_from_file: false,
+            time_zone: crate::log::TimeZone::local(),
             capture_text: true,
             flush_ms: 1_000,
             rescan_ms: 2_000,

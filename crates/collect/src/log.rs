@@ -7,7 +7,7 @@
 //! A record of several lines is complete when the next one begins, or when the caller says so with
 //! [`Parser::flush`] (at the end, or after a moment of silence).
 
-use paramedic_model::{AgentId, Event, Timestamp};
+use paramedic_model::{AgentId, Event, SessionId, Timestamp};
 
 mod head;
 
@@ -18,6 +18,10 @@ mod bracket;
 mod plain;
 
 mod json_line;
+
+mod time_zone;
+
+pub use time_zone::{TimeZone, UnknownTimeZone};
 
 /// Bytes kept of one record; the lines beyond are counted and left out.
 pub const RECORD_BYTES_MAX: usize = 64 * 1024;
@@ -32,11 +36,15 @@ pub struct Options {
     pub capture_text: bool,
     /// The agent of records that name none: the service whose log this is.
     pub agent: Option<AgentId>,
+    /// The session of records that name none.
+    pub session: Option<SessionId>,
+    /// The zone of times that name none.
+    pub time_zone: TimeZone,
 }
 
 impl Default for Options {
     fn default() -> Self {
-        Self { capture_text: true, agent: None }
+        Self { capture_text: true, agent: None, session: None, time_zone: TimeZone::local() }
     }
 }
 
@@ -72,12 +80,14 @@ pub struct Parser {
     lines: usize,
     /// One allocation for an agent or a session that is named again and again.
     names: record::Names,
+    times: time_zone::Times,
 }
 
 impl Parser {
     #[must_use]
     pub fn new(options: Options) -> Self {
         Self {
+            times: time_zone::Times::new(options.time_zone.clone()),
             options,
             counts: Counts::default(),
             gathering: Gathering::Nothing,
@@ -90,29 +100,30 @@ impl Parser {
     /// Reads one line, with or without its line end. `now` stands in for times that the line does not tell.
     pub fn feed(&mut self, line: &[u8], now: Timestamp, out: &mut Vec<Event>) {
         self.counts.lines += 1;
+        self.times.now = now;
         let line = line.strip_suffix(b"\n").unwrap_or(line);
         let line = line.strip_suffix(b"\r").unwrap_or(line);
         match line.first() {
             Some(b'[') => {
-                if let Some(head) = bracket::Head::read(line) {
+                if let Some(head) = bracket::Head::read(line, &self.times) {
                     self.begin(Gathering::Bracket(head), line, out);
                     return;
                 }
             }
-            Some(b'{') if self.feed_json(line, now, out) => return,
+            Some(b'{') if self.feed_json(line, out) => return,
             _ => {}
         }
         let is_continued = match &mut self.gathering {
             Gathering::Nothing => false,
-            Gathering::Bracket(_) => !plain::begins_surely(line, now),
-            Gathering::Plain(head) => head.continues(line, now),
+            Gathering::Bracket(_) => !plain::begins_surely(line, &self.times),
+            Gathering::Plain(head) => head.continues(line, &self.times),
         };
         if is_continued {
             self.append(line);
         } else if line.iter().all(u8::is_ascii_whitespace) {
             self.flush(out);
         } else {
-            self.begin(Gathering::Plain(plain::Head::read(line, now)), line, out);
+            self.begin(Gathering::Plain(plain::Head::read(line, &self.times)), line, out);
         }
     }
 
@@ -172,14 +183,14 @@ impl Parser {
     }
 
     /// Whether the line was a JSON record. A line that is only part of something else is left to the caller.
-    fn feed_json(&mut self, line: &[u8], now: Timestamp, out: &mut Vec<Event>) -> bool {
+    fn feed_json(&mut self, line: &[u8], out: &mut Vec<Event>) -> bool {
         if line.len() > JSON_BYTES_MAX {
             self.counts.malformed += 1;
             return false;
         }
         let is_below = self.is_gathering();
         let mut events = Vec::new();
-        match json_line::read(line, now, &self.options, &mut self.names, is_below, &mut events) {
+        match json_line::read(line, &self.times, &self.options, &mut self.names, is_below, &mut events) {
             json_line::Reading::Record => {
                 self.flush(out);
                 self.counts.records += events.len() as u64;

@@ -312,7 +312,7 @@ impl Follower {
         let agent = stem
             .filter(|_| self.settings.agent_from_file)
             .map(|stem| AgentId::new(paramedic_model::text::head(&stem, limit::ID_BYTES_MAX)));
-        Parser::new(Options { capture_text: self.settings.capture_text, agent })
+        Parser::new(Options { capture_text: self.settings.capture_text, agent, session: None, time_zone: self.settings.time_zone.clone() })
     }
 
     fn read_to_end(&mut self, mut file: LogFile) -> Result<(), Stopped> {

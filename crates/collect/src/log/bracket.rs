@@ -9,6 +9,7 @@ use memchr::{memchr, memchr_iter};
 use paramedic_model::{Event, Level, Timestamp};
 
 use super::record::{Names, Record, typed};
+use super::time_zone::Times;
 use super::{Options, head};
 
 /// The head of a record; positions are those in its first line.
@@ -22,8 +23,8 @@ pub(super) struct Head {
 }
 
 impl Head {
-    pub(super) fn read(line: &[u8]) -> Option<Self> {
-        let (at, taken) = head::dated(line.get(1..)?)?;
+    pub(super) fn read(line: &[u8], times: &Times) -> Option<Self> {
+        let (at, taken) = head::dated(line.get(1..)?, times)?;
         if line.get(1 + taken) != Some(&b']') {
             return None;
         }

@@ -7,6 +7,7 @@ use paramedic_model::{Event, Level, Timestamp};
 use serde_json::{Map, Value};
 
 use super::record::{Names, Record};
+use super::time_zone::Times;
 use super::{Options, head};
 use crate::otlp::{self, Encoding, Signal, clean};
 
@@ -27,9 +28,9 @@ pub(super) enum Reading {
 }
 
 /// Reads one line. `is_below` says that the line may be part of a record above it.
-pub(super) fn read(line: &[u8], now: Timestamp, options: &Options, names: &mut Names, is_below: bool, out: &mut Vec<Event>) -> Reading {
+pub(super) fn read(line: &[u8], times: &Times, options: &Options, names: &mut Names, is_below: bool, out: &mut Vec<Event>) -> Reading {
     if let Some(signal) = otlp_request(line) {
-        return match otlp::decode(signal, Encoding::Json, line, now, usize::MAX) {
+        return match otlp::decode(signal, Encoding::Json, line, times.now, usize::MAX) {
             Ok(mut converted) => {
                 out.append(&mut converted.events);
                 Reading::Record
@@ -39,13 +40,13 @@ pub(super) fn read(line: &[u8], now: Timestamp, options: &Options, names: &mut N
     }
     let Ok(Value::Object(object)) = serde_json::from_slice::<Value>(line) else { return Reading::Malformed };
     if object.contains_key("timeUnixNano") || object.contains_key("observedTimeUnixNano") {
-        return otlp_record(line, now, out);
+        return otlp_record(line, times.now, out);
     }
     let is_record = [MESSAGES, LEVELS, TIMES].iter().any(|names| names.iter().any(|name| object.contains_key(*name)));
     if is_below && !is_record {
         return Reading::NotARecord;
     }
-    out.push(event(object, now, options, names));
+    out.push(event(object, times, options, names));
     Reading::Record
 }
 
@@ -76,8 +77,8 @@ fn otlp_record(line: &[u8], now: Timestamp, out: &mut Vec<Event>) -> Reading {
     }
 }
 
-fn event(object: Map<String, Value>, now: Timestamp, options: &Options, names: &mut Names) -> Event {
-    let at = TIMES.iter().find_map(|name| time(object.get(*name)?)).unwrap_or(now);
+fn event(object: Map<String, Value>, times: &Times, options: &Options, names: &mut Names) -> Event {
+    let at = TIMES.iter().find_map(|name| time(object.get(*name)?, times)).unwrap_or(times.now);
     let mut record = Record { at, level: level(&object), ..Record::default() };
     if let Some(message) = MESSAGES.iter().find_map(|name| text(object.get(*name)?)) {
         record.message = Cow::Owned(message);
@@ -194,11 +195,11 @@ fn level(object: &Map<String, Value>) -> Option<Level> {
 }
 
 /// A time as text, or as a number of seconds, milli-, micro- or nanoseconds: the size tells which.
-fn time(value: &Value) -> Option<Timestamp> {
+fn time(value: &Value, times: &Times) -> Option<Timestamp> {
     match value {
         Value::String(text) => match text.parse::<f64>() {
             Ok(number) => numeric(number),
-            Err(_) => head::dated(text.as_bytes()).map(|(at, _)| at).or_else(|| Timestamp::parse(text)),
+            Err(_) => head::dated(text.as_bytes(), times).map(|(at, _)| at).or_else(|| Timestamp::parse(text)),
         },
         Value::Number(number) => match number.as_i64() {
             Some(whole) if whole.unsigned_abs() >= 100_000_000_000_000 => {

@@ -7,6 +7,7 @@ use paramedic_model::{Event, Level, Timestamp};
 
 use super::bracket::{begins_stack, key_and_value, lines_below};
 use super::record::{Names, Record};
+use super::time_zone::Times;
 use super::{Options, head};
 
 /// How a record of plain text begins.
@@ -22,27 +23,27 @@ pub(super) struct Head {
 }
 
 impl Head {
-    pub(super) fn read(line: &[u8], now: Timestamp) -> Self {
+    pub(super) fn read(line: &[u8], times: &Times) -> Self {
         let line = &line[..line.len().min(512)];
         let in_traceback = line.starts_with(b"Traceback (");
-        if let Some((at, level, message)) = head::klog(line, now) {
+        if let Some((at, level, message)) = head::klog(line, times) {
             let message = message + head::skip_separators(&line[message..]);
             return Self { at, has_time: true, level: Some(level), message, in_traceback };
         }
         let (priority, start) = priority(line);
         let boxed = usize::from(line.get(start) == Some(&b'['));
-        let timed = head::time_prefix(&line[(start + boxed).min(line.len())..], now)
+        let timed = head::time_prefix(&line[(start + boxed).min(line.len())..], times)
             .map(|(at, taken)| (at, start + boxed + taken))
             .filter(|(_, end)| boxed == 0 || line.get(*end) == Some(&b']'))
             .map(|(at, end)| (at, end + boxed));
         let after_time = timed.map_or(start, |(_, end)| end);
         let (level, message) = level_near(line, after_time, timed.is_some());
         let told = if in_traceback { Some(Level::Error) } else { level.or(priority) };
-        Self { at: timed.map_or(now, |(at, _)| at), has_time: timed.is_some(), level: told, message, in_traceback }
+        Self { at: timed.map_or(times.now, |(at, _)| at), has_time: timed.is_some(), level: told, message, in_traceback }
     }
 
     /// Whether the line belongs to the record that began with this head.
-    pub(super) fn continues(&mut self, line: &[u8], now: Timestamp) -> bool {
+    pub(super) fn continues(&mut self, line: &[u8], times: &Times) -> bool {
         let Some(first) = line.first() else { return self.in_traceback || self.has_time };
         if matches!(first, b' ' | b'\t') {
             return true;
@@ -56,7 +57,7 @@ impl Head {
         if CONTINUED.iter().any(|start| line.starts_with(start)) || matches!(line, b"}" | b"]" | b")") {
             return true;
         }
-        let next = Self::read(line, now);
+        let next = Self::read(line, times);
         if next.has_time {
             return false;
         }
@@ -91,9 +92,9 @@ fn is_metadata(key: &str) -> bool {
 }
 
 /// A line that begins a record even below a bracket record: it tells a time and a level.
-pub(super) fn begins_surely(line: &[u8], now: Timestamp) -> bool {
+pub(super) fn begins_surely(line: &[u8], times: &Times) -> bool {
     matches!(line.first(), Some(b'0'..=b'9' | b'A'..=b'Z' | b'<' | b'[')) && {
-        let next = Head::read(line, now);
+        let next = Head::read(line, times);
         next.has_time && next.level.is_some()
     }
 }

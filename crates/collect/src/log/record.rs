@@ -96,7 +96,10 @@ impl<'a> Record<'a> {
         let mut event = Event::new(self.at, Source::Log, "log");
         event.level = level;
         event.fact = self.fact(level);
-        event.session = self.session.as_deref().map(|session| names.session(session));
+        event.session = match &self.session {
+            Some(session) => Some(names.session(session)),
+            None => options.session.clone(),
+        };
         event.agent = match &self.agent {
             Some(agent) => Some(names.agent(agent)),
             None => options.agent.clone().or_else(|| event.session.as_ref().map(AgentId::of_session)),
@@ -133,22 +136,49 @@ impl<'a> Record<'a> {
     }
 
     /// Logs say little reliably, so only what is told outright becomes a fact: a rate limit (status 429 or the
-    /// sentence), an overload (529), and an agent's run that timed out, which is the failure of that agent's call.
+    /// sentence), an overload (529), each in a field or in the message, and an agent's run that timed out, which is the failure of that agent's call.
     /// Such a record names its agent, so that detectors can group by it.
     fn fact(&self, level: Level) -> Fact {
         if level < Level::Warn {
             return Fact::Record;
         }
         let message = head(&self.message, 512);
-        let error = |class, duration| Fact::ModelError { class, status: self.status, attempts: None, retries_exhausted: false, duration };
-        if self.status == Some(429) || contains_ignoring_case(message, "rate limit exceeded") {
+        let status = self.status.or_else(|| status_told(message));
+        let error = |class, duration| Fact::ModelError { class, status, attempts: None, retries_exhausted: false, duration };
+        if status == Some(429) || contains_ignoring_case(message, "rate limit exceeded") {
             return error(ApiErrorClass::RateLimit, None);
         }
-        if self.status == Some(529) || contains_ignoring_case(message, "overloaded_error") {
+        if status == Some(529) || contains_ignoring_case(message, "overloaded_error") {
             return error(ApiErrorClass::Overloaded, None);
         }
         timeout(message).map_or(Fact::Record, |after| error(ApiErrorClass::Timeout, after))
     }
+}
+
+/// The status in `API Error: 529 {…}`, `HTTP/1.1 429`, `status=529`, `Error code: 429 - …`, `529 Overloaded`. A number
+/// among other words counts something else.
+fn status_told(message: &str) -> Option<u16> {
+    const BEFORE: [&[u8]; 6] = [b"error", b"code", b"status", b"http", b"http/1.1", b"http/2"];
+    const AFTER: [&[u8]; 3] = [b"overloaded", b"too many requests", b"rate limit"];
+    let bytes = message.as_bytes();
+    let is_blank = |byte: &u8| b" :=(\"'-,".contains(byte);
+    memchr::memmem::find_iter(bytes, b"29").filter_map(|at| at.checked_sub(1)).find_map(|at| {
+        let status = match bytes[at] {
+            b'4' => 429,
+            b'5' => 529,
+            _ => return None,
+        };
+        let (before, after) = (&bytes[..at], &bytes[at + 3..]);
+        let is_word = |byte: Option<&u8>| byte.is_some_and(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'_'));
+        if is_word(before.last()) || after.first().is_some_and(u8::is_ascii_alphanumeric) {
+            return None;
+        }
+        let before = &before[..before.iter().rposition(|byte| !is_blank(byte)).map_or(0, |last| last + 1)];
+        let after = &after[after.iter().position(|byte| !is_blank(byte)).unwrap_or(after.len())..];
+        let ends = |word: &&[u8]| before.len() >= word.len() && before[before.len() - word.len()..].eq_ignore_ascii_case(word);
+        let begins = |word: &&[u8]| after.get(..word.len()).is_some_and(|start| start.eq_ignore_ascii_case(word));
+        (BEFORE.iter().any(ends) || AFTER.iter().any(begins)).then_some(status)
+    })
 }
 
 /// `Agent execution timed out after 300000ms`.

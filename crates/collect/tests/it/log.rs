@@ -3,15 +3,20 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use paramedic_collect::log::{Options, Parser, RECORD_BYTES_MAX};
+use paramedic_collect::log::{Options, Parser, RECORD_BYTES_MAX, TimeZone};
 use paramedic_model::{ApiErrorClass, Event, Fact, Level, Timestamp};
 
 fn now() -> Timestamp {
     Timestamp::parse("2026-03-01T12:00:00Z").unwrap()
 }
 
+/// Whatever the zone of the machine that tests.
+fn utc() -> Options {
+    Options { time_zone: TimeZone::utc(), ..Options::default() }
+}
+
 fn parse(text: &[u8]) -> Vec<Event> {
-    parse_with(text, &mut Parser::new(Options::default()))
+    parse_with(text, &mut Parser::new(utc()))
 }
 
 fn parse_with(text: &[u8], parser: &mut Parser) -> Vec<Event> {
@@ -88,7 +93,7 @@ fn metadata_and_stack_stay_with_their_record() {
 #[test]
 fn without_text_the_facts_are_the_same() {
     let full = parse(ONE_USER.as_bytes());
-    let lean = parse_with(ONE_USER.as_bytes(), &mut Parser::new(Options { capture_text: false, agent: None }));
+    let lean = parse_with(ONE_USER.as_bytes(), &mut Parser::new(Options { capture_text: false, ..utc() }));
     for (full, mut lean) in full.into_iter().zip(lean) {
         assert!(lean.text.is_empty() && lean.attributes.is_empty());
         (lean.text, lean.attributes) = (full.text.clone(), full.attributes.clone());
@@ -245,7 +250,7 @@ fn secrets_do_not_survive() {
 
 #[test]
 fn hostile_lines_are_bounded() {
-    let mut parser = Parser::new(Options::default());
+    let mut parser = Parser::new(utc());
     let huge = vec![b'x'; 10 * 1024 * 1024];
     let bomb = [vec![b'['; 200_000], vec![b']'; 200_000]].concat();
     let nested = [b"{\"msg\":".to_vec(), vec![b'['; 100_000]].concat();
@@ -316,4 +321,155 @@ fn random_damage_never_panics() {
             break;
         }
     }
+}
+
+/// When the only record of the text was, in a zone.
+fn instant(text: &str, options: Options) -> String {
+    let events = parse_with(text.as_bytes(), &mut Parser::new(options));
+    assert_eq!(events.len(), 1, "{text}");
+    events[0].at.to_string()
+}
+
+/// Times that name no zone, in the spellings of loggers; all of them are 04:41:23 on a day of January.
+const WITHOUT_ZONE: &[&str] = &[
+    "2026-01-14 04:41:23,000 - app.worker - ERROR - Python\n",
+    "[2026-01-14 04:41:23] [ERROR] [agent:a] bracket\n",
+    "[2026-01-14T04:41:23] plain in brackets\n",
+    "2026/01/14 04:41:23 Go\n",
+    "2026-01-14 04:41:23 CET an abbreviation\n",
+    "Jan 14 04:41:23 host sshd[1]: syslog\n",
+    "E0114 04:41:23.000000 7 a.go:1] klog\n",
+    "{\"asctime\":\"2026-01-14 04:41:23,000\",\"levelname\":\"ERROR\",\"message\":\"JSON\"}\n",
+    "{\"time\":\"2026-01-14T04:41:23\",\"msg\":\"ISO\"}\n",
+];
+
+#[test]
+fn times_without_a_zone_are_those_of_the_zone_that_is_set() {
+    for (zone, expect) in [
+        ("UTC", "04:41:23.000Z"),
+        ("America/Chicago", "10:41:23.000Z"),
+        ("Europe/Berlin", "03:41:23.000Z"),
+        ("Asia/Kolkata", "23:11:23.000Z"),
+    ] {
+        for text in WITHOUT_ZONE {
+            let at = instant(text, Options { time_zone: zone.parse().unwrap(), ..Options::default() });
+            assert_eq!(&at[11..], expect, "{zone}: {text}");
+        }
+    }
+}
+
+#[test]
+fn times_that_name_their_zone_are_the_same_in_every_zone() {
+    for text in [
+        "2026-01-14T04:41:23Z ERROR a\n",
+        "2026-01-14T04:41:23.000z a\n",
+        "2026-01-14 05:41:23 +0100 ERROR a\n",
+        "2026-01-14 05:41:23+01:00 ERROR a\n",
+        "2026-01-14 05:41:23+01 ERROR a\n",
+        "2026-01-14 04:41:23 UTC ERROR a\n",
+        "2026-01-13 22:41:23-06:00 a\n",
+        "[2026-01-14T04:41:23.000Z] [ERROR] a\n",
+        "{\"time\":1768365683,\"msg\":\"a\"}\n",
+        "{\"time\":\"2026-01-14T05:41:23+01:00\",\"msg\":\"a\"}\n",
+    ] {
+        for zone in ["UTC", "America/Chicago", "Europe/Berlin"] {
+            let at = instant(text, Options { time_zone: zone.parse().unwrap(), ..Options::default() });
+            assert_eq!(at, "2026-01-14T04:41:23.000Z", "{zone}: {text}");
+        }
+    }
+}
+
+#[test]
+fn a_year_that_is_not_told_is_that_of_the_local_new_year() {
+    let at = |zone: &str, now: &str, text: &str| {
+        let mut events = Vec::new();
+        let mut parser = Parser::new(Options { time_zone: zone.parse().unwrap(), ..Options::default() });
+        parser.feed(text.as_bytes(), Timestamp::parse(now).unwrap(), &mut events);
+        parser.flush(&mut events);
+        events[0].at.to_string()
+    };
+    let (berlin, chicago) = ("Europe/Berlin", "America/Chicago");
+    assert_eq!(at(berlin, "2025-12-31T23:31:00Z", "Jan  1 00:30:00 h a: b\n"), "2025-12-31T23:30:00.000Z");
+    assert_eq!(at(chicago, "2026-01-01T05:00:00Z", "Dec 31 22:59:00 h a: b\n"), "2026-01-01T04:59:00.000Z");
+    assert_eq!(at(chicago, "2026-01-05T05:00:00Z", "Dec 31 22:59:00 h a: b\n"), "2026-01-01T04:59:00.000Z");
+    assert_eq!(at(chicago, "2026-06-05T05:00:00Z", "Dec 31 22:59:00 h a: b\n"), "2026-01-01T04:59:00.000Z");
+}
+
+/// The machine's zone is asked for once in a process, so the test runs itself again with another one.
+#[test]
+fn the_machines_zone_is_the_default() {
+    const INSIDE: &str = "PARAMEDIC_TEST_EXPECTED_TIME";
+    if let Ok(expect) = std::env::var(INSIDE) {
+        for text in WITHOUT_ZONE {
+            assert_eq!(instant(text, Options::default()), expect, "{text}");
+        }
+        return;
+    }
+    for (zone, expect) in [
+        ("America/Chicago", "2026-01-14T10:41:23.000Z"),
+        ("Europe/Berlin", "2026-01-14T03:41:23.000Z"),
+        ("UTC", "2026-01-14T04:41:23.000Z"),
+        ("Nowhere/Atall", "2026-01-14T04:41:23.000Z"),
+    ] {
+        let mut command = std::process::Command::new(std::env::current_exe().unwrap());
+        command.args(["--exact", "log::the_machines_zone_is_the_default"]).env("TZ", zone).env(INSIDE, expect);
+        let output = command.output().unwrap();
+        let told = String::from_utf8_lossy(&output.stdout);
+        assert!(output.status.success() && told.contains("1 passed"), "{zone}: {told}");
+    }
+}
+
+#[test]
+fn records_that_name_no_agent_or_session_get_those_of_the_options() {
+    let options = || Options { agent: Some("planner".into()), session: Some("s-1".into()), ..utc() };
+    for (text, agent, session) in [
+        ("2026-01-14 04:41:23 ERROR boom\n", "planner", "s-1"),
+        ("{\"level\":\"error\",\"msg\":\"boom\"}\n", "planner", "s-1"),
+        ("{\"level\":\"error\",\"msg\":\"boom\",\"agentName\":\"a\",\"sessionId\":\"s\"}\n", "a", "s"),
+        ("[2026-01-14T04:41:23Z] [ERROR] [agent:a] boom\n", "a", "s-1"),
+    ] {
+        let events = parse_with(text.as_bytes(), &mut Parser::new(options()));
+        let names = (events[0].agent.as_ref().unwrap().as_str(), events[0].session.as_ref().unwrap().as_str());
+        assert_eq!(names, (agent, session), "{text}");
+    }
+    // A session alone is its own agent.
+    let events = parse_with(b"boom\n", &mut Parser::new(Options { agent: None, ..options() }));
+    assert_eq!(events[0].agent.as_ref().unwrap().as_str(), "s-1");
+}
+
+#[test]
+fn a_status_in_the_message_counts_where_it_is_one() {
+    let class = |text: &str| match parse(format!("2026-01-14 04:41:23 ERROR {text}\n").as_bytes()).remove(0).fact {
+        Fact::ModelError { class, status, .. } => Some((class, status)),
+        _ => None,
+    };
+    let overloaded = Some((ApiErrorClass::Overloaded, Some(529)));
+    let limited = Some((ApiErrorClass::RateLimit, Some(429)));
+    for (text, expect) in [
+        ("API Error: 529 {\"type\":\"error\"}", overloaded),
+        ("529 Overloaded", overloaded),
+        ("model call failed: HTTP/1.1 529", overloaded),
+        ("request failed status=529", overloaded),
+        ("Error code: 429 - slow down", limited),
+        ("got 429 Too Many Requests", limited),
+        ("processed 529 records", None),
+        ("3 errors in 529 files", None),
+        ("code 5290", None),
+        ("error 1529", None),
+        ("status 29", None),
+        ("29", None),
+        ("error 529é", overloaded),
+    ] {
+        assert_eq!(class(text), expect, "{text}");
+    }
+}
+
+#[test]
+fn the_zone_of_followed_logs_is_a_name_that_is_known() {
+    use paramedic_collect::config::LogSettings;
+    let read = |zone: &str| serde_json::from_value::<LogSettings>(serde_json::json!({ "time_zone": zone }));
+    assert_eq!(read("local").unwrap().time_zone, LogSettings::default().time_zone);
+    assert_eq!(read("Europe/Berlin").unwrap().time_zone, "Europe/Berlin".parse().unwrap());
+    let error = read("Mars/Olympus").unwrap_err().to_string();
+    assert_eq!(error, "find the time zone `Mars/Olympus`: use `local`, `UTC` or a name like `Europe/Berlin`");
 }
