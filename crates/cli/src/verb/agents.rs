@@ -25,7 +25,11 @@ pub(super) async fn agents(common: &Common, args: &AgentsArgs) -> Result<Exit> {
         return Ok(Exit::Done);
     }
     if wanted.is_empty() {
-        show::line(&format!("No agent is active or matches ({} are done; see them with --all).", page["total"]))?;
+        show::line(&match page["total"].as_u64().unwrap_or(0) {
+            0 => "No agent matches.".to_owned(),
+            1 => "No agent is active (1 is done; see it with --all).".to_owned(),
+            done => format!("No agent is active ({} are done; see them with --all).", show::count(done)),
+        })?;
         return Ok(Exit::Done);
     }
     let now = SystemClock.now();
@@ -34,8 +38,10 @@ pub(super) async fn agents(common: &Common, args: &AgentsArgs) -> Result<Exit> {
         wanted.iter().map(|agent| row(agent, now)),
     )?;
     let hidden = all.len() - wanted.len();
-    if hidden > 0 {
-        show::line(&format!("and {hidden} that are done (--all shows them)"))?;
+    match hidden {
+        0 => {}
+        1 => show::line("and 1 that is done (--all shows it)")?,
+        _ => show::line(&format!("and {hidden} that are done (--all shows them)"))?,
     }
     if !page["next"].is_null() {
         show::line(&format!("{} of {}; more with --limit {}", all.len(), page["total"], page["total"]))?;
@@ -71,6 +77,12 @@ pub(super) fn time(value: &Value, key: &str) -> Option<Timestamp> {
     Timestamp::parse(value[key].as_str()?)
 }
 
+/// `1 agent`, `3 agents`.
+pub(super) fn many(number: u64, one: &str) -> String {
+    let ending = if number == 1 { "" } else { "s" };
+    format!("{} {one}{ending}", show::count(number))
+}
+
 /// `61k of 200k (31 %)`.
 fn context(agent: &Value) -> String {
     let tokens = agent["context_tokens"].as_u64().unwrap_or(0);
@@ -94,8 +106,7 @@ pub(super) async fn agent(common: &Common, args: &AgentArgs) -> Result<Exit> {
     let face = Face::open(common).await?;
     let (detail, value) = face.get::<Value>("agent.get", &json!({"id": args.id})).await?;
     let agent = &detail["agent"];
-    let (events, events_value) =
-        face.get::<Value>("event.search", &json!({"agent": text(agent, "id"), "limit": args.events})).await?;
+    let (events, events_value) = face.get::<Value>("event.search", &json!({"agent": text(agent, "id"), "limit": args.events})).await?;
     if common.json {
         let mut whole = value;
         whole["events"] = events_value["events"].clone();
@@ -116,7 +127,7 @@ pub(super) async fn agent(common: &Common, args: &AgentArgs) -> Result<Exit> {
     }
     show::line("\nLast events")?;
     let empty = Vec::new();
-    for event in events["events"].as_array().unwrap_or(&empty).iter().rev() {
+    for event in super::events::in_time(events["events"].as_array().unwrap_or(&empty)) {
         show::line(&format!("  {}", super::events::line_of(event)))?;
     }
     Ok(Exit::Done)
@@ -134,7 +145,9 @@ fn print_head(agent: &Value) -> Result<()> {
     let now = SystemClock.now();
     show::line(&format!("{}  {}", text(agent, "id"), text(agent, "state")))?;
     show::line(&show::clean(&text(agent, "state_reason")))?;
-    for (title, key) in [("project", "cwd"), ("model", "model"), ("version", "version"), ("host", "host"), ("turns", "turns"), ("tool calls", "tool_calls")] {
+    for (title, key) in
+        [("project", "cwd"), ("model", "model"), ("version", "version"), ("host", "host"), ("turns", "turns"), ("tool calls", "tool_calls")]
+    {
         let shown = text(agent, key);
         if !shown.is_empty() {
             show::line(&format!("{title:<12} {}", show::clean(&shown)))?;
@@ -153,7 +166,8 @@ fn print_head(agent: &Value) -> Result<()> {
     ))?;
     show::line(&format!("{:<12} {}", "cost", cost(&agent["cost"])))?;
     if let Some(process) = agent.get("process").filter(|process| !process.is_null()) {
-        let rss = process["rss_bytes"].as_u64().map(|bytes| format!(", {} memory", paramedic_server::doctor::bytes(bytes))).unwrap_or_default();
+        let rss =
+            process["rss_bytes"].as_u64().map(|bytes| format!(", {} memory", paramedic_server::doctor::bytes(bytes))).unwrap_or_default();
         let alive = if process["alive"] == true { "alive" } else { "gone" };
         show::line(&format!("{:<12} pid {}, {alive}{rss}", "process", text(process, "pid")))?;
     }

@@ -23,7 +23,9 @@ pub(super) async fn cost(common: &Common) -> Result<Exit> {
         show::line("Nothing was spent so far.")?;
         return Ok(Exit::Done);
     }
-    for (title, key, name) in [("By day (UTC)", "by_day", "day"), ("By model", "by_model", "model"), ("By agent, the dearest first", "by_agent", "agent")] {
+    for (title, key, name) in
+        [("By day (UTC)", "by_day", "day"), ("By model", "by_model", "model"), ("By agent, the dearest first", "by_agent", "agent")]
+    {
         show::line(title)?;
         show::table(
             &[name, "cost", "calls", "input", "output", "cache read", "cache creation"],

@@ -4,9 +4,11 @@ use anyhow::Result;
 use clap::Parser as _;
 use paramedic_api::operations::alerts::AlertPage;
 use paramedic_api::operations::incidents::{Changed, IncidentDetail, IncidentPage};
-use paramedic_model::{Clock as _, IncidentState, IncidentType, Severity, SystemClock, Timestamp};
+use paramedic_model::{Clock as _, IncidentKind, IncidentState, IncidentType, Severity, SystemClock, Timestamp};
+use paramedic_respond::{Incident, IncidentCounts};
 use serde_json::{Value, json};
 
+use super::agents::many;
 use crate::args::{AlertsArgs, Common, IncidentArgs, IncidentChange, IncidentVerb, IncidentsArgs};
 use crate::exit::{Exit, Failure};
 use crate::face::Face;
@@ -119,11 +121,17 @@ async fn change_incident(common: &Common, id: &str, what: &IncidentChange) -> Re
     let (operation, input) = match what {
         IncidentChange::Note { text } => ("incident.note", json!({"id": id, "text": text})),
         IncidentChange::Ack => ("incident.acknowledge", json!({"id": id})),
-        IncidentChange::Severity { severity, reason } => ("incident.severity", json!({"id": id, "severity": severity.parse::<Severity>()?, "reason": reason})),
+        IncidentChange::Severity { severity, reason } => {
+            ("incident.severity", json!({"id": id, "severity": severity.parse::<Severity>()?, "reason": reason}))
+        }
         IncidentChange::Title { title } => ("incident.title", json!({"id": id, "title": title})),
         IncidentChange::State { state, reason } => {
             let state = IncidentState::from_name(state).ok_or_else(|| {
-                Failure::new(Exit::Failed, format!("{state:?} is not a state"), "one of investigating, identified, mitigated, resolved, closed, cancelled")
+                Failure::new(
+                    Exit::Failed,
+                    format!("{state:?} is not a state"),
+                    "one of investigating, identified, mitigated, resolved, closed, cancelled",
+                )
             })?;
             ("incident.state", json!({"id": id, "state": state, "reason": reason}))
         }
@@ -142,7 +150,13 @@ async fn change(common: &Common, operation: &str, input: Value) -> Result<Exit> 
         show::json(&value)?;
     } else {
         let incident = changed.incident;
-        show::line(&format!("{} {} {}: {}", incident.id, incident.severity, incident.state.title().to_lowercase(), show::clean(&incident.title)))?;
+        show::line(&format!(
+            "{} {} {}: {}",
+            incident.id,
+            incident.severity,
+            incident.state.title().to_lowercase(),
+            show::clean(&incident.title)
+        ))?;
     }
     Ok(Exit::Done)
 }
@@ -157,10 +171,11 @@ async fn show_incident(common: &Common, id: &str) -> Result<Exit> {
     let (incident, now) = (&detail.incident, SystemClock.now());
     show::line(&format!("{}  {}  {}", incident.id, incident.severity, show::clean(&incident.title)))?;
     let mut state = format!("{}, {}", incident.state.title().to_lowercase(), incident.incident_type.title());
-    if let Some(by) = &incident.acknowledged_by {
-        state.push_str(&format!(", acknowledged by {}", show::clean(by)));
+    if let Some(words) = acknowledged(incident) {
+        state.push_str(&format!(", {words}"));
     } else if let Some(due) = detail.acknowledge_by {
-        state.push_str(&format!(", to be acknowledged by {}", due.time_of_day()));
+        let due = if due.date() == now.date() { due.time_of_day() } else { due.to_string() };
+        state.push_str(&format!(", to be acknowledged by {due}"));
     }
     show::line(&state)?;
     show::line(&format!("since     {} ({})", incident.started_at, show::ago(incident.started_at, now)))?;
@@ -170,39 +185,85 @@ async fn show_incident(common: &Common, id: &str) -> Result<Exit> {
             show::line(&format!("{name:<9} {at} (after {})", show::span(at.since(incident.started_at))))?;
         }
     }
-    let counts = &incident.counts;
-    let mut impact = vec![format!("{} agents", counts.agents), format!("{} sessions", counts.sessions)];
-    if counts.users > 0 {
-        impact.push(format!("{} users", counts.users));
-    }
-    if counts.retries > 0 {
-        impact.push(format!("{} retries", counts.retries));
-    }
-    if counts.terminal_failures > 0 {
-        impact.push(format!("{} calls failed for good", counts.terminal_failures));
-    }
-    if let Some(rate) = counts.error_rate {
-        impact.push(format!("{:.0} % of tries failed", rate * 100.0));
-    }
-    if counts.flaps > 0 {
-        impact.push(format!("fired {} times", counts.flaps + 1));
-    }
-    show::line(&format!("impact    {}", impact.join(", ")))?;
+    show::line(&format!("impact    {}", impact(&incident.counts)))?;
     show::line("\nEvidence")?;
+    let mut days = Days::of(incident.started_at, now);
     for episode in incident.episodes.iter().rev().take(5) {
+        days.turn(episode.started_at)?;
         show::line(&format!("  {}  {}", episode.started_at.time_of_day(), show::clean(&episode.reason)))?;
         for evidence in episode.evidence.iter().take(3) {
             show::line(&format!("            {}  {}", evidence.at.time_of_day(), show::clean(&evidence.text)))?;
         }
     }
     show::line("\nTimeline")?;
-    if detail.timeline_left_out > 0 {
-        show::line(&format!("  ({} earlier entries: paramedic journal show)", detail.timeline_left_out))?;
+    match detail.timeline_left_out {
+        0 => {}
+        1 => show::line("  (1 earlier entry: paramedic journal show)")?,
+        left_out => show::line(&format!("  ({} earlier entries: paramedic journal show)", show::count(left_out)))?,
     }
+    let mut days = Days::of(incident.started_at, now);
     for item in &detail.timeline {
+        days.turn(item.at)?;
         show::line(&format!("  {}  {:<10} {}", item.at.time_of_day(), show::clean(&item.actor), show::clean(&item.text)))?;
     }
     Ok(Exit::Done)
+}
+
+/// Who took it, how long after it was detected, and whether that was soon enough.
+fn acknowledged(incident: &Incident) -> Option<String> {
+    let (by, at) = (incident.acknowledged_by.as_deref()?, incident.acknowledged_at?);
+    let words = format!("acknowledged by {} after {}", show::clean(by), show::span(at.since(incident.detected_at)));
+    let due = incident.acknowledge_by();
+    Some(match incident.kind {
+        // Nobody was called for what was read from history, so nobody was late.
+        IncidentKind::Backfill => words,
+        _ if at <= due => format!("{words}, in time"),
+        _ => format!("{words}, late by {}", show::span(at.since(due))),
+    })
+}
+
+fn impact(counts: &IncidentCounts) -> String {
+    let mut parts = vec![many(counts.agents as u64, "agent"), many(counts.sessions as u64, "session")];
+    if counts.users > 0 {
+        parts.push(many(counts.users as u64, "user"));
+    }
+    match counts.retries {
+        0 => {}
+        1 => parts.push("1 retry".to_owned()),
+        retries => parts.push(format!("{} retries", show::count(retries))),
+    }
+    if counts.terminal_failures > 0 {
+        parts.push(format!("{} failed for good", many(counts.terminal_failures, "call")));
+    }
+    if let Some(rate) = counts.error_rate {
+        parts.push(format!("{:.0} % of tries failed", rate * 100.0));
+    }
+    if counts.flaps > 0 {
+        parts.push(format!("fired {} times", show::count(counts.flaps + 1)));
+    }
+    parts.join(", ")
+}
+
+/// Times of day say which day they are of: once for each day, and not at all while all is of today.
+struct Days {
+    shown: Option<String>,
+}
+
+impl Days {
+    fn of(started_at: Timestamp, now: Timestamp) -> Self {
+        let today = now.date();
+        Self { shown: (started_at.date() == today).then_some(today) }
+    }
+
+    /// The line that comes before what happened then, if there must be one.
+    fn line_before(&mut self, at: Timestamp) -> Option<String> {
+        let day = at.date();
+        (self.shown.as_deref() != Some(&day)).then(|| self.shown.insert(day).clone())
+    }
+
+    fn turn(&mut self, at: Timestamp) -> Result<()> {
+        self.line_before(at).map_or(Ok(()), |day| show::line(&format!("  {day}")))
+    }
 }
 
 /// A time, absolute (RFC 3339) or ago (`15m`).
@@ -220,13 +281,62 @@ pub(super) fn time(text: &str) -> Result<Timestamp> {
     };
     match number.parse::<u64>() {
         Ok(count) if secs > 0 => Ok(SystemClock.now().before(std::time::Duration::from_secs(count.saturating_mul(secs)))),
-        _ => Err(Failure::new(Exit::Failed, format!("{text:?} is not a time"), "use 2026-01-14T10:41:23Z, or 15m, 2h, 3d for that long ago").into()),
+        _ => {
+            Err(Failure::new(Exit::Failed, format!("{text:?} is not a time"), "use 2026-01-14T10:41:23Z, or 15m, 2h, 3d for that long ago")
+                .into())
+        }
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn one_is_one() {
+        let counts = |agents, failures| IncidentCounts {
+            agents,
+            sessions: agents,
+            terminal_failures: failures,
+            retries: failures,
+            ..IncidentCounts::default()
+        };
+        assert_eq!(impact(&counts(1, 1)), "1 agent, 1 session, 1 retry, 1 call failed for good");
+        assert_eq!(impact(&counts(1_200, 2)), "1,200 agents, 1,200 sessions, 2 retries, 2 calls failed for good");
+    }
+
+    #[test]
+    fn a_day_is_said_once() {
+        let at = |text: &str| Timestamp::parse(text).expect("a time");
+        let check = |now: &str, times: &[&str], lines: &[Option<&str>]| {
+            let mut days = Days::of(at(times[0]), at(now));
+            let shown: Vec<Option<String>> = times.iter().map(|time| days.line_before(at(time))).collect();
+            assert_eq!(shown.iter().map(Option::as_deref).collect::<Vec<_>>(), lines, "{now}");
+        };
+        let night = ["2026-03-09T23:50:00Z", "2026-03-09T23:59:59Z", "2026-03-10T00:01:00Z", "2026-03-10T00:02:00Z"];
+        check("2026-03-10T15:00:00Z", &night, &[Some("2026-03-09"), None, Some("2026-03-10"), None]);
+        check("2026-03-10T15:00:00Z", &night[2..], &[None, None]);
+    }
+
+    #[test]
+    fn an_acknowledgement_says_whether_it_was_in_time() {
+        let stored = |kind: &str, minutes: u64| {
+            let mut one = serde_json::json!({
+                "id": "INC-1", "number": 1, "type": "timeout", "kind": kind, "cause": "", "severity": "SEV2", "severity_by_hand": false,
+                "state": "investigating", "title": "x", "started_at": "2026-03-10T14:00:00Z", "detected_at": "2026-03-10T14:00:00Z",
+                "acknowledged_by": "ann", "reopened": 0, "agents": [], "sessions": [], "users": [], "episodes": [],
+                "counts": IncidentCounts::default(), "notes": 0, "last_seq": 1, "last_recorded_at": "2026-03-10T14:00:00Z",
+            });
+            let detected = Timestamp::parse("2026-03-10T14:00:00Z").expect("a time");
+            one["acknowledged_at"] = detected.after(std::time::Duration::from_secs(minutes * 60)).to_string().into();
+            serde_json::from_value::<Incident>(one).expect("an incident")
+        };
+        let within = Severity::Sev2.acknowledge_within().as_secs() / 60;
+        let said = |kind, minutes| acknowledged(&stored(kind, minutes)).expect("words");
+        assert_eq!(said("real", 2), "acknowledged by ann after 2 min, in time");
+        assert_eq!(said("real", within + 10), format!("acknowledged by ann after {} min, late by 10 min", within + 10));
+        assert_eq!(said("backfill", 600), "acknowledged by ann after 10 h 0 min");
+    }
 
     #[test]
     fn times_are_absolute_or_ago() {

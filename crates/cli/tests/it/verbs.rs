@@ -51,7 +51,14 @@ fn text_is_found_in_events() {
     });
     let found = found.unwrap_or_else(|| panic!("nothing about couches: {}", home.log()));
     assert!(found.iter().all(|event| event.to_string().to_lowercase().contains("couch")));
+    let refused = |when: &str| {
+        let output = home.run(&["events", "--kind", "nonsense"]);
+        let told = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert!(output.status.code() == Some(1) && told.contains("nonsense") && told.contains("model-error, rate-limit"), "{when}: {told}");
+    };
+    refused("running");
     drop(instance);
+    refused("offline");
 }
 
 #[test]
