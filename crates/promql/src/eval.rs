@@ -68,7 +68,10 @@ impl<'a> Evaluator<'a> {
 
     fn eval_node(&mut self, expr: &Expr, grid: Grid) -> Evaluated<Value> {
         match &expr.kind {
-            ExprKind::Number(value) => Ok(Value::Scalar(vec![*value; grid.steps])),
+            ExprKind::Number(value) => {
+                self.budget.charge(grid.steps)?;
+                Ok(Value::Scalar(vec![*value; grid.steps]))
+            }
             ExprKind::String(text) => Ok(Value::String(text.clone())),
             ExprKind::Paren(inner) => self.eval(inner, grid),
             ExprKind::Unary { negative, expr } => self.unary(*negative, expr, grid),

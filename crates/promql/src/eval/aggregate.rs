@@ -55,7 +55,8 @@ impl Evaluator<'_> {
             }
             let number = groups.number(&series.labels, key);
             if number == folds.len() {
-                self.budget.charge(grid.steps)?;
+                // A cell is as large as four samples.
+                self.budget.charge(4 * grid.steps)?;
                 folds.push(Fold::new(key.of(&series.labels), grid.steps));
             }
             let fold = &mut folds[number];
@@ -215,7 +216,8 @@ struct Cell {
     first: f64,
     second: f64,
     count: f64,
-    average: Option<FloatAverage>,
+    /// An average that has turned incremental.
+    incremental: bool,
 }
 
 impl Fold {
@@ -250,12 +252,18 @@ impl Cell {
         self.count += 1.0;
     }
 
+    fn average(&self) -> FloatAverage {
+        FloatAverage { sum: self.first, lost: self.second, count: self.count, incremental: self.incremental }
+    }
+
     fn add_to_average(&mut self, value: f64) {
-        self.count += 1.0;
-        match &mut self.average {
-            Some(average) => average.add(value),
-            None => self.average = Some(FloatAverage::new(value)),
+        let mut average = self.average();
+        if self.count == 0.0 {
+            average = FloatAverage::new(value);
+        } else {
+            average.add(value);
         }
+        *self = Self { first: average.sum, second: average.lost, count: average.count, incremental: average.incremental };
     }
 
     fn keep(&mut self, value: f64, better: impl Fn(f64, f64) -> bool) {
@@ -280,7 +288,7 @@ impl Cell {
     fn finish(self, op: AggregateOp) -> f64 {
         match op {
             AggregateOp::Sum => self.first + self.second,
-            AggregateOp::Avg => self.average.map_or(f64::NAN, FloatAverage::finish),
+            AggregateOp::Avg => self.average().finish(),
             AggregateOp::Min | AggregateOp::Max => self.first,
             AggregateOp::Stddev => (self.first / self.count).sqrt(),
             AggregateOp::Stdvar => self.first / self.count,

@@ -11,6 +11,8 @@ use crate::parse::{Expr, ExprKind, ValueType};
 impl Evaluator<'_> {
     pub(super) fn call(&mut self, expr: &Expr, grid: Grid) -> Evaluated<Value> {
         let ExprKind::Call { function, args } = &expr.kind else { return Err(QueryError::execution("expected a call")) };
+        // Whatever the function makes, it makes at least one value for each step.
+        self.budget.charge(grid.steps)?;
         if args.iter().any(|arg| arg.value_type() == ValueType::Matrix) {
             return Ok(Value::Vector(self.range_call(function, args, grid)?));
         }

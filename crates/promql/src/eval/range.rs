@@ -266,10 +266,10 @@ fn combine_histograms<'v>(
 /// An average by a compensated sum, which turns into an incremental one before the sum overflows.
 #[derive(Clone, Copy)]
 pub(super) struct FloatAverage {
-    sum: f64,
-    lost: f64,
-    count: f64,
-    incremental: bool,
+    pub(super) sum: f64,
+    pub(super) lost: f64,
+    pub(super) count: f64,
+    pub(super) incremental: bool,
 }
 
 impl FloatAverage {

@@ -73,7 +73,8 @@ impl Evaluator<'_> {
                 found += 1;
             }
             if found > 0 {
-                self.budget.charge(found)?;
+                // Every step takes its place, whether there is a sample or not.
+                self.budget.charge(grid.steps.max(found))?;
                 vector.push(series);
             }
         }
@@ -120,6 +121,7 @@ impl Evaluator<'_> {
         if inner_grid.steps > self.options.samples_max {
             return Err(QueryError::TooManySamples);
         }
+        self.budget.charge(inner_grid.steps)?;
         let vector = if inner_grid.steps == 0 || grid.steps == 0 { Vec::new() } else { self.vector(inner, inner_grid)? };
         let series = vector.into_iter().map(|series| as_samples(series, inner_grid)).collect();
         Ok(RangeSource { series, range_ms, offset_ms, at })

@@ -22,7 +22,10 @@ fn a_query_that_holds_too_many_samples_ends() {
         let outcome = engine.instant(&storage(200, 20), query, 300_000);
         assert!(matches!(outcome, Err(QueryError::TooManySamples)), "{query}");
     }
-    assert!(matches!(engine.instant(&storage(1, 1), "vector(1)[10y:1ms]", 0), Err(QueryError::TooManySamples)));
+    for query in ["vector(1)[10y:1ms]", "sum_over_time(vector(1 + 2)[1y:1s])", "max_over_time(m_total[1y:1s])"] {
+        let outcome = Engine::new(Options { samples_max: 1_000_000, ..Options::default() }).instant(&storage(1, 1), query, 0);
+        assert!(matches!(outcome, Err(QueryError::TooManySamples)), "{query}");
+    }
 }
 
 #[test]
