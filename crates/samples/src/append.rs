@@ -271,14 +271,16 @@ impl Inner {
 
     /// Writes what is queued; `undo` is where the frames begin that may be forgotten on failure.
     pub(crate) fn log(&self, writer: &mut Writer, undo: usize) -> Result<(), SamplesError> {
-        let written = writer.wal.write(undo).and_then(|()| {
-            self.unsynced.store(true, Ordering::Release);
-            writer.wal.rotate_when_full(self.settings.segment_bytes_max)
-        });
-        if written.is_err() {
+        writer.wal.write(undo).inspect_err(|_| {
             self.metrics.wal_errors.inc();
+        })?;
+        self.unsynced.store(true, Ordering::Release);
+        if let Err(err) = writer.wal.rotate_when_full(self.settings.segment_bytes_max) {
+            // What was written is written: the segment only grows longer than it should.
+            self.metrics.wal_errors.inc();
+            tracing::warn!(error = %err, "a new segment of the samples' log cannot be begun");
         }
-        written
+        Ok(())
     }
 
     /// Logs and applies what the writer holds.
@@ -302,7 +304,8 @@ impl Inner {
         writer.histograms.clear();
         drop(guard);
         self.count(&report);
-        if self.settings.fsync_interval_ms == 0 && report.stored() > 0 {
+        // Also for duplicates: whoever sent the first one may still be waiting for the disk.
+        if self.settings.fsync_interval_ms == 0 {
             self.sync()?;
         }
         Ok(report)

@@ -67,8 +67,16 @@ impl<'a> BitReader<'a> {
         word << (self.at & 7)
     }
 
-    #[cold]
+    /// The last bytes, followed by zeros.
+    #[inline]
     fn tail(&self, byte: usize) -> u64 {
+        let behind = (byte + 8).saturating_sub(self.bytes.len());
+        if behind >= 8 {
+            return 0;
+        }
+        if let Some(last) = self.bytes.last_chunk::<8>() {
+            return u64::from_be_bytes(*last) << (8 * behind);
+        }
         let mut last = [0u8; 8];
         let rest = self.bytes.get(byte..).unwrap_or_default();
         last[..rest.len()].copy_from_slice(rest);

@@ -77,14 +77,23 @@ impl<'a> ChunkView<'a> {
             });
         }
         let Decoded { times, values, .. } = out;
-        times.reserve(usize::from(self.count));
-        values.reserve(usize::from(self.count));
-        float::decode(self.encoding, self.start, self.count, self.data, |time, value| {
-            if time >= from && time <= to {
-                times.push(time);
-                values.push(value);
-            }
-        })
+        // Every sample has two bits at least: a damaged count asks for no more memory than the bytes can explain.
+        let count = usize::from(self.count);
+        if count > self.data.len() * 4 {
+            return false;
+        }
+        let before = times.len();
+        times.resize(before + count, 0);
+        values.resize(before + count, 0.0);
+        let whole = float::decode(self.encoding, self.start, self.data, &mut times[before..], &mut values[before..]);
+        let decoded = &times[before..];
+        let (first, end) =
+            if whole { (decoded.partition_point(|time| *time < from), decoded.partition_point(|time| *time <= to)) } else { (0, 0) };
+        times.truncate(before + end);
+        values.truncate(before + end);
+        times.drain(before..before + first.min(end));
+        values.drain(before..before + first.min(end));
+        whole
     }
 }
 

@@ -1,6 +1,6 @@
 //! The samples in memory: pages of series, the catalogue that finds them, and what becomes of appended samples.
 //!
-//! Locks are taken in this order: upkeep's guard, the log, the catalogue, a page. A page is locked for as long as its
+//! Locks are taken in this order: upkeep's round, the guard of series that leave, the log, the catalogue, a page. A page is locked for as long as its
 //! thousand series take, so that neither a big selection nor a big append makes the other wait.
 
 use std::collections::HashMap;

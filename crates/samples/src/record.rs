@@ -193,3 +193,36 @@ fn read_state<'a>(reader: &mut ByteReader<'a>) -> Option<Told<'a>> {
     let open = if reader.byte()? == 1 { Some(ChunkView::read(reader)?) } else { None };
     Some(Told::State { id, labels, last, closed, open })
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(2_000))]
+
+        #[test]
+        fn nonsense_never_panics(kind in 0u8..9, rest in prop::collection::vec(any::<u8>(), 0..120)) {
+            let mut payload = vec![kind];
+            payload.extend(rest);
+            read(&payload, &mut |_| {});
+        }
+
+        #[test]
+        fn samples_come_back(samples in prop::collection::vec((any::<u32>(), any::<i64>(), any::<u64>()), 0..50)) {
+            let samples: Vec<(u32, i64, f64)> = samples.into_iter().map(|(place, time, bits)| (place, time, f64::from_bits(bits))).collect();
+            let mut payload = Vec::new();
+            put_floats(&mut payload, &samples);
+            let mut found = Vec::new();
+            let whole = read(&payload, &mut |told| {
+                if let Told::Float { place, time, value } = told {
+                    found.push((place, time, value.to_bits()));
+                }
+            });
+            prop_assert!(whole);
+            prop_assert_eq!(found, samples.iter().map(|(place, time, value)| (*place, *time, value.to_bits())).collect::<Vec<_>>());
+        }
+    }
+}

@@ -20,10 +20,11 @@ impl Samples {
     pub fn select(&self, matchers: &[Matcher], from_ms: i64, to_ms: i64) -> Result<Vec<StoredSeries>, SamplesError> {
         let inner = &*self.inner;
         let begun = Instant::now();
-        let _stay = read(&inner.head.leaving);
-        // The memory first: what moves to a partition meanwhile is then seen twice rather than never.
         let mut found: Vec<StoredSeries> = Vec::new();
+        // The memory first: what moves to a partition meanwhile is then seen twice rather than never.
+        let stay = read(&inner.head.leaving);
         inner.head.select(matchers, from_ms, to_ms, |labels, samples| found.push(StoredSeries { labels, samples: Arc::new(samples) }));
+        drop(stay);
         let partitions = inner.partitions.overlapping(from_ms, to_ms);
         if !partitions.is_empty() {
             let mut all: HashMap<Labels, Decoded> = HashMap::with_capacity(found.len());
@@ -104,16 +105,17 @@ impl Samples {
     /// Calls with the labels of every series that passes; a partition counts as a whole.
     fn each_labels(&self, any_of: &[Vec<Matcher>], from_ms: i64, to_ms: i64, each: &mut dyn FnMut(&Labels)) -> Result<(), SamplesError> {
         let inner = &*self.inner;
-        let _stay = read(&inner.head.leaving);
         let everything = [Vec::new()];
         let lists = if any_of.is_empty() { &everything[..] } else { any_of };
         for matchers in lists {
+            let stay = read(&inner.head.leaving);
             let places = inner.head.matching(matchers);
             inner.head.visit(&places, |series| {
                 if series.overlaps(from_ms, to_ms) {
                     each(&series.labels);
                 }
             });
+            drop(stay);
             for partition in inner.partitions.overlapping(from_ms, to_ms) {
                 partition.series(matchers)?.iter().for_each(|(_, labels)| each(labels));
             }

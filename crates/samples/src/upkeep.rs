@@ -93,15 +93,21 @@ impl Samples {
 impl Inner {
     pub(crate) fn keep_up(&self) -> Result<(), SamplesError> {
         let _round = lock(&self.upkeep);
+        let relieved = self.relieve_memory();
+        // Also when that failed: a full disk needs retention most.
+        let oldest = self.clock.now().as_millis().saturating_sub(self.settings.retention_ms());
+        self.partitions.retain(oldest, self.settings.bytes_max, &self.metrics)?;
+        self.partitions.trim_indexes(self.settings.partition_indexes_max);
+        self.measure();
+        relieved
+    }
+
+    fn relieve_memory(&self) -> Result<(), SamplesError> {
         let spilled = self.spill()?;
         let left = self.forget_idle();
         if spilled > 0 || left > 0 || lock(&self.writer).wal.total() >= self.settings.checkpoint_bytes {
             self.checkpoint()?;
         }
-        let oldest = self.clock.now().as_millis().saturating_sub(self.settings.retention_ms());
-        self.partitions.retain(oldest, self.settings.bytes_max, &self.metrics)?;
-        self.partitions.trim_indexes(self.settings.partition_indexes_max);
-        self.measure();
         Ok(())
     }
 
@@ -174,8 +180,9 @@ impl Inner {
     fn forget_idle(&self) -> u64 {
         let newest = self.head.newest();
         let idle = |series: &Series| series.is_empty() && series.last < newest.saturating_sub(self.settings.head_ms());
-        let _writer = lock(&self.writer);
+        // Selections end first, then appends stop for a moment.
         let _leaving = write(&self.head.leaving);
+        let _writer = lock(&self.writer);
         let mut gone = Vec::new();
         for (number, page) in self.head.pages().iter().enumerate() {
             for (at, series) in write(page).iter_mut().enumerate() {

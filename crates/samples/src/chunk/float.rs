@@ -15,6 +15,8 @@ const INTEGER_MAX: f64 = 4_503_599_627_370_496.0;
 
 /// Bits of a second difference, by the number of leading ones of its class.
 const VALUE_BITS: [u32; 7] = [0, 5, 9, 14, 20, 30, 56];
+/// The bit that tells the sign, by class.
+const SIGNS: [u64; 7] = [0, 1 << 4, 1 << 8, 1 << 13, 1 << 19, 1 << 29, 1 << 55];
 const ESCAPE: u32 = 7;
 /// Bits of a second difference of times in milliseconds, by class.
 const TIME_BITS: [u32; 5] = [0, 6, 13, 20, 64];
@@ -175,8 +177,10 @@ impl FloatWriter {
     fn change_encoding(&mut self, value: f64) {
         let mut buffer = Vec::new();
         self.bits.copy_to(&mut buffer);
-        let mut all = Vec::with_capacity(usize::from(self.count));
-        decode(self.encoding, self.start, self.count, &buffer, |time, value| all.push((time, value)));
+        let count = usize::from(self.count);
+        let (mut times, mut values) = (vec![0; count], vec![0.0; count]);
+        decode(self.encoding, self.start, &buffer, &mut times, &mut values);
+        let all: Vec<(i64, f64)> = times.into_iter().zip(values).collect();
         let finer = (self.encoding + 1..=SCALE_MAX)
             .find(|scale| all.iter().map(|pair| pair.1).chain([value]).all(|value| value.is_nan() || scaled(value, *scale).is_some()));
         let mut again = Self::new(self.start, f64::NAN);
@@ -194,88 +198,92 @@ impl FloatWriter {
     }
 }
 
-/// Gives every sample in order of time; `false` when the bytes are not a chunk of that many samples.
-#[inline]
-pub(crate) fn decode(encoding: u8, start: i64, count: u16, bytes: &[u8], each: impl FnMut(i64, f64)) -> bool {
+/// Reads as many samples as the slices are long; `false` when the bytes are not a chunk of that many samples.
+pub(crate) fn decode(encoding: u8, start: i64, bytes: &[u8], times: &mut [i64], values: &mut [f64]) -> bool {
     match encoding {
-        XOR => decode_xor(start, count, bytes, each),
-        0 => decode_integers(start, count, bytes, |integer| integer as f64, each),
+        XOR => decode_xor(start, bytes, times, values),
+        0 => decode_integers(start, bytes, |integer| integer as f64, times, values),
         scale if scale <= SCALE_MAX => {
             let power = POWERS[usize::from(scale)];
-            decode_integers(start, count, bytes, |integer| integer as f64 / power, each)
+            decode_integers(start, bytes, |integer| integer as f64 / power, times, values)
         }
         _ => false,
     }
 }
 
+/// Reads by how much the step between two times changes; `word` is what the reader peeks, and not a zero.
 #[inline]
-fn next_time(reader: &mut BitReader<'_>, step: &mut i64) -> i64 {
-    let word = reader.peek();
+fn time_change(reader: &mut BitReader<'_>, word: u64) -> i64 {
     let class = (word.leading_ones() as usize).min(4);
-    if class == 0 {
-        reader.skip(1);
-        return *step;
-    }
-    let change = if class < 4 {
+    if class < 4 {
         let bits = TIME_BITS[class];
         reader.skip(class as u32 + 1 + bits);
         sign_extend((word << (class + 1)) >> (64 - bits), bits)
     } else {
         reader.skip(4);
         reader.get_long(64) as i64
+    }
+}
+
+#[inline(always)]
+fn next_time(reader: &mut BitReader<'_>, word: u64, time: &mut i64, step: &mut i64) -> u64 {
+    // A sample that comes as regularly as the one before costs one bit.
+    let word = if word >> 63 == 0 {
+        reader.skip(1);
+        word << 1
+    } else {
+        *step = step.wrapping_add(time_change(reader, word));
+        reader.peek()
     };
-    *step = step.wrapping_add(change);
-    *step
+    *time = time.wrapping_add(*step);
+    word
 }
 
 #[inline]
-fn decode_integers(start: i64, count: u16, bytes: &[u8], number: impl Fn(i64) -> f64, mut each: impl FnMut(i64, f64)) -> bool {
+fn decode_integers(start: i64, bytes: &[u8], number: impl Fn(i64) -> f64, times: &mut [i64], values: &mut [f64]) -> bool {
     let mut reader = BitReader::new(bytes);
     let (mut time, mut step, mut integer, mut integer_step) = (start, 0i64, 0i64, 0i64);
-    for i in 0..count {
+    for (i, (time_out, value_out)) in times.iter_mut().zip(values).enumerate() {
+        let mut word = reader.peek();
         if i > 0 {
-            time = time.wrapping_add(next_time(&mut reader, &mut step));
+            word = next_time(&mut reader, word, &mut time, &mut step);
         }
-        let word = reader.peek();
+        *time_out = time;
+        // At least 56 bits of the word are valid, more than any class but the last two needs.
         let class = word.leading_ones().min(ESCAPE);
-        let value = if class == ESCAPE {
+        if class == ESCAPE {
             reader.skip(ESCAPE);
-            f64::from_bits(reader.get_long(64))
-        } else {
-            if class > 0 {
-                let bits = VALUE_BITS[class as usize];
-                reader.skip(class + 1);
-                let change = if class < 6 {
-                    reader.skip(bits);
-                    (word << (class + 1)) >> (64 - bits)
-                } else {
-                    reader.get(bits)
-                };
-                integer_step = integer_step.wrapping_add(sign_extend(change, bits));
-            } else {
-                reader.skip(1);
-            }
-            integer = integer.wrapping_add(integer_step);
-            number(integer)
-        };
-        if reader.overrun() {
-            return false;
+            *value_out = f64::from_bits(reader.get_long(64));
+            continue;
         }
-        each(time, value);
+        // No branch on the class: which one comes next is as random as the data.
+        let bits = VALUE_BITS[class as usize];
+        let change = if class < 6 {
+            reader.skip(class + 1 + bits);
+            (word << (class + 1)) >> 1 >> (63 - bits)
+        } else {
+            reader.skip(class + 1);
+            reader.get(bits)
+        };
+        let sign = SIGNS[class as usize];
+        integer_step = integer_step.wrapping_add((change ^ sign).wrapping_sub(sign) as i64);
+        integer = integer.wrapping_add(integer_step);
+        *value_out = number(integer);
     }
-    true
+    !reader.overrun()
 }
 
 #[inline]
-fn decode_xor(start: i64, count: u16, bytes: &[u8], mut each: impl FnMut(i64, f64)) -> bool {
+fn decode_xor(start: i64, bytes: &[u8], times: &mut [i64], values: &mut [f64]) -> bool {
     let mut reader = BitReader::new(bytes);
     let (mut time, mut step, mut value) = (start, 0i64, 0u64);
     let (mut significant, mut trailing) = (64u32, 0u32);
-    for i in 0..count {
+    for (i, (time_out, value_out)) in times.iter_mut().zip(values).enumerate() {
+        let mut word = reader.peek();
         if i > 0 {
-            time = time.wrapping_add(next_time(&mut reader, &mut step));
+            word = next_time(&mut reader, word, &mut time, &mut step);
         }
-        let word = reader.peek();
+        *time_out = time;
         if word >> 63 == 0 {
             reader.skip(1);
         } else {
@@ -292,10 +300,7 @@ fn decode_xor(start: i64, count: u16, bytes: &[u8], mut each: impl FnMut(i64, f6
             }
             value ^= reader.get_long(significant) << trailing;
         }
-        if reader.overrun() {
-            return false;
-        }
-        each(time, f64::from_bits(value));
+        *value_out = f64::from_bits(value);
     }
-    true
+    !reader.overrun()
 }

@@ -12,8 +12,9 @@ fn round_trip(samples: &[(i64, f64)]) -> (u8, usize) {
     }
     let mut bytes = Vec::new();
     writer.bits().copy_to(&mut bytes);
-    let mut found = Vec::new();
-    assert!(decode(writer.encoding(), writer.start(), writer.count(), &bytes, |time, value| found.push((time, value.to_bits()))));
+    let (mut times, mut values) = (vec![0; samples.len()], vec![0.0; samples.len()]);
+    assert!(decode(writer.encoding(), writer.start(), &bytes, &mut times, &mut values));
+    let found: Vec<(i64, u64)> = times.into_iter().zip(values.iter().map(|value| value.to_bits())).collect();
     let expected: Vec<(i64, u64)> = samples.iter().map(|(time, value)| (*time, value.to_bits())).collect();
     assert_eq!(found, expected);
     (writer.encoding(), bytes.len())

@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 
 use paramedic_promql::Labels;
 use paramedic_samples::Settings;
+use proptest::prelude::*;
 
 use crate::story::{HOUR, START, all, append, open, quiet};
 
@@ -120,4 +121,40 @@ fn a_partition_that_is_no_database_is_set_aside() {
     assert_eq!(store.metrics().damaged_partitions.get(), 1);
     assert_eq!(all(&store)[0].1.len(), 2, "the rest is there");
     assert!(partition.with_extension("sqlite.damaged").exists());
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(40))]
+
+    /// Bytes changed anywhere in the log and the checkpoint: the store opens, and what is left is right.
+    #[test]
+    fn changed_bytes_never_stop_the_store(changes in prop::collection::vec((any::<u16>(), any::<u8>()), 1..6)) {
+        let dir = tempfile::tempdir().expect("folder");
+        let store = open(dir.path(), quiet());
+        for i in 0..30 {
+            append(&store, &m(), &[(START + i * 1_000, i as f64)]);
+            if i == 15 {
+                store.checkpoint().expect("saves");
+            }
+        }
+        drop(store);
+        for kind in ["wal", "checkpoint"] {
+            for file in files(dir.path(), kind) {
+                let mut bytes = fs::read(&file).expect("reads");
+                for (at, byte) in &changes {
+                    if let Some(at) = usize::from(*at).checked_rem(bytes.len()) {
+                        bytes[at] = *byte;
+                    }
+                }
+                fs::write(&file, bytes).expect("writes");
+            }
+        }
+        let store = open(dir.path(), quiet());
+        for (time, bits) in all(&store).first().map_or(&[][..], |series| &series.1) {
+            prop_assert_eq!(f64::from_bits(*bits), ((time - START) / 1_000) as f64);
+        }
+        append(&store, &m(), &[(START + HOUR, 3.0)]);
+        drop(store);
+        prop_assert!(!all(&open(dir.path(), quiet())).is_empty());
+    }
 }

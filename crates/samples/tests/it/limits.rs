@@ -71,3 +71,24 @@ fn offenders_are_bounded() {
     }
     assert_eq!(store.offenders().len(), 200);
 }
+
+#[test]
+fn each_append_is_forced_to_the_disk_when_asked() {
+    let dir = tempfile::tempdir().expect("folder");
+    let store = open(dir.path(), Settings { fsync_interval_ms: 0, ..quiet() });
+    let m = Labels::from_pairs(&[("__name__", "m")]);
+    std::thread::scope(|scope| {
+        for _ in 0..3 {
+            scope.spawn(|| append(&store, &m, &[(START, 1.0)]));
+        }
+    });
+    append(&store, &m, &[(START + 1, 1.0)]);
+    append(&store, &m, &[(START + 1, 1.0)]);
+    let mut registry = Registry::default();
+    store.metrics().register(&mut registry);
+    let mut text = String::new();
+    encode(&mut text, &registry).expect("encodes");
+    let forced = text.lines().find_map(|line| line.strip_prefix("paramedic_samples_fsync_seconds_count ")).expect("a count");
+    assert!((2..=5).contains(&forced.parse::<u64>().expect("a number")), "{forced}");
+    assert!(text.contains("paramedic_samples_refused_samples_total{reason=\"duplicate\"} 3"), "{text}");
+}

@@ -7,3 +7,4 @@ mod model;
 mod restart;
 mod retention;
 mod story;
+mod together;

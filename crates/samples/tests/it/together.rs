@@ -1,0 +1,53 @@
+//! Appends, selections and upkeep at the same time.
+
+use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
+
+use paramedic_promql::{Labels, Matcher};
+use paramedic_samples::Settings;
+
+use crate::story::{START, append, open, quiet, sample};
+
+const STEP: i64 = 30_000;
+const SERIES: usize = 30;
+
+#[test]
+fn a_selection_never_misses_what_was_acknowledged() {
+    let dir = tempfile::tempdir().expect("folder");
+    let store =
+        open(dir.path(), Settings { head_s: 600, segment_bytes_max: 100_000, checkpoint_bytes: 300_000, partition_h: 12, ..quiet() });
+    let labels: Vec<Labels> = (0..SERIES).map(|i| Labels::from_pairs(&[("__name__", "m"), ("i", &i.to_string())])).collect();
+    let acknowledged = AtomicI64::new(0);
+    let done = AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            for number in 0..4_000 {
+                let batch: Vec<_> = labels.iter().map(|labels| sample(labels, START + number * STEP, number as f64)).collect();
+                assert_eq!(store.append(&batch).expect("appends").appended as usize, SERIES);
+                acknowledged.store(number + 1, Ordering::SeqCst);
+                // Series come and go beside the ones that are counted.
+                append(&store, &Labels::from_pairs(&[("__name__", "short"), ("n", &number.to_string())]), &[(START + number * STEP, 1.0)]);
+            }
+            done.store(true, Ordering::SeqCst);
+        });
+        scope.spawn(|| {
+            while !done.load(Ordering::SeqCst) {
+                store.upkeep().expect("keeps up");
+            }
+        });
+        let mut rounds = 0;
+        while !done.load(Ordering::SeqCst) {
+            let least = acknowledged.load(Ordering::SeqCst);
+            let found = store.select(&[Matcher::equal("__name__", "m")], i64::MIN, i64::MAX).expect("selects");
+            assert_eq!(found.len(), if least == 0 { found.len() } else { SERIES });
+            for series in &found {
+                let times = &series.samples.times;
+                assert!(times.len() as i64 >= least, "{} of {least}", times.len());
+                assert!(times.iter().enumerate().all(|(i, time)| *time == START + i as i64 * STEP), "in order, none missing, none twice");
+            }
+            rounds += 1;
+        }
+        assert!(rounds > 3, "there was something to see");
+    });
+    assert!(store.metrics().spilled_chunks.get() > 0 && store.metrics().removed_series.get() > 0);
+    assert!(store.stats().series < 1_000, "{}", store.stats().series);
+}
