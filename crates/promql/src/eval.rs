@@ -8,6 +8,7 @@ mod binary;
 mod budget;
 mod calls;
 mod classic;
+mod extended;
 mod histograms;
 mod instant;
 mod matching;
@@ -25,7 +26,7 @@ pub(crate) use series::{Grid, Series, Value, finish_instant, finish_range};
 use crate::annotations::Annotations;
 use crate::engine::{Answer, MatrixSeries, Options};
 use crate::error::QueryError;
-use crate::parse::{Expr, ExprKind};
+use crate::parse::{Expr, ExprKind, Extent};
 use crate::storage::Storage;
 
 /// The range of the query as it was asked; an instant query has no step.
@@ -133,6 +134,9 @@ impl<'a> Evaluator<'a> {
     /// The samples of a range selector or a subquery at the one step of `grid`.
     pub(crate) fn matrix(&mut self, expr: &Expr, grid: Grid) -> Evaluated<Vec<MatrixSeries>> {
         let source = self.range_source(expr, grid)?;
+        if source.extent != Extent::Plain {
+            return Err(QueryError::Unsupported("range vector of an anchored or smoothed selector".to_owned()));
+        }
         let mut matrix: Vec<MatrixSeries> = Vec::new();
         for series in &source.series {
             series::collect_window(series, source.window(grid, 0), &mut matrix);

@@ -13,7 +13,7 @@ mod lexer;
 mod strings;
 
 pub use ast::Span;
-pub use ast::{AggregateOp, At, BinaryOp, Cardinality, Expr, ExprKind, Grouping, Matching, Selector, ValueType};
+pub use ast::{AggregateOp, At, BinaryOp, Cardinality, Expr, ExprKind, Extent, Grouping, Matching, Selector, ValueType};
 pub use duration::DurationExpr;
 pub(crate) use duration::resolve;
 pub use functions::{FUNCTIONS, Function};

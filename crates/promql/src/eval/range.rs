@@ -3,6 +3,7 @@
 use std::collections::VecDeque;
 use std::sync::Arc;
 
+use super::extended;
 use super::rate::{Change, change_over_windows, last_change};
 use super::window::{RangeSeries, RangeSource, View, slide};
 use super::{Evaluated, Evaluator, Grid, Series};
@@ -12,7 +13,7 @@ use crate::error::QueryError;
 use crate::histogram::{Combined, Histogram, IncompatibleSchemas, KahanHistogram, ResetHint};
 use crate::labels::{Labels, METRIC_NAME, MatchOp, Matcher};
 use crate::number::{kahan_add, stale};
-use crate::parse::{Expr, ExprKind, Function, ValueType};
+use crate::parse::{Expr, ExprKind, Extent, Function, ValueType};
 
 /// Where remarks about one series go.
 pub(super) struct Remarks<'a> {
@@ -65,6 +66,7 @@ impl Evaluator<'_> {
         }
         check_parameters(function, &params)?;
         let source = self.range_source(range_arg, grid)?;
+        extended::check_function(source.extent, function)?;
         if function.name == "absent_over_time" {
             return Ok(absent_over_time(&source, range_arg, grid).into_iter().collect());
         }
@@ -85,6 +87,7 @@ impl Evaluator<'_> {
             }
             let mut remarks = Remarks { annotations: &mut self.annotations, position, labels: &series.labels };
             let result = match (change, kernel) {
+                _ if source.extent != Extent::Plain => extended::over_windows(&source, series, grid, function)?,
                 (Some(change), _) => change_over_windows(&source, series, grid, change, &mut remarks),
                 (None, _) if matches!(function.name, "min_over_time" | "max_over_time") => {
                     extremes_over_windows(&source, series, grid, function.name == "max_over_time", &mut remarks)
@@ -142,8 +145,8 @@ fn kernel(name: &str) -> Option<Kernel> {
         "stdvar_over_time" => |view, _, remarks| floats_only(view, remarks, |v| variance(v.values)),
         "quantile_over_time" => quantile_over_time,
         "mad_over_time" => |view, _, remarks| floats_only(view, remarks, |v| median_deviation(v.values)),
-        "changes" => |view, _, _| float(count_pairs(view, is_change)),
-        "resets" => |view, _, _| float(count_pairs(view, is_reset)),
+        "changes" => |view, _, _| float(count_changes(view)),
+        "resets" => |view, _, _| float(count_resets(view)),
         "deriv" => |view, _, remarks| two_floats(view, remarks, |v| regression(v, v.times[0]).0),
         "predict_linear" => |view, params, remarks| {
             two_floats(view, remarks, |v| {
@@ -442,6 +445,14 @@ fn is_reset(before: &Point, now: &Point) -> bool {
         (Point::Histogram(a), Point::Histogram(b)) => b.detect_reset(a),
         _ => true,
     }
+}
+
+pub(super) fn count_changes(view: &View<'_>) -> f64 {
+    count_pairs(view, is_change)
+}
+
+pub(super) fn count_resets(view: &View<'_>) -> f64 {
+    count_pairs(view, is_reset)
 }
 
 /// Counts neighbours in time for which `test` holds.

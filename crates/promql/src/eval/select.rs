@@ -2,13 +2,14 @@
 
 use std::sync::Arc;
 
+use super::extended::smoothed_at;
 use super::series::Series;
 use super::window::{RangeSeries, RangeSource};
 use super::{Evaluated, Evaluator, Grid};
 use crate::error::QueryError;
 use crate::histogram::{Histogram, ResetHint};
 use crate::number::is_stale;
-use crate::parse::{At, BinaryOp, Expr, ExprKind, Selector, Span};
+use crate::parse::{At, BinaryOp, Expr, ExprKind, Extent, Selector, Span};
 use crate::storage::{Samples, StoredSeries};
 
 impl Evaluator<'_> {
@@ -34,7 +35,32 @@ impl Evaluator<'_> {
 
     /// The newest sample of every series at every step, if it is not too old.
     pub(super) fn select_instant(&mut self, selector: &Selector, grid: Grid) -> Evaluated<Vec<Series>> {
+        if selector.extent == Extent::Smoothed {
+            return self.select_smoothed(selector, grid);
+        }
         self.sample_at_steps(selector, grid, |_, value| value)
+    }
+
+    fn select_smoothed(&mut self, selector: &Selector, grid: Grid) -> Evaluated<Vec<Series>> {
+        let (first, last) = self.bounds(selector, grid);
+        let lookback = self.options.lookback_ms;
+        let (from, to) = (first.saturating_sub(lookback), last.saturating_add(lookback));
+        let mut vector = Vec::new();
+        for entry in self.select(selector, from.saturating_add(1), to)? {
+            self.budget.check()?;
+            let found = RangeSeries::within(entry.labels, entry.samples, from, to);
+            let mut series = Series::absent(found.labels.clone(), false, grid.steps);
+            for step in 0..grid.steps {
+                let at = if selector.at.is_some() { first } else { first + grid.step * step as i64 };
+                if let Some(value) = smoothed_at(&found.samples, at, lookback)? {
+                    series.set_float(step, value);
+                }
+            }
+            self.budget.charge(grid.steps)?;
+            vector.push(series);
+        }
+        vector.retain(|series| !series.is_empty());
+        Ok(vector)
     }
 
     /// As `select_instant`, but the times of the samples, in seconds, instead of their values.
@@ -96,7 +122,14 @@ impl Evaluator<'_> {
 
     fn matrix_source(&mut self, selector: &Selector, range_ms: i64, grid: Grid) -> Evaluated<RangeSource> {
         let (first, last) = self.bounds(selector, grid);
-        let from = first.saturating_sub(range_ms).saturating_add(1);
+        let lookback_ms = self.options.lookback_ms;
+        let (before, after) = match selector.extent {
+            Extent::Plain => (0, 0),
+            Extent::Anchored => (lookback_ms, 0),
+            Extent::Smoothed => (lookback_ms, lookback_ms),
+        };
+        let from = first.saturating_sub(range_ms).saturating_sub(before).saturating_add(1);
+        let last = last.saturating_add(after);
         let stored = self.select(selector, from, last)?;
         let mut series = Vec::with_capacity(stored.len());
         for entry in stored {
@@ -108,7 +141,8 @@ impl Evaluator<'_> {
             self.budget.charge(found.weight())?;
             series.push(found);
         }
-        Ok(RangeSource { series, range_ms, offset_ms: selector.offset.ms(), at: self.resolve_at(selector.at) })
+        let (offset_ms, at) = (selector.offset.ms(), self.resolve_at(selector.at));
+        Ok(RangeSource { series, range_ms, offset_ms, at, extent: selector.extent, lookback_ms })
     }
 
     fn subquery_source(&mut self, inner: &Expr, span: (i64, i64, i64, Option<i64>), grid: Grid) -> Evaluated<RangeSource> {
@@ -124,7 +158,7 @@ impl Evaluator<'_> {
         self.budget.charge(inner_grid.steps)?;
         let vector = if inner_grid.steps == 0 || grid.steps == 0 { Vec::new() } else { self.vector(inner, inner_grid)? };
         let series = vector.into_iter().map(|series| as_samples(series, inner_grid)).collect();
-        Ok(RangeSource { series, range_ms, offset_ms, at })
+        Ok(RangeSource { series, range_ms, offset_ms, at, extent: Extent::Plain, lookback_ms: 0 })
     }
 }
 

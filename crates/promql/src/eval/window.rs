@@ -7,6 +7,7 @@ use super::Grid;
 use crate::histogram::Histogram;
 use crate::labels::Labels;
 use crate::number::is_stale;
+use crate::parse::Extent;
 use crate::storage::{Samples, any_stale};
 
 /// What a range selector or a subquery gives: raw samples, and where the window of a step lies.
@@ -16,6 +17,8 @@ pub(crate) struct RangeSource {
     pub(super) offset_ms: i64,
     /// The moment an `@` pinned the selector to.
     pub(super) at: Option<i64>,
+    pub(super) extent: Extent,
+    pub(super) lookback_ms: i64,
 }
 
 /// One series under a range selector; without staleness markers.
@@ -38,6 +41,17 @@ pub(crate) struct Window {
 impl RangeSource {
     pub(crate) fn window(&self, grid: Grid, step: usize) -> Window {
         let end = self.at.unwrap_or_else(|| grid.at(step)).saturating_sub(self.offset_ms);
+        let start = end.saturating_sub(self.range_ms);
+        match self.extent {
+            Extent::Plain => Window { start, end },
+            Extent::Anchored => Window { start: start.saturating_sub(self.lookback_ms), end },
+            Extent::Smoothed => Window { start: start.saturating_sub(self.lookback_ms), end: end.saturating_add(self.lookback_ms) },
+        }
+    }
+
+    /// The range itself, of a window that reaches beyond it.
+    pub(super) fn range_of(&self, window: Window) -> Window {
+        let end = if self.extent == Extent::Smoothed { window.end.saturating_sub(self.lookback_ms) } else { window.end };
         Window { start: end.saturating_sub(self.range_ms), end }
     }
 }

@@ -75,6 +75,17 @@ pub enum At {
     End,
 }
 
+/// Experimental: whether a selector looks beyond its range.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Extent {
+    #[default]
+    Plain,
+    /// The last sample before the range belongs to it.
+    Anchored,
+    /// Values at the ends of the range are interpolated.
+    Smoothed,
+}
+
 /// A selector of series.
 #[derive(Clone, Debug)]
 pub struct Selector {
@@ -83,6 +94,7 @@ pub struct Selector {
     pub matchers: Arc<[Matcher]>,
     pub offset: Span,
     pub at: Option<At>,
+    pub extent: Extent,
     /// Only count and sum of histograms are needed.
     pub(crate) stats_only: bool,
 }

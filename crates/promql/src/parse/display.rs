@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use super::ast::{At, Cardinality, Expr, ExprKind, Grouping, Matching, Selector, Span};
+use super::ast::{At, Cardinality, Expr, ExprKind, Extent, Grouping, Matching, Selector, Span};
 use crate::labels::{METRIC_NAME, MatchOp, is_plain_name, quote};
 use crate::number::{format_duration, format_general};
 
@@ -16,11 +16,13 @@ impl fmt::Display for Expr {
             ExprKind::Unary { negative, expr } => write!(f, "{}{expr}", if *negative { "-" } else { "+" }),
             ExprKind::Selector(selector) => {
                 write_series(f, selector)?;
+                write_extent(f, selector)?;
                 write_modifiers(f, &selector.offset, selector.at)
             }
             ExprKind::Matrix { selector, range } => {
                 write_series(f, selector)?;
                 write!(f, "[{}]", span(range))?;
+                write_extent(f, selector)?;
                 write_modifiers(f, &selector.offset, selector.at)
             }
             ExprKind::Subquery { expr, range, step, offset, at } => {
@@ -90,6 +92,14 @@ fn write_series(f: &mut fmt::Formatter<'_>, selector: &Selector) -> fmt::Result 
         write!(f, "{{{}}}", parts.join(","))?;
     }
     Ok(())
+}
+
+fn write_extent(f: &mut fmt::Formatter<'_>, selector: &Selector) -> fmt::Result {
+    f.write_str(match selector.extent {
+        Extent::Plain => "",
+        Extent::Anchored => " anchored",
+        Extent::Smoothed => " smoothed",
+    })
 }
 
 fn write_modifiers(f: &mut fmt::Formatter<'_>, offset: &Span, at: Option<At>) -> fmt::Result {

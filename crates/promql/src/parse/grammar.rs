@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::ast::{AggregateOp, At, BinaryOp, Cardinality, Expr, ExprKind, Grouping, Matching, Selector, Span};
+use super::ast::{AggregateOp, At, BinaryOp, Cardinality, Expr, ExprKind, Extent, Grouping, Matching, Selector, Span};
 use super::check::check;
 use super::duration::DurationExpr;
 use super::functions::{self, NOT_IMPLEMENTED};
@@ -203,7 +203,9 @@ impl<'a> Parser<'a> {
                 let at = self.at_modifier()?;
                 set_at(&mut expr, at, token.start)?;
             } else if token.is_word("anchored") || token.is_word("smoothed") {
-                return Err(ParseError::unsupported(token.start, format!("modifier {:?}", token.text)));
+                self.require_experimental(token.start, &format!("modifier {:?}", token.text))?;
+                self.next();
+                set_extent(&mut expr, if token.is_word("anchored") { Extent::Anchored } else { Extent::Smoothed }, token.start)?;
             } else {
                 return Ok(expr);
             }
@@ -567,7 +569,8 @@ impl<'a> Parser<'a> {
         if matchers.iter().all(|matcher| matcher.matches("")) {
             return Err(ParseError::new(start, "vector selector must contain at least one non-empty matcher"));
         }
-        let selector = Selector { name, matchers: Arc::from(matchers), offset: Span::Ms(0), at: None, stats_only: false };
+        let selector =
+            Selector { name, matchers: Arc::from(matchers), offset: Span::Ms(0), at: None, extent: Extent::Plain, stats_only: false };
         node(ExprKind::Selector(selector), start, end)
     }
 
@@ -663,6 +666,19 @@ fn set_offset(expr: &mut Expr, new: Span, position: usize) -> Parsed<()> {
         return Err(ParseError::new(position, "offset may not be set multiple times"));
     }
     *offset = new;
+    Ok(())
+}
+
+fn set_extent(expr: &mut Expr, new: Extent, position: usize) -> Parsed<()> {
+    let instant = matches!(expr.kind, ExprKind::Selector(_));
+    let extent = match &mut expr.kind {
+        ExprKind::Selector(selector) | ExprKind::Matrix { selector, .. } if !(instant && new == Extent::Anchored) => &mut selector.extent,
+        _ => return Err(ParseError::new(position, "anchored and smoothed modifiers must be preceded by a selector they apply to")),
+    };
+    if *extent != Extent::Plain {
+        return Err(ParseError::new(position, "anchored and smoothed modifiers may not be set multiple times"));
+    }
+    *extent = new;
     Ok(())
 }
 
