@@ -18,16 +18,18 @@ pub(crate) enum Tab {
     Now,
     Agents,
     Incidents,
+    Alerts,
     Events,
     Cost,
     Connect,
     None,
 }
 
-const TABS: [(Tab, &str, &str); 6] = [
+const TABS: [(Tab, &str, &str); 7] = [
     (Tab::Now, "/", "Now"),
     (Tab::Agents, "/agents", "Agents"),
     (Tab::Incidents, "/incidents", "Incidents"),
+    (Tab::Alerts, "/alerts", "Alerts"),
     (Tab::Events, "/events", "Events"),
     (Tab::Cost, "/cost", "Cost"),
     (Tab::Connect, "/connect", "Connect"),

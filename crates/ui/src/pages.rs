@@ -10,6 +10,8 @@ pub(crate) mod incidents;
 
 pub(crate) mod incident;
 
+pub(crate) mod alerts;
+
 pub(crate) mod events;
 
 pub(crate) mod cost;

@@ -21,6 +21,7 @@ pub fn router(context: Arc<Context>) -> Router {
         .route("/incidents", get(pages::incidents::page).post(forms::open))
         .route("/incidents/{id}", get(pages::incident::page))
         .route("/incidents/{id}/{action}", post(forms::act))
+        .route("/alerts", get(pages::alerts::page))
         .route("/events", get(pages::events::page))
         .route("/cost", get(pages::cost::page))
         .route("/connect", get(pages::connect::page))

@@ -21,6 +21,8 @@ pub struct AlertsQuery {
     pub agent: Option<AgentId>,
     /// Only alerts that are active now (true) or have ended (false).
     pub firing: Option<bool>,
+    /// Only notes, for which nobody is called (true), or none of them (false).
+    pub note: Option<bool>,
     /// Page size, 1 to 1000. Default 100.
     pub limit: Option<usize>,
     /// Where the page before ended: its `next`.
@@ -53,6 +55,7 @@ pub async fn list(context: Arc<Context>, _: Caller, query: AlertsQuery) -> Resul
         .filter(|(alert, _)| query.detector.as_ref().is_none_or(|detector| alert.detector == *detector))
         .filter(|(alert, _)| query.agent.as_ref().is_none_or(|agent| alert.agent == *agent))
         .filter(|(alert, _)| query.firing.is_none_or(|firing| alert.ended_at.is_none() == firing))
+        .filter(|(alert, _)| query.note.is_none_or(|note| alert.severity.is_none() == note))
         .collect();
     drop(incidents);
     let (total, after) = (matching.len(), query.after.unwrap_or(0));

@@ -3,7 +3,10 @@
 use std::sync::{Arc, RwLock};
 use std::time::Duration;
 
-use paramedic_api::{About, Activity, Context, Health, Phase, context::LIVE_QUEUE_LEN};
+use paramedic_api::{
+    About, Activity, Context, Health, Phase,
+    context::{DetectorLine, LIVE_QUEUE_LEN},
+};
 use paramedic_fleet::{Fleet, Novelty, Prices};
 use paramedic_journal::{Journal, SqliteJournal};
 use paramedic_model::alert::AlertCounts;
@@ -72,7 +75,7 @@ impl Stage {
             activity: Arc::new(Activity::default()),
             registry: Arc::new(registry),
             metrics,
-            detectors: Vec::new(),
+            detectors: detectors(),
             about,
         };
         Self { context: Arc::new(context), dir }
@@ -119,7 +122,40 @@ impl Stage {
         let text = "Provider's status page says elevated errors since 14:35.\nPaused the nightly batch.".to_owned();
         desk.command("kim", &Command::Note { incident: open, text }, ago(7)).await.expect("notes");
         desk.apply(&[stuck()], ago(3)).await.expect("applies");
+        let note = AlertChange {
+            severity: None,
+            reason: "its last 3 calls of Read gave the same result".to_owned(),
+            ..alert("repeat-exact", "docs", ago(2), None, Severity::Sev4, IncidentType::Timeout, "noted")
+        };
+        desk.apply(&[note], ago(1)).await.expect("applies");
     }
+}
+
+/// The two detectors whose alerts are told here.
+fn detectors() -> Vec<DetectorLine> {
+    let line = |name: &str, title: &str, what: &str, warns_at: &str, incident_type: IncidentType| DetectorLine {
+        name: name.to_owned(),
+        title: title.to_owned(),
+        what: what.to_owned(),
+        warns_at: warns_at.to_owned(),
+        incident_type: incident_type.to_string(),
+    };
+    vec![
+        line(
+            "repeat-exact",
+            "Same call again and again",
+            "The same tool call with the same arguments and the same result.",
+            "Notes at 3 in a row, fires at 5; ends with another call.",
+            IncidentType::Timeout,
+        ),
+        line(
+            "api-overload",
+            "Model API overloaded",
+            "The model API answers 529 or 503.",
+            "Fires at 3 retries in 10 min; ends 5 min after the last.",
+            IncidentType::ApiFailure,
+        ),
+    ]
 }
 
 /// A session's id, made readable: each name gives its own UUID.

@@ -33,6 +33,7 @@ fn pages(instance: &Instance) -> Vec<(&'static str, String, &'static str)> {
         ("agent", format!("/agents/{agent}"), "svg"),
         ("incidents", "/incidents".to_owned(), "SEV"),
         ("incident", format!("/incidents/{}", outage["id"].as_str().unwrap()), "529"),
+        ("alerts", "/alerts".to_owned(), "What the detectors notice"),
     ]
 }
 
@@ -65,7 +66,7 @@ fn text_from_agents_is_escaped_on_every_page() {
     let instance = home.up();
     until(Duration::from_secs(10), || (!instance.agents().is_empty()).then_some(())).expect("an agent");
     let agent = instance.agents()[0]["id"].as_str().unwrap().to_owned();
-    let mut paths = vec!["/".to_owned(), "/agents".to_owned(), format!("/agents/{agent}"), "/incidents".to_owned()];
+    let mut paths = vec!["/".to_owned(), "/agents".to_owned(), format!("/agents/{agent}"), "/incidents".to_owned(), "/alerts".to_owned()];
     paths.extend(instance.incidents().iter().map(|one| format!("/incidents/{}", one["id"].as_str().unwrap())));
     for path in paths {
         let text = instance.get(&path).text();

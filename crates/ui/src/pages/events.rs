@@ -93,7 +93,7 @@ fn lines(found: &EventPage, query: &EventsQuery, now: Timestamp) -> Markup {
     let (table, older) = table(found, now, true, ROWS_BYTES_MAX);
     html! {
         @if found.timed_out { p class="said bad" { "The search stopped when its time was over. Narrow it by time, agent or session." } }
-        @if !found.skipped.is_empty() { p class="said bad" { (found.skipped.len()) " damaged files are left out: see " code { "paramedic doctor" } } }
+        @if !found.skipped.is_empty() { p class="said bad" { @if found.skipped.len() == 1 { "1 damaged file is" } @else { (found.skipped.len()) " damaged files are" } " left out: see " code { "paramedic doctor" } } }
         @if found.events.is_empty() {
             p class="empty" {
                 @if parameters(query).is_empty() { "Nothing was stored yet. " a href="/connect" { "Connect an agent" } ", or try " code { "paramedic up --sample" } "." }

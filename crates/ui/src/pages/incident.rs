@@ -9,7 +9,7 @@ use axum::response::Response;
 use maud::{Markup, html};
 use paramedic_api::operations::incidents::{IncidentDetail, IncidentQuery, read};
 use paramedic_api::{ApiError, Context};
-use paramedic_model::{AgentId, IncidentState, Severity, Timestamp};
+use paramedic_model::{AgentId, IncidentKind, IncidentState, Severity, Timestamp};
 use paramedic_respond::record::SYSTEM_ACTOR;
 use paramedic_respond::timeline::TimelineItem;
 use paramedic_respond::{Episode, Incident};
@@ -94,10 +94,10 @@ fn head(detail: &IncidentDetail, now: Timestamp) -> Markup {
         }
         p class="soft" {
             b { (incident_state(incident.state, firing > 0)) } " · " (incident.incident_type.title())
-            @if incident.kind != paramedic_model::IncidentKind::Real { " · " (incident.kind.title()) }
+            @if incident.kind != IncidentKind::Real { " · " (incident.kind.title()) }
             @if firing > 0 { " · " (many(firing as u64, "alert")) " active now" }
             @if let Some(into) = &incident.merged_into { " · merged into " a href=(format!("/incidents/{into}")) { (into) } }
-            @if let Some(by) = &incident.acknowledged_by { " · acknowledged by " b { (short(by, 60)) } }
+            (acknowledged(incident))
             @if let Some(by) = detail.acknowledge_by { " · " b { "acknowledge " (due(by, now)) } }
         }
         dl class="facts" {
@@ -109,6 +109,17 @@ fn head(detail: &IncidentDetail, now: Timestamp) -> Markup {
             @if let Some(rate) = incident.counts.error_rate.filter(|rate| *rate > 0.0) { div { dt { "Model calls failed" } dd { (percent(rate)) " " small { (failures(incident)) } } } }
             @if incident.counts.flaps > 0 || incident.reopened > 0 { div { dt { "Came back" } dd { (many(incident.counts.flaps + u64::from(incident.reopened), "time")) } } }
         }
+    }
+}
+
+/// Who took it, how long after it was detected, and whether that was soon enough.
+fn acknowledged(incident: &Incident) -> Markup {
+    let (Some(by), Some(at)) = (&incident.acknowledged_by, incident.acknowledged_at) else { return html! {} };
+    let due = incident.acknowledge_by();
+    html! {
+        " · acknowledged by " b { (short(by, 60)) } " after " time datetime=(at) title=(absolute(at)) { (span(at.since(incident.detected_at))) }
+        // Nobody was called for what was read from history, so nobody was late.
+        @if incident.kind != IncidentKind::Backfill { @if at <= due { ", in time" } @else { ", " b { "late by " (span(at.since(due))) } } }
     }
 }
 
@@ -215,7 +226,7 @@ fn timeline(detail: &IncidentDetail, names: &Names, now: Timestamp) -> Markup {
     html! {
         ol class="timeline" { (items) }
         @if earlier > 0 {
-            p class="faint" { (count(earlier)) " earlier entries are in the journal: " code { "paramedic incident " (detail.incident.id) } }
+            p class="faint" { @if earlier == 1 { "1 earlier entry is" } @else { (count(earlier)) " earlier entries are" } " in the journal: " code { "paramedic incident " (detail.incident.id) } }
         }
     }
 }

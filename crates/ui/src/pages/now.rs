@@ -140,13 +140,14 @@ fn activity(status: &Status) -> Markup {
     let failed = of(|minute| (minute.retries + minute.failures) as f64);
     let latency = of(|minute| minute.latency_ms().unwrap_or(0) as f64 / 1000.0);
     let (all, bad): (f64, f64) = (tries.iter().map(|point| point.1).sum(), failed.iter().map(|point| point.1).sum());
+    let tried = status.activity.iter().map(|minute| minute.calls + minute.retries + minute.failures).sum();
     let whole = |value: f64| format!("{value:.0}");
     let seconds = |value: f64| format!("{value:.1} s");
     html! {
         h2 { "The last hour" }
         div class="grid" {
             (Chart { title: "Model calls a minute", shape: Shape::Bars, points: &tries, bad: Some(("failed", &failed)), limit: None, show: whole,
-                note: if all > 0.0 { format!("{all:.0} calls, {} failed", percent(bad / all)) } else { "none".to_owned() } }.render())
+                note: if all > 0.0 { format!("{}, {} failed", many(tried, "call"), percent(bad / all)) } else { "none".to_owned() } }.render())
             @if latency.iter().any(|point| point.1 > 0.0) {
                 (Chart { title: "Time to answer, mean", shape: Shape::Bars, points: &latency, bad: None, limit: None, show: seconds, note: String::new() }.render())
             }

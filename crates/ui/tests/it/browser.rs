@@ -114,7 +114,8 @@ async fn pages_fit_a_desk_and_a_phone_in_light_and_dark() {
             )
             .await;
         browser.devtools("Emulation.setEmulatedMedia", json!({"features": [{"name": "prefers-color-scheme", "value": scheme}]})).await;
-        for path in ["/", "/agents", &stuck, "/incidents", "/incidents/2", "/incidents/3", "/events", "/cost", "/connect", "/me"] {
+        for path in ["/", "/agents", &stuck, "/incidents", "/incidents/2", "/incidents/3", "/alerts", "/events", "/cost", "/connect", "/me"]
+        {
             browser.open(&server, path).await;
             let measured =
                 browser.run("return [document.documentElement.scrollWidth, getComputedStyle(document.body).backgroundColor]").await;

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use paramedic_model::{Event, Fact, ManualClock, Source, Timestamp, Usage};
+use paramedic_model::{AlertChange, AlertState, Event, Fact, Fingerprint, ManualClock, Source, Timestamp, Usage};
 use paramedic_respond::Command;
 
 use crate::serve;
@@ -34,11 +34,33 @@ async fn large(name_of: fn(usize) -> String) -> Stage {
         };
         stage.context.desk.command("kim", &command, stage::now()).await.unwrap();
     }
+    for i in 0..100 {
+        stage.context.desk.apply(&[note(&name_of(i), i, &text)], stage::now()).await.unwrap();
+    }
     for _ in 0..80 {
         let command = Command::Note { incident: paramedic_model::IncidentId("INC-1".into()), text: text.repeat(4) };
         stage.context.desk.command("kim", &command, stage::now()).await.unwrap();
     }
     stage
+}
+
+fn note(name: &str, i: usize, text: &str) -> AlertChange {
+    AlertChange {
+        fingerprint: Fingerprint::new("repeat-exact", name, ""),
+        detector: "repeat-exact".into(),
+        agent: paramedic_model::AgentId::new(name),
+        session: None,
+        user: None,
+        started_at: stage::ago(i as u64),
+        at: stage::now(),
+        state: AlertState::Firing,
+        severity: None,
+        incident_type: paramedic_model::IncidentType::Timeout,
+        cause: format!("cause {i}"),
+        reason: text.to_owned(),
+        evidence: Vec::new(),
+        counts: paramedic_model::alert::AlertCounts::default(),
+    }
 }
 
 fn two_events(name: &str, i: usize, text: &str) -> [Event; 2] {
@@ -76,6 +98,8 @@ async fn check(stage: &Stage, first_agent: &str) {
         "/incidents?after=500",
         "/incidents/1",
         "/incidents/900",
+        "/alerts",
+        "/alerts?which=notes&after=50",
         "/events",
         "/events?level=info",
         "/cost",
@@ -95,6 +119,7 @@ async fn check(stage: &Stage, first_agent: &str) {
         assert!(best < PAGE_TIME_MAX, "{path} took {best:?}");
         eprintln!("{path}: {best:?}, {size} bytes");
     }
+    assert!(server.get("/alerts").await.body.contains(" of 100 shown"));
     let page = server.get("/agents").await.body;
     assert!(page.contains(" of 10,000 shown"), "a cut list says so");
     assert!(page.contains("Next page"));

@@ -42,6 +42,7 @@ fn expectations() -> Vec<(String, u16, &'static str, Vec<&'static str>)> {
                 "39 retries, 1 turn ended for good",
                 "acknowledged by",
                 "kim",
+                "in time",
                 "Paused the nightly batch",
                 "6 alerts as a table",
                 "Resolve",
@@ -49,6 +50,26 @@ fn expectations() -> Vec<(String, u16, &'static str, Vec<&'static str>)> {
             ],
         ),
         words("/incidents/3", 200, "INC-3", &["Acknowledge", "Bash cargo test checkout::flaky"]),
+        words(
+            "/alerts",
+            200,
+            "1 alert is firing",
+            &[
+                "the same Bash call 14 times",
+                "shop-checkout",
+                "INC-3",
+                "active",
+                "note",
+                "What the detectors notice",
+                "Fires at 3 retries in 10 min",
+            ],
+        ),
+        words("/alerts?which=firing", 200, "1 alert is firing", &["the same Bash call 14 times"]),
+        words("/alerts?which=ended&detector=api-overload", 200, "1 alert is firing", &["529 (overloaded)", "INC-2"]),
+        words("/alerts?which=notes", 200, "1 alert is firing", &["its last 3 calls of Read gave the same result"]),
+        words("/alerts?detector=none-such", 200, "1 alert is firing", &["No alert matches", "none-such"]),
+        words("/alerts?which=loud", 400, "That did not work", &["which"]),
+        words("/events?kind=nonsense", 400, "That did not work", &["nonsense", "tool-progress"]),
         words("/events?kind=model-error", 200, "Events", &["overloaded 529", "API Error"]),
         words("/events?text=nosuchword", 200, "Events", &["No event matches"]),
         words("/cost", 200, "At least $", &["Price unknown", "llama-4-maverick", "2026-03-10", "By model", "By agent"]),
@@ -113,6 +134,8 @@ async fn a_hostile_agent_stays_text() {
         &format!("/events?agent={encoded}"),
         &format!("/agents?text={encoded}"),
         &format!("/incidents?text={encoded}"),
+        &format!("/alerts?detector={encoded}"),
+        &format!("/alerts?agent={encoded}"),
     ] {
         let answer = server.get(path).await;
         assert_eq!(answer.status, 200, "{path}");
@@ -147,6 +170,7 @@ async fn empty_pages_teach_the_next_command() {
         ("/", "paramedic up --sample"),
         ("/agents", "/connect"),
         ("/incidents", "paramedic up --sample"),
+        ("/alerts", "What the detectors notice"),
         ("/events", "Connect an agent"),
         ("/cost", "Nothing was spent yet"),
     ] {
