@@ -4,6 +4,7 @@
 //! sample at a step, the place holds the staleness marker, which no computation can produce.
 
 mod aggregate;
+mod average;
 mod binary;
 mod budget;
 mod calls;

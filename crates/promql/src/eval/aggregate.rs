@@ -3,8 +3,9 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
+use super::average::{FloatAverage, HistogramAverage};
 use super::matching::{Groups, Key};
-use super::range::{FloatAverage, HistogramAverage, quantile};
+use super::range::quantile;
 use super::series::{At, Series};
 use super::{Evaluated, Evaluator, Grid};
 use crate::annotations::Operation;

@@ -1,15 +1,17 @@
 //! The grammar, by recursive descent.
 
-use std::sync::Arc;
+mod selectors;
+mod spans;
 
-use super::ast::{AggregateOp, At, BinaryOp, Cardinality, Expr, ExprKind, Extent, Grouping, Matching, Selector, Span};
+use spans::{set_at, set_extent, set_offset};
+
+use super::ast::{AggregateOp, BinaryOp, Cardinality, Expr, ExprKind, Extent, Grouping, Matching, Selector, Span};
 use super::check::check;
-use super::duration::DurationExpr;
 use super::functions::{self, NOT_IMPLEMENTED};
 use super::lexer::{Kind, Token, tokenize};
 use super::unquote;
 use crate::error::ParseError;
-use crate::labels::{METRIC_NAME, Matcher};
+use crate::labels::Matcher;
 use crate::number::{parse_duration_ms, parse_literal};
 
 /// The deepest tree that is accepted; evaluation recurses as deep. A chain of operators is as deep as it is long.
@@ -236,129 +238,6 @@ impl<'a> Parser<'a> {
         node(ExprKind::Subquery { expr: Box::new(expr), range, step, offset: Span::Ms(0), at: None }, start, end)
     }
 
-    /// A duration; an arithmetic expression that gives one is experimental.
-    fn span(&mut self, context: &str, may_be_negative: bool) -> Parsed<Span> {
-        let token = self.peek();
-        let ends = |token: Token<'_>| token.is("]") || token.is(":");
-        if token.kind == Kind::Number && (ends(self.peek_after()) || may_be_negative) {
-            self.next();
-            return Ok(Span::Ms(duration_of(token, may_be_negative)?));
-        }
-        if token.kind == Kind::End || token.is("]") {
-            return Err(self.unexpected(context, "duration"));
-        }
-        self.require_experimental(token.start, "duration expression")?;
-        Ok(Span::Computed(Box::new(self.duration_expression(0)?)))
-    }
-
-    fn duration_expression(&mut self, lowest: u8) -> Parsed<DurationExpr> {
-        let mut left = self.duration_term()?;
-        loop {
-            let token = self.peek();
-            let (symbol, precedence) = match token.text {
-                "+" | "-" => (token.text, 1),
-                "*" | "/" | "%" => (token.text, 2),
-                "^" => (token.text, 3),
-                _ => return Ok(left),
-            };
-            if precedence < lowest {
-                return Ok(left);
-            }
-            self.next();
-            let right = self.duration_expression(if symbol == "^" { precedence } else { precedence + 1 })?;
-            left = DurationExpr::Binary(symbol.chars().next().unwrap_or('+'), Box::new(left), Box::new(right));
-        }
-    }
-
-    fn duration_term(&mut self) -> Parsed<DurationExpr> {
-        self.nesting += 1;
-        if self.nesting > NESTING_MAX {
-            return Err(ParseError::new(self.peek().start, "duration expression is nested too deep"));
-        }
-        let token = self.next();
-        let term = match token.text {
-            "-" => DurationExpr::Negate(Box::new(self.duration_expression(3)?)),
-            "+" => self.duration_expression(3)?,
-            "(" => {
-                let inner = self.duration_expression(0)?;
-                self.expect(")", "duration expression")?;
-                inner
-            }
-            _ if token.kind == Kind::Number => DurationExpr::Seconds(number_of(token)?),
-            _ if token.kind == Kind::Identifier && self.peek().is("(") => {
-                self.next();
-                self.duration_call(token)?
-            }
-            _ => {
-                self.at = self.at.saturating_sub(1);
-                return Err(self.unexpected("duration expression", "number, duration, step() or range()"));
-            }
-        };
-        self.nesting -= 1;
-        Ok(term)
-    }
-
-    fn duration_call(&mut self, name: Token<'a>) -> Parsed<DurationExpr> {
-        let name_text = name.text.to_ascii_lowercase();
-        let call = match name_text.as_str() {
-            "step" => DurationExpr::Step,
-            "range" => DurationExpr::Range,
-            "min" | "max" | "min_of" | "max_of" => {
-                let a = Box::new(self.duration_expression(0)?);
-                self.expect(",", "duration expression")?;
-                let b = Box::new(self.duration_expression(0)?);
-                if name_text.starts_with("min") { DurationExpr::Smaller(a, b) } else { DurationExpr::Larger(a, b) }
-            }
-            _ => return Err(ParseError::new(name.start, format!("unknown function {:?} in duration expression", name.text))),
-        };
-        self.expect(")", "duration expression")?;
-        Ok(call)
-    }
-
-    fn offset(&mut self) -> Parsed<Span> {
-        let token = self.peek();
-        let signed = token.is("-") || token.is("+");
-        let value = if signed { self.peek_after() } else { token };
-        if value.kind == Kind::Number {
-            if signed {
-                self.next();
-            }
-            let Span::Ms(ms) = self.span("offset", true)? else { return Err(self.unexpected("offset", "duration")) };
-            return Ok(Span::Ms(if token.is("-") { -ms } else { ms }));
-        }
-        if !signed && value.kind != Kind::Identifier && !value.is("(") {
-            return Err(self.unexpected("offset", "duration"));
-        }
-        self.require_experimental(token.start, "duration expression")?;
-        Ok(Span::Computed(Box::new(self.duration_term()?)))
-    }
-
-    fn at_modifier(&mut self) -> Parsed<At> {
-        for (word, at) in [("start", At::Start), ("end", At::End)] {
-            if self.peek().is_word(word) && self.peek_after().is("(") {
-                self.next();
-                self.next();
-                self.expect(")", "@ modifier")?;
-                return Ok(at);
-            }
-        }
-        let negative = self.accept("-");
-        if !negative {
-            self.accept("+");
-        }
-        let token = self.peek();
-        let is_number = token.kind == Kind::Number || token.is_word("inf") || token.is_word("nan");
-        if !is_number {
-            return Err(self.unexpected("@", "timestamp"));
-        }
-        self.next();
-        let seconds = if negative { -number_of(token)? } else { number_of(token)? };
-        if !seconds.is_finite() || seconds.abs() >= i64::MAX as f64 / 1e3 {
-            return Err(ParseError::new(token.start, format!("timestamp out of bounds for @ modifier: {seconds}")));
-        }
-        Ok(At::Ms((seconds * 1e3).round() as i64))
-    }
-
     fn primary(&mut self) -> Parsed<Expr> {
         let token = self.peek();
         match token.kind {
@@ -549,73 +428,6 @@ impl<'a> Parser<'a> {
         }
         Ok(())
     }
-
-    fn selector(&mut self, name: Option<Token<'a>>) -> Parsed<Expr> {
-        let start = name.map_or_else(|| self.peek().start, |token| token.start);
-        let mut name = name.map(|token| token.text.to_owned());
-        let mut matchers = Vec::new();
-        if self.peek().is("{") {
-            self.next();
-            self.matchers(&mut name, &mut matchers)?;
-        }
-        let end = self.tokens[self.at - 1].end();
-        if let Some(name) = &name {
-            if let Some(other) = matchers.iter().find(|m| &*m.name == METRIC_NAME && matches!(m.op, crate::labels::MatchOp::Equal)) {
-                let message = format!("metric name must not be set twice: {:?} or {name:?}", &*other.value);
-                return Err(ParseError::new(start, message));
-            }
-            matchers.push(Matcher::equal(METRIC_NAME, name));
-        }
-        if matchers.iter().all(|matcher| matcher.matches("")) {
-            return Err(ParseError::new(start, "vector selector must contain at least one non-empty matcher"));
-        }
-        let selector =
-            Selector { name, matchers: Arc::from(matchers), offset: Span::Ms(0), at: None, extent: Extent::Plain, stats_only: false };
-        node(ExprKind::Selector(selector), start, end)
-    }
-
-    /// The inside of braces, up to and with the closing one.
-    fn matchers(&mut self, name: &mut Option<String>, matchers: &mut Vec<Matcher>) -> Parsed<()> {
-        while !self.accept("}") {
-            let token = self.next();
-            let label = match token.kind {
-                Kind::Identifier if !token.text.contains(':') => token.text.to_owned(),
-                Kind::String => string_of(token)?,
-                _ => {
-                    self.at = self.at.saturating_sub(1);
-                    return Err(self.unexpected("label matching", "identifier or \"}\""));
-                }
-            };
-            let op = self.peek();
-            if token.kind == Kind::String && (op.is(",") || op.is("}")) {
-                if let Some(known) = name {
-                    let message = format!("metric name must not be set twice: {known:?} or {label:?}");
-                    return Err(ParseError::new(token.start, message));
-                }
-                *name = Some(label);
-            } else {
-                self.next();
-                let value = self.next();
-                if value.kind != Kind::String {
-                    self.at = self.at.saturating_sub(1);
-                    return Err(self.unexpected("label matching", "string"));
-                }
-                let value_text = string_of(value)?;
-                matchers.push(match op.text {
-                    "=" => Matcher::equal(&label, &value_text),
-                    "!=" => Matcher::not_equal(&label, &value_text),
-                    "=~" | "!~" => {
-                        Matcher::regex(&label, &value_text, op.text == "!~").map_err(|err| ParseError::new(value.start, err.message))?
-                    }
-                    _ => return Err(ParseError::new(op.start, format!("unexpected {:?} in label matching", op.text))),
-                });
-            }
-            if !self.accept(",") && !self.peek().is("}") {
-                return Err(self.unexpected("label matching", "\",\" or \"}\""));
-            }
-        }
-        Ok(())
-    }
 }
 
 impl Selector {
@@ -637,63 +449,6 @@ fn number_of(token: Token<'_>) -> Parsed<f64> {
         .ok_or_else(|| ParseError::new(token.start, format!("error parsing number: {:?}", token.text)))
 }
 
-fn duration_of(token: Token<'_>, may_be_zero: bool) -> Parsed<i64> {
-    let seconds = number_of(token)?;
-    let ms = parse_duration_ms(token.text).unwrap_or((seconds * 1e3).round() as i64);
-    if seconds > i64::MAX as f64 / 1e9 {
-        return Err(ParseError::new(token.start, "duration out of range"));
-    }
-    if ms == 0 && !may_be_zero {
-        return Err(ParseError::new(token.start, "duration must be greater than 0"));
-    }
-    Ok(ms)
-}
-
 fn string_of(token: Token<'_>) -> Parsed<String> {
     unquote(token.text).ok_or_else(|| ParseError::new(token.start, format!("error unquoting string {:?}", token.text)))
-}
-
-fn set_offset(expr: &mut Expr, new: Span, position: usize) -> Parsed<()> {
-    let offset = match &mut expr.kind {
-        ExprKind::Selector(selector) | ExprKind::Matrix { selector, .. } => &mut selector.offset,
-        ExprKind::Subquery { offset, .. } => offset,
-        _ => {
-            let message = "offset modifier must be preceded by an instant vector selector or range vector selector or a subquery";
-            return Err(ParseError::new(position, message));
-        }
-    };
-    if !matches!(offset, Span::Ms(0)) {
-        return Err(ParseError::new(position, "offset may not be set multiple times"));
-    }
-    *offset = new;
-    Ok(())
-}
-
-fn set_extent(expr: &mut Expr, new: Extent, position: usize) -> Parsed<()> {
-    let instant = matches!(expr.kind, ExprKind::Selector(_));
-    let extent = match &mut expr.kind {
-        ExprKind::Selector(selector) | ExprKind::Matrix { selector, .. } if !(instant && new == Extent::Anchored) => &mut selector.extent,
-        _ => return Err(ParseError::new(position, "anchored and smoothed modifiers must be preceded by a selector they apply to")),
-    };
-    if *extent != Extent::Plain {
-        return Err(ParseError::new(position, "anchored and smoothed modifiers may not be set multiple times"));
-    }
-    *extent = new;
-    Ok(())
-}
-
-fn set_at(expr: &mut Expr, new: At, position: usize) -> Parsed<()> {
-    let at = match &mut expr.kind {
-        ExprKind::Selector(selector) | ExprKind::Matrix { selector, .. } => &mut selector.at,
-        ExprKind::Subquery { at, .. } => at,
-        _ => {
-            let message = "@ modifier must be preceded by an instant vector selector or range vector selector or a subquery";
-            return Err(ParseError::new(position, message));
-        }
-    };
-    if at.is_some() {
-        return Err(ParseError::new(position, "@ <timestamp> may not be set multiple times"));
-    }
-    *at = Some(new);
-    Ok(())
 }
