@@ -14,7 +14,8 @@ pub(crate) struct Args {
     pub(crate) verb: Verb,
 }
 
-const EXIT_CODES: &str = "Exit codes: 0 done, 1 failed, 2 wrong command line, 3 no running instance, 4 not found, 5 problems found, 6 refused";
+const EXIT_CODES: &str =
+    "Exit codes: 0 done, 1 failed, 2 wrong command line, 3 no running instance, 4 not found, 5 problems found, 6 refused";
 
 #[derive(Debug, Clone, ClapArgs)]
 pub(crate) struct Common {
@@ -46,7 +47,10 @@ pub(crate) enum Verb {
     /// List incidents, the latest first
     Incidents(IncidentsArgs),
     /// Show one incident with its timeline, change it, or open one: `incident 7`, `incident 7 ack`, `incident open TITLE`
-    #[command(subcommand, override_usage = "paramedic incident <ID> [note|ack|severity|title|state|resolve|reopen|cancel|merge]\n       paramedic incident open <TITLE>")]
+    #[command(
+        subcommand,
+        override_usage = "paramedic incident <ID> [note|ack|severity|title|state|resolve|reopen|cancel|merge]\n       paramedic incident open <TITLE>"
+    )]
     Incident(IncidentVerb),
     /// List recent alerts and notes
     Alerts(AlertsArgs),
@@ -276,6 +280,15 @@ pub(crate) struct IngestArgs {
     /// What it is; by default it is recognised
     #[arg(long, value_enum, default_value_t = IngestFormat::Auto)]
     pub(crate) format: IngestFormat,
+    /// The agent of log lines that name none; by default a file's name without its ending
+    #[arg(long, value_name = "NAME")]
+    pub(crate) agent: Option<String>,
+    /// The session of log lines that name none
+    #[arg(long, value_name = "ID")]
+    pub(crate) session: Option<String>,
+    /// The zone of log times that name none: local (that of the instance's machine, the default), UTC or a name like Europe/Berlin
+    #[arg(long, value_name = "ZONE")]
+    pub(crate) time_zone: Option<String>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]

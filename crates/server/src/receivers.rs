@@ -1,6 +1,7 @@
 //! Routes that take signals in: hooks, and whatever `paramedic ingest` sends.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use axum::Router;
 use axum::body::{Body, Bytes};
@@ -12,7 +13,7 @@ use futures_util::StreamExt as _;
 use paramedic_collect::sink::{Sink, SinkError};
 use paramedic_collect::transcript::ParseOptions;
 use paramedic_collect::{hook, log, stream_json, transcript};
-use paramedic_model::{Clock, Event, Timestamp, limit};
+use paramedic_model::{AgentId, Clock, Event, SessionId, Timestamp, limit, text};
 use serde::{Deserialize, Serialize};
 
 use crate::intake::Intake;
@@ -21,6 +22,8 @@ use crate::intake::Intake;
 const HOOK_BYTES_MAX: usize = 8 * 1024 * 1024;
 /// Events of one ingest stream that are handed over together.
 const INGEST_EVENTS_MAX: usize = 2_000;
+/// Silence after which a log record of several lines is complete.
+const LOG_QUIET: Duration = Duration::from_secs(1);
 
 #[derive(Clone)]
 struct Receivers {
@@ -60,6 +63,25 @@ struct IngestQuery {
     /// The file's name, for formats whose path says something.
     #[serde(default)]
     name: String,
+    /// The agent of log records that name none. Other formats always name theirs.
+    #[serde(default)]
+    agent: String,
+    /// The session of log records that name none.
+    #[serde(default)]
+    session: String,
+    /// The zone of log times that name none: `local` (this machine's), `UTC` or a name like `Europe/Berlin`.
+    #[serde(default)]
+    time_zone: String,
+}
+
+impl IngestQuery {
+    fn log_options(&self) -> Result<log::Options, log::UnknownTimeZone> {
+        let given =
+            |name: &str| Some(text::one_line(text::head(name.trim(), limit::ID_BYTES_MAX)).into_owned()).filter(|name| !name.is_empty());
+        let time_zone = if self.time_zone.is_empty() { log::TimeZone::local() } else { self.time_zone.parse()? };
+        let (agent, session) = (given(&self.agent).map(AgentId::new), given(&self.session).map(SessionId::new));
+        Ok(log::Options { agent, session, time_zone, ..log::Options::default() })
+    }
 }
 
 /// What a stream is.
@@ -84,13 +106,24 @@ pub(crate) struct Ingested {
 }
 
 async fn ingest(State(receivers): State<Receivers>, Query(query): Query<IngestQuery>, body: Body) -> Response {
+    let options = match query.log_options() {
+        Ok(options) => options,
+        Err(error) => return invalid(&error),
+    };
     let mut stream = body.into_data_stream();
-    let mut reading = Reading::new(query.format, &query.name);
+    let mut reading = Reading::new(query.format, query.name, options);
     let mut lines = Lines::default();
-    while let Some(chunk) = stream.next().await {
-        let Ok(chunk) = chunk else { break };
-        let now = receivers.clock.now();
-        lines.push(&chunk, &mut |line| reading.line(line, now));
+    loop {
+        // A log that is followed may say nothing for hours: what it said last must not wait for what it says next.
+        let patience = if reading.is_gathering() { LOG_QUIET } else { Duration::MAX };
+        match tokio::time::timeout(patience, stream.next()).await {
+            Ok(Some(Ok(chunk))) => {
+                let now = receivers.clock.now();
+                lines.push(&chunk, &mut |line| reading.line(line, now));
+            }
+            Ok(_) => break,
+            Err(_) => reading.flush(),
+        }
         if let Err(error) = reading.hand_over(&receivers.intake).await {
             return refused(&error);
         }
@@ -102,6 +135,11 @@ async fn ingest(State(receivers): State<Receivers>, Query(query): Query<IngestQu
         Ok(()) => Json(reading.ingested).into_response(),
         Err(error) => refused(&error),
     }
+}
+
+fn invalid(error: &log::UnknownTimeZone) -> Response {
+    let body = serde_json::json!({"error": {"code": "bad_request", "message": format!("failed to {error}"), "hint": "zones are named as in /usr/share/zoneinfo"}});
+    (StatusCode::BAD_REQUEST, Json(body)).into_response()
 }
 
 fn refused(error: &SinkError) -> Response {
@@ -153,7 +191,7 @@ impl Lines {
 enum Parser {
     Unknown,
     StreamJson(stream_json::Parser),
-    Transcript(transcript::Parser),
+    Transcript(Box<transcript::Parser>),
     Hook,
     Log(log::Parser),
 }
@@ -161,18 +199,15 @@ enum Parser {
 struct Reading {
     parser: Parser,
     name: String,
+    log: log::Options,
     events: Vec<Event>,
     ingested: Ingested,
 }
 
 impl Reading {
-    fn new(format: Format, name: &str) -> Self {
-        let mut reading = Self {
-            parser: Parser::Unknown,
-            name: name.to_owned(),
-            events: Vec::new(),
-            ingested: Ingested { format, ..Ingested::default() },
-        };
+    fn new(format: Format, name: String, log: log::Options) -> Self {
+        let mut reading =
+            Self { parser: Parser::Unknown, name, log, events: Vec::new(), ingested: Ingested { format, ..Ingested::default() } };
         if format != Format::Auto {
             reading.choose(format);
         }
@@ -186,10 +221,10 @@ impl Reading {
             Format::StreamJson => Parser::StreamJson(stream_json::Parser::new(ParseOptions::default())),
             Format::Transcript => {
                 let name = if self.name.is_empty() { "stdin.jsonl" } else { &self.name };
-                Parser::Transcript(transcript::Parser::new(ParseOptions::default(), std::path::Path::new(name)))
+                Parser::Transcript(Box::new(transcript::Parser::new(ParseOptions::default(), std::path::Path::new(name))))
             }
             Format::Hook => Parser::Hook,
-            Format::Log => Parser::Log(log::Parser::new(log::Options::default())),
+            Format::Log => Parser::Log(log::Parser::new(self.log.clone())),
         };
     }
 
@@ -214,6 +249,19 @@ impl Reading {
             },
         }
         self.ingested.events += (self.events.len() - before) as u64;
+    }
+
+    /// A log record is there that only a further line or silence completes.
+    fn is_gathering(&self) -> bool {
+        matches!(&self.parser, Parser::Log(parser) if parser.is_gathering())
+    }
+
+    fn flush(&mut self) {
+        if let Parser::Log(parser) = &mut self.parser {
+            let before = self.events.len();
+            parser.flush(&mut self.events);
+            self.ingested.events += (self.events.len() - before) as u64;
+        }
     }
 
     fn finish(&mut self, now: Timestamp) {

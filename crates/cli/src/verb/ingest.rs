@@ -25,7 +25,14 @@ pub(super) async fn ingest(common: &Common, args: &IngestArgs) -> Result<Exit> {
         IngestFormat::Log => "log",
     };
     let name = if is_standard_input { String::new() } else { args.path.to_string_lossy().into_owned() };
-    let target = format!("/ingest?format={format}&name={}", face::escape(&name, b"/"));
+    let mut target = format!("/ingest?format={format}&name={}", face::escape(&name, b"/"));
+    for (key, value) in
+        [("agent", agent(args, is_standard_input)), ("session", args.session.clone()), ("time_zone", args.time_zone.clone())]
+    {
+        if let Some(value) = value {
+            target.push_str(&format!("&{key}={}", face::escape(&value, b"")));
+        }
+    }
     let (chunks, body) = tokio::sync::mpsc::channel(16);
     let reader = tokio::spawn(read(args.path.clone(), is_standard_input, chunks));
     let answer = face.stream(&target, body).await?;
@@ -35,9 +42,21 @@ pub(super) async fn ingest(common: &Common, args: &IngestArgs) -> Result<Exit> {
         show::json(&value)?;
     } else {
         let count = |key: &str| show::count(value[key].as_u64().unwrap_or(0));
-        show::line(&format!("{} lines ({}), {} events, {} lines that could not be read", count("lines"), value["format"].as_str().unwrap_or("?"), count("events"), count("bad_lines")))?;
+        show::line(&format!(
+            "{} lines ({}), {} events, {} lines that could not be read",
+            count("lines"),
+            value["format"].as_str().unwrap_or("?"),
+            count("events"),
+            count("bad_lines")
+        ))?;
     }
     Ok(Exit::Done)
+}
+
+/// Lines of a file that name no agent belong to one that is named like the file; standard input has no name.
+fn agent(args: &IngestArgs, is_standard_input: bool) -> Option<String> {
+    let stem = || args.path.file_stem().filter(|_| !is_standard_input).map(|stem| stem.to_string_lossy().into_owned());
+    args.agent.clone().or_else(stem)
 }
 
 async fn read(path: std::path::PathBuf, is_standard_input: bool, chunks: tokio::sync::mpsc::Sender<bytes::Bytes>) -> std::io::Result<()> {

@@ -81,6 +81,9 @@ fn a_timeout_in_a_log_becomes_an_incident_of_its_agent() {
     let incident = incidents(&instance, 1).remove(0);
     let detail = instance.json(&format!("/api/v1/incidents/{}", incident["id"].as_str().unwrap()));
     assert_eq!(detail["incident"]["agents"], json!(["code-review"]), "{detail:#}");
+    assert_eq!(incident["type"], "timeout", "{incident:#}");
+    let title = incident["title"].as_str().unwrap();
+    assert!(title.starts_with("Agent execution timed out after 5 min, task code-review"), "{title}");
 }
 
 /// One line of `claude -p --output-format stream-json`.
@@ -410,4 +413,80 @@ fn dollars_are_right_by_day_and_the_dearest_agent_comes_first() {
     days.sort_by(|one, other| one.0.cmp(&other.0));
     assert_eq!(days, [("2026-01-01".to_owned(), 3.0), ("2026-01-02".to_owned(), 3.0)], "{report:#}");
     assert_eq!(dollars("by_agent", "agent"), [("dear".to_owned(), 5.0), ("cheap".to_owned(), 1.0)], "{report:#}");
+}
+
+/// What people's loggers write without naming an agent: four failed calls.
+const UNNAMED: &str = "\
+2026-03-01 10:00:00,000 - worker - ERROR - API Error: 529 overloaded_error
+2026-03-01 10:00:10,000 - worker - ERROR - API Error: 529 overloaded_error
+2026-03-01 10:00:20,000 - worker - ERROR - API Error: 529 overloaded_error
+2026-03-01 10:00:30,000 - worker - ERROR - API Error: 529 overloaded_error
+";
+
+#[test]
+fn lines_that_name_no_agent_get_that_of_the_command_or_of_the_file() {
+    for (more, agent, started_at) in [
+        (&["--time-zone", "UTC"][..], "night-shift", "2026-03-01T10:00:00.000Z"),
+        (&["--agent", "re viewer&é", "--session", "s-1", "--time-zone", "America/Chicago"], "re viewer&é", "2026-03-01T16:00:00.000Z"),
+    ] {
+        let home = Home::new();
+        let instance = home.up();
+        let file = home.path().join("night-shift.log");
+        fs::write(&file, UNNAMED).unwrap();
+        let output = home.command(&["ingest", file.to_str().unwrap()]).args(more).output().unwrap();
+        assert!(output.status.success(), "{}", text_of(&output));
+        let incident = incidents(&instance, 1).remove(0);
+        assert_eq!((&incident["type"], &incident["started_at"]), (&json!("api_failure"), &json!(started_at)), "{incident:#}");
+        assert_eq!(incident["counts"]["terminal_failures"], 4, "{incident:#}");
+        let detail = instance.json(&format!("/api/v1/incidents/{}", incident["id"].as_str().unwrap()));
+        assert_eq!(detail["incident"]["agents"], json!([agent]), "{detail:#}");
+    }
+}
+
+#[test]
+fn an_unknown_zone_is_refused_and_standard_input_names_no_agent() {
+    let home = Home::new();
+    let instance = home.up();
+    let mut child = home
+        .command(&["ingest", "-", "--agent", "a", "--time-zone", "Mars/Olympus"])
+        .stdin(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    drop(child.stdin.take());
+    let output = child.wait_with_output().unwrap();
+    assert_eq!(output.status.code(), Some(1), "{}", text_of(&output));
+    assert!(text_of(&output).contains("time zone `Mars/Olympus`"), "{}", text_of(&output));
+    // Standard input names no agent, and nothing is made up.
+    ingest(&home, UNNAMED);
+    let records = until(WITHIN, || Some(instance.list("/api/v1/events?kind=model-error", "events")).filter(|all| all.len() == 4)).unwrap();
+    assert!(records.iter().all(|event| event["agent"].is_null()), "{records:#?}");
+}
+
+#[test]
+fn the_last_record_of_a_pipe_that_stays_open_is_told_after_a_moment_of_quiet() {
+    let home = Home::new();
+    let instance = home.up();
+    let mut child = home.command(&["ingest", "-", "--agent", "follower"]).stdin(Stdio::piped()).stdout(Stdio::null()).spawn().unwrap();
+    let mut pipe = child.stdin.take().unwrap();
+    let told = |text: &str| {
+        until(WITHIN, || {
+            instance
+                .list("/api/v1/events?agent=follower", "events")
+                .iter()
+                .any(|event| event["text"].as_str().is_some_and(|told| told.contains(text)))
+                .then_some(())
+        })
+    };
+    for (line, text) in [
+        ("2026-03-01T10:00:00Z ERROR first\n  with a line below\n", "with a line below"),
+        ("2026-03-01T10:00:05Z ERROR second\n", "second"),
+    ] {
+        pipe.write_all(line.as_bytes()).unwrap();
+        pipe.flush().unwrap();
+        assert!(told(text).is_some(), "{text} was not told while the pipe was open");
+    }
+    drop(pipe);
+    assert!(child.wait().unwrap().success());
+    assert_eq!(instance.list("/api/v1/events?agent=follower", "events").len(), 2);
 }
