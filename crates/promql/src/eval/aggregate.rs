@@ -194,6 +194,7 @@ impl Evaluator<'_> {
                         number
                     }
                 };
+                results[number].drop_name |= series.drop_name;
                 last = value.is_none().then_some((bits, number));
                 let count = results[number].floats[step];
                 results[number].floats[step] = if is_stale(count) { 1.0 } else { count + 1.0 };

@@ -192,7 +192,7 @@ struct Join<'a> {
     /// With many to one: the results that have been matched at a step.
     matched_targets: HashSet<(usize, usize)>,
     results: Vec<Series>,
-    known: HashMap<Labels, usize>,
+    known: HashMap<(Labels, bool), usize>,
     steps: usize,
 }
 
@@ -317,9 +317,9 @@ impl Join<'_> {
             labels = builder.build();
         }
         let next = self.results.len();
-        let target = *self.known.entry(labels.clone()).or_insert(next);
+        let drop_name = self.operator.returns_bool || !op.changes_metric() && many.drop_name;
+        let target = *self.known.entry((labels.clone(), drop_name)).or_insert(next);
         if target == next {
-            let drop_name = self.operator.returns_bool || !op.changes_metric() && many.drop_name;
             self.results.push(Series::absent(labels, drop_name, self.steps));
         }
         target

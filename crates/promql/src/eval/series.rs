@@ -159,10 +159,11 @@ pub(crate) fn same_labels_error() -> QueryError {
 
 /// Merges series with equal labels; it is an error if two have a sample at the same step.
 pub(crate) fn merge_equal(vector: Vec<Series>) -> Result<Vec<Series>, QueryError> {
-    let mut known: HashMap<Labels, usize> = HashMap::with_capacity(vector.len());
+    // Series of which only one is to lose its name are different ones.
+    let mut known: HashMap<(Labels, bool), usize> = HashMap::with_capacity(vector.len());
     let mut merged: Vec<Series> = Vec::with_capacity(vector.len());
     for series in vector {
-        match known.entry(series.labels.clone()) {
+        match known.entry((series.labels.clone(), series.drop_name)) {
             std::collections::hash_map::Entry::Vacant(entry) => {
                 entry.insert(merged.len());
                 merged.push(series);
