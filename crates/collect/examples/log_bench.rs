@@ -1,7 +1,7 @@
 //! How many megabytes of bracket logs one CPU second reads: `cargo run --release -p paramedic-collect --example log_bench`.
 #![allow(clippy::print_stdout, clippy::unwrap_used, reason = "a measurement")]
 
-use paramedic_collect::log::{Options, Parser};
+use paramedic_collect::log::{Options, Parser, TimeZone};
 use paramedic_model::Timestamp;
 
 const RECORD: &str = "\
@@ -23,13 +23,15 @@ fn cpu_seconds() -> f64 {
 }
 
 fn main() {
-    let text = RECORD.repeat(3_000);
-    for capture_text in [true, false] {
+    let named = RECORD.repeat(3_000);
+    let local = named.replace("Z]", "]");
+    for (text, capture_text, zone) in [(&named, true, "Z"), (&named, false, "Z"), (&local, true, "none"), (&local, false, "none")] {
+        let time_zone: TimeZone = "Europe/Berlin".parse().unwrap();
         let (mut bytes, mut records) = (0, 0);
         let started = cpu_seconds();
         while cpu_seconds() - started < 1.5 {
             for _ in 0..3 {
-                let mut parser = Parser::new(Options { capture_text, ..Options::default() });
+                let mut parser = Parser::new(Options { capture_text, time_zone: time_zone.clone(), ..Options::default() });
                 let mut events = Vec::new();
                 let mut start = 0;
                 for end in memchr::memchr_iter(b'\n', text.as_bytes()) {
@@ -45,7 +47,7 @@ fn main() {
         }
         let spent = cpu_seconds() - started;
         println!(
-            "text kept: {capture_text:5} {:>6.0} MB and {:>9.0} records per CPU second",
+            "text kept: {capture_text:5} zone: {zone:4} {:>6.0} MB and {:>9.0} records per CPU second",
             bytes as f64 / spent / 1e6,
             records as f64 / spent
         );
