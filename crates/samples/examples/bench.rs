@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use paramedic_model::{ManualClock, Timestamp};
-use paramedic_promql::{Labels, Matcher, Samples as Decoded, StoredSeries};
+use paramedic_promql::{Engine, Labels, Matcher, Samples as Decoded, StoredSeries};
 use paramedic_samples::{Key, Sample, Samples, SeriesRef, Settings};
 
 const START: i64 = 1_768_348_800_000;
@@ -155,6 +155,21 @@ fn main() -> Result<(), Box<dyn Error>> {
     select(&store, "everything, last minute", &[Matcher::equal("job", "bench")], now - 60_000, now)?;
     select(&store, "everything, last five minutes", &[Matcher::equal("job", "bench")], now - 300_000, now)?;
     select(&store, "everything, one hour", &[Matcher::equal("job", "bench")], 0, now)?;
+
+    for query in [
+        "sum by (region) (rate(metric_1[1m]))",
+        "sum by (region) (rate({job=\"bench\"}[1m]))",
+        "sum by (region) (rate({job=\"bench\"}[5m]))",
+    ] {
+        let engine = Engine::default();
+        let mut best = Duration::MAX;
+        for _ in 0..7 {
+            let begun = Instant::now();
+            engine.instant(&store, query, now)?;
+            best = best.min(begun.elapsed());
+        }
+        println!("query  {query:<50} {:>9.3} ms", best.as_secs_f64() * 1e3);
+    }
 
     measure("checkpoint (series)", series as u64, || Ok(store.checkpoint()?))?;
     fill(&store, &clock, &refs, ROUNDS + 3..ROUNDS + 43)?;
