@@ -91,7 +91,6 @@ pub(crate) fn thread_cpu_s(pid: u32, name: &str) -> Result<f64> {
     Ok(sum)
 }
 
-
 /// CPU seconds of a running process itself, all threads (`/proc/<pid>/stat`, fields 14 and 15).
 pub(crate) fn cpu_s(pid: u32) -> Result<f64> {
     cpu_fields(&pid.to_string(), 13)

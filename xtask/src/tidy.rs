@@ -25,7 +25,7 @@ const LAW: &[(&str, &[&str])] = &[
     ("paramedic-api", &["model", "journal", "telemetry", "promql", "collect", "fleet", "detect", "respond"]),
     ("paramedic-ui", &["model", "journal", "telemetry", "promql", "collect", "fleet", "detect", "respond", "api"]),
     ("paramedic-server", &["model", "journal", "telemetry", "promql", "collect", "fleet", "detect", "respond", "api", "ui"]),
-    ("paramedic", &["model", "journal", "telemetry", "promql", "collect", "fleet", "detect", "respond", "api", "ui", "server"]),
+    ("paramedic", &["model", "journal", "telemetry", "promql", "samples", "collect", "fleet", "detect", "respond", "api", "ui", "server"]),
     ("xtask", &[]),
 ];
 

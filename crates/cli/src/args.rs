@@ -55,7 +55,7 @@ pub(crate) enum Verb {
     /// List recent alerts and notes
     Alerts(AlertsArgs),
     /// Search events
-    Events(EventsArgs),
+    Events(Box<EventsArgs>),
     /// Show what the agents cost
     Cost,
     /// Read recorded sessions and print totals, alerts and incidents; needs no running instance
@@ -75,6 +75,11 @@ pub(crate) enum Verb {
         /// What to print: the commented defaults, the same as a page of documentation, or the API's OpenAPI document
         #[arg(value_enum, default_value_t = ConfigDocument::Default)]
         document: ConfigDocument,
+    },
+    /// Run files in the PromQL test language (`load`, `eval` ...) against the built-in evaluator
+    PromqlTest {
+        #[arg(required = true, value_name = "FILE")]
+        files: Vec<PathBuf>,
     },
     /// Print a completion script for a shell
     Completions { shell: clap_complete::Shell },

@@ -57,9 +57,8 @@ impl std::error::Error for Failure {}
 
 /// What, detail, hint: one renderer for every error.
 pub(crate) fn report(error: &anyhow::Error) -> ExitCode {
-    let broken_pipe = error.chain().any(|cause| {
-        cause.downcast_ref::<std::io::Error>().is_some_and(|io| io.kind() == std::io::ErrorKind::BrokenPipe)
-    });
+    let broken_pipe =
+        error.chain().any(|cause| cause.downcast_ref::<std::io::Error>().is_some_and(|io| io.kind() == std::io::ErrorKind::BrokenPipe));
     if broken_pipe {
         // The reader of our output (`head`, say) has seen enough.
         return Exit::Done.into();

@@ -25,7 +25,9 @@ const ANSWER_BYTES_MAX: usize = 256 * 1024 * 1024;
 /// Who answers.
 pub(crate) enum Face {
     Socket(PathBuf),
-    Url { host: String },
+    Url {
+        host: String,
+    },
     /// Nothing is running: the data folder is read as it lies there.
     Folder(Arc<paramedic_api::Context>),
 }
@@ -53,7 +55,9 @@ impl Face {
         if instance::is_running(&dir) {
             return Ok(Self::Socket(dir.join(instance::SOCKET_FILE)));
         }
-        let context = offline::context(&dir, &settings).await.with_context(|| format!("nothing runs on {} and it could not be read", dir.display()))?;
+        let context = offline::context(&dir, &settings)
+            .await
+            .with_context(|| format!("nothing runs on {} and it could not be read", dir.display()))?;
         match context {
             Some(context) => Ok(Self::Folder(Arc::new(context))),
             None => Err(Failure::new(
@@ -102,13 +106,15 @@ impl Face {
     }
 
     async fn call<O: DeserializeOwned>(&self, id: &str, input: Value) -> Result<(O, Value)> {
-        let operation = operations().into_iter().find(|operation| operation.id == id).with_context(|| format!("there is no operation {id}"))?;
+        let operation =
+            operations().into_iter().find(|operation| operation.id == id).with_context(|| format!("there is no operation {id}"))?;
         let answer = match self {
             Self::Folder(context) => in_process(context, &operation, input).await?,
             Self::Socket(_) | Self::Url { .. } => self.over_http(&operation, input).await?,
         };
         let value: Value = serde_json::from_slice(&answer).context("the answer is not JSON")?;
-        let typed = O::deserialize(&value).context("the answer has another shape than this program expects; are both of the same version?")?;
+        let typed =
+            O::deserialize(&value).context("the answer has another shape than this program expects; are both of the same version?")?;
         Ok((typed, value))
     }
 
@@ -142,7 +148,11 @@ impl Face {
                 let stream = TcpStream::connect(host.as_str()).await.map_err(|error| unreachable_at(host, &error))?;
                 exchange(TokioIo::new(stream), host, method, target, content_type, body).await?
             }
-            Self::Folder(_) => return Err(Failure::new(Exit::Unreachable, "no paramedic is running on this data folder", "start it with: paramedic up").into()),
+            Self::Folder(_) => {
+                return Err(
+                    Failure::new(Exit::Unreachable, "no paramedic is running on this data folder", "start it with: paramedic up").into()
+                );
+            }
         };
         if (200..300).contains(&status) { Ok(bytes) } else { Err(refusal(status, &bytes).into()) }
     }
@@ -166,7 +176,11 @@ impl hyper::body::Body for Chunks {
 }
 
 fn unreachable_at(place: &str, error: &std::io::Error) -> Failure {
-    Failure::new(Exit::Unreachable, format!("no paramedic answers at {place}: {error}"), "start it with: paramedic up   (paramedic doctor looks for the reason)")
+    Failure::new(
+        Exit::Unreachable,
+        format!("no paramedic answers at {place}: {error}"),
+        "start it with: paramedic up   (paramedic doctor looks for the reason)",
+    )
 }
 
 async fn exchange<S>(stream: TokioIo<S>, host: &str, method: &str, target: &str, content_type: &str, body: Body) -> Result<(u16, Vec<u8>)>
@@ -217,7 +231,8 @@ fn refusal(status: u16, body: &[u8]) -> Failure {
 
 /// The API's hints speak of its own paths; here the same is done with verbs.
 fn in_verbs(hint: &str) -> String {
-    hint.replace("GET /api/v1/agents lists", "paramedic agents --all lists").replace("GET /api/v1/incidents lists", "paramedic incidents lists")
+    hint.replace("GET /api/v1/agents lists", "paramedic agents --all lists")
+        .replace("GET /api/v1/incidents lists", "paramedic incidents lists")
 }
 
 const fn exit_of(status: u16) -> Exit {

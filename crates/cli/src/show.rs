@@ -28,7 +28,10 @@ pub(crate) fn json(value: &Value) -> Result<()> {
 /// Rows under a head, as wide as the terminal.
 pub(crate) fn table(head: &[&str], rows: impl IntoIterator<Item = Vec<String>>) -> Result<()> {
     let mut table = Table::new();
-    table.load_preset(presets::NOTHING).set_content_arrangement(ContentArrangement::Dynamic).set_header(head.iter().map(|title| Cell::new(title.to_uppercase())));
+    table
+        .load_preset(presets::NOTHING)
+        .set_content_arrangement(ContentArrangement::Dynamic)
+        .set_header(head.iter().map(|title| Cell::new(title.to_uppercase())));
     if !std::io::IsTerminal::is_terminal(&std::io::stdout()) {
         // Into a pipe or a file, a row is one line whatever its width.
         table.set_content_arrangement(ContentArrangement::Disabled);

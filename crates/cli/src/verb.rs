@@ -20,6 +20,8 @@ mod ingest;
 
 mod journal;
 
+mod promql_test;
+
 mod up;
 
 use anyhow::Result;
@@ -37,6 +39,7 @@ pub(crate) fn run(args: Args) -> Result<Exit> {
         Verb::Journal(verb) => journal::journal(common, &verb),
         Verb::Connect(verb) => connect::connect(common, &verb),
         Verb::Config { document } => config::config(document),
+        Verb::PromqlTest { files } => promql_test::promql_test(common, &files),
         Verb::Completions { shell } => {
             clap_complete::generate(shell, &mut Args::command(), "paramedic", &mut std::io::stdout());
             Ok(Exit::Done)

@@ -244,7 +244,7 @@ fn totals_of(totals: &paramedic_fleet::Totals, prices: &Prices) -> Totals {
         cache_creation_tokens: totals.usage.cache_creation_tokens,
         cost_usd: totals.cost.usd,
         prices_as_of: prices.as_of().to_owned(),
-        unpriced_models: totals.cost.unpriced_models.iter().cloned().collect(),
+        unpriced_models: totals.cost.unpriced_models.to_vec(),
         unpriced_calls: totals.cost.unpriced_calls,
     }
 }

@@ -5,6 +5,7 @@ use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use paramedic_fleet::Prices;
 use paramedic_server::analysis::{self, Progress, Report};
 
+use super::agents::many;
 use crate::args::{AnalyzeArgs, Common};
 use crate::exit::Exit;
 use crate::{face, show};
@@ -53,11 +54,11 @@ fn bar(quiet: bool) -> ProgressBar {
 fn print(report: &Report) -> Result<()> {
     let totals = &report.totals;
     show::line(&format!(
-        "{} agents in {} sessions, {} files, {} lines",
-        show::count(report.agents),
-        show::count(report.sessions as u64),
-        show::count(report.files as u64),
-        show::count(report.lines)
+        "{} in {}, {}, {}",
+        many(report.agents, "agent"),
+        many(report.sessions as u64, "session"),
+        many(report.files as u64, "file"),
+        many(report.lines, "line")
     ))?;
     show::line(&format!(
         "tokens: {} input, {} output, {} cache read, {} cache creation",
@@ -69,7 +70,11 @@ fn print(report: &Report) -> Result<()> {
     let cost = totals.cost_usd.map_or_else(|| "unknown".to_owned(), show::dollars);
     show::line(&format!("cost:   {cost} at the prices of {}", totals.prices_as_of))?;
     if totals.unpriced_calls > 0 {
-        show::line(&format!("        and {} calls without a known price: {}", show::count(totals.unpriced_calls), totals.unpriced_models.join(", ")))?;
+        show::line(&format!(
+            "        and {} calls without a known price: {}",
+            show::count(totals.unpriced_calls),
+            totals.unpriced_models.join(", ")
+        ))?;
     }
     if report.bad_lines > 0 {
         show::line(&format!("{} lines could not be read: {}", report.bad_lines, report.bad_line_examples.join(", ")))?;
@@ -86,7 +91,7 @@ fn print_incidents(report: &Report) -> Result<()> {
     if report.incidents.is_empty() {
         return show::line("No incidents.");
     }
-    show::line(&format!("{} incidents:", report.incidents.len()))?;
+    show::line(&format!("{}:", many(report.incidents.len() as u64, "incident")))?;
     show::table(
         &["id", "severity", "type", "since", "lasted", "agents", "what"],
         report.incidents.iter().map(|incident| {
@@ -108,7 +113,7 @@ fn what(incident: &analysis::IncidentReport) -> String {
     let counts = &incident.counts;
     let mut parts = vec![incident.title.clone()];
     if counts.retries > 0 {
-        parts.push(format!("{} retries", counts.retries));
+        parts.push(if counts.retries == 1 { "1 retry".to_owned() } else { format!("{} retries", show::count(counts.retries)) });
     }
     if counts.terminal_failures > 0 {
         parts.push(format!("{} failed for good", counts.terminal_failures));
@@ -125,7 +130,7 @@ fn print_notes(report: &Report) -> Result<()> {
         return Ok(());
     }
     show::line("")?;
-    show::line(&format!("{} notes (nothing to do, but seen):", notes.len()))?;
+    show::line(&format!("{} (nothing to do, but seen):", many(notes.len() as u64, "note")))?;
     show::table(
         &["when", "detector", "agent", "reason"],
         notes.iter().map(|alert| vec![alert.started_at.to_string(), alert.detector.clone(), alert.agent.to_string(), alert.reason.clone()]),

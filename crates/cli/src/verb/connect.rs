@@ -32,7 +32,8 @@ pub(super) fn connect(common: &Common, verb: &ConnectVerb) -> Result<Exit> {
     }
     let hooks = connect::hooks(&ports);
     if common.json {
-        let environment: serde_json::Map<_, _> = connect::telemetry_environment(&ports).into_iter().map(|(name, value)| (name.to_owned(), value.into())).collect();
+        let environment: serde_json::Map<_, _> =
+            connect::telemetry_environment(&ports).into_iter().map(|(name, value)| (name.to_owned(), value.into())).collect();
         show::json(&json!({"env": environment, "hooks": hooks}))?;
         return Ok(Exit::Done);
     }

@@ -88,7 +88,7 @@ pub(super) async fn incident(common: &Common, verb: IncidentVerb) -> Result<Exit
                 let names = IncidentType::ALL.iter().map(|one| one.as_str()).collect::<Vec<_>>().join(", ");
                 Failure::new(Exit::Failed, format!("{incident_type:?} is not an incident type"), format!("one of {names}"))
             })?;
-            let started_at = started_at.as_deref().map(|text| time(text)).transpose()?;
+            let started_at = started_at.as_deref().map(time).transpose()?;
             let input = json!({"title": title, "type": incident_type, "severity": severity.parse::<Severity>()?, "agents": agents, "started_at": started_at});
             change(common, "incident.open", input).await
         }

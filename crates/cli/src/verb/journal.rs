@@ -64,7 +64,15 @@ fn entries(common: &Common, after: u64, limit: usize) -> Result<Exit> {
         }
         for entry in &entries {
             let text = paramedic_respond::timeline::describe(entry).map_or_else(String::new, |item| item.text);
-            show::line(&format!("{:>6} {} {:<18} {:<18} {:<12} {}", entry.seq, entry.at, entry.kind, entry.subject, show::clean(&entry.actor), show::clean(&text)))?;
+            show::line(&format!(
+                "{:>6} {} {:<18} {:<18} {:<12} {}",
+                entry.seq,
+                entry.at,
+                entry.kind,
+                entry.subject,
+                show::clean(&entry.actor),
+                show::clean(&text)
+            ))?;
         }
         Ok(Exit::Done)
     })
