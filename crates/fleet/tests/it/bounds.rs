@@ -5,9 +5,10 @@ use paramedic_model::{Fact, Source, Temporality};
 
 use crate::told::{at, call, counter, event, event_of, request, tokens, tool_call};
 
+/// Memory of its own: pages of the program's file come and go with whatever else ran on the machine.
 fn resident_kb() -> i64 {
     let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
-    let line = status.lines().find(|line| line.starts_with("VmRSS")).unwrap_or_default();
+    let line = status.lines().find(|line| line.starts_with("RssAnon")).unwrap_or_default();
     line.split_whitespace().nth(1).and_then(|kb| kb.parse().ok()).unwrap_or(0)
 }
 
