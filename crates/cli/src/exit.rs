@@ -57,10 +57,7 @@ impl std::error::Error for Failure {}
 
 /// What, detail, hint: one renderer for every error.
 pub(crate) fn report(error: &anyhow::Error) -> ExitCode {
-    let broken_pipe =
-        error.chain().any(|cause| cause.downcast_ref::<std::io::Error>().is_some_and(|io| io.kind() == std::io::ErrorKind::BrokenPipe));
-    if broken_pipe {
-        // The reader of our output (`head`, say) has seen enough.
+    if error.is::<crate::show::OutputClosed>() {
         return Exit::Done.into();
     }
     let failure = error.downcast_ref::<Failure>();

@@ -11,18 +11,36 @@ use serde_json::Value;
 /// Longest text in a cell.
 const CELL_BYTES_MAX: usize = 200;
 
+/// Whoever reads our output (`head`, say) has seen enough. Other pipes that break are errors.
+#[derive(Debug)]
+pub(crate) struct OutputClosed;
+
+impl std::fmt::Display for OutputClosed {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("standard output is closed")
+    }
+}
+
+impl std::error::Error for OutputClosed {}
+
+/// Standard output takes everything or says why not.
+fn put(bytes: &[u8]) -> Result<()> {
+    match std::io::stdout().lock().write_all(bytes) {
+        Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => Err(OutputClosed.into()),
+        outcome => Ok(outcome?),
+    }
+}
+
 /// A line of data on standard output.
 pub(crate) fn line(text: &str) -> Result<()> {
-    writeln!(std::io::stdout().lock(), "{text}")?;
-    Ok(())
+    put(format!("{text}\n").as_bytes())
 }
 
 /// JSON on standard output, one document.
 pub(crate) fn json(value: &Value) -> Result<()> {
-    let mut out = std::io::stdout().lock();
-    serde_json::to_writer_pretty(&mut out, value)?;
-    writeln!(out)?;
-    Ok(())
+    let mut text = serde_json::to_vec_pretty(value)?;
+    text.push(b'\n');
+    put(&text)
 }
 
 /// Rows under a head, as wide as the terminal.

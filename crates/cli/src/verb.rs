@@ -41,7 +41,9 @@ pub(crate) fn run(args: Args) -> Result<Exit> {
         Verb::Config { document } => config::config(document),
         Verb::PromqlTest { files } => promql_test::promql_test(common, &files),
         Verb::Completions { shell } => {
-            clap_complete::generate(shell, &mut Args::command(), "paramedic", &mut std::io::stdout());
+            let mut script = Vec::new();
+            clap_complete::generate(shell, &mut Args::command(), "paramedic", &mut script);
+            crate::show::line(String::from_utf8_lossy(&script).trim_end())?;
             Ok(Exit::Done)
         }
         Verb::Agents(query) => wait(agents::agents(common, &query)),

@@ -20,6 +20,8 @@ use crate::intake::Intake;
 
 /// Largest hook body that is read. A larger one is still answered at once.
 const HOOK_BYTES_MAX: usize = 8 * 1024 * 1024;
+/// How long a refused stream is still read.
+const REFUSAL_DRAIN: Duration = Duration::from_millis(500);
 /// Events of one ingest stream that are handed over together.
 const INGEST_EVENTS_MAX: usize = 2_000;
 /// Silence after which a log record of several lines is complete.
@@ -106,11 +108,15 @@ pub(crate) struct Ingested {
 }
 
 async fn ingest(State(receivers): State<Receivers>, Query(query): Query<IngestQuery>, body: Body) -> Response {
+    let mut stream = body.into_data_stream();
     let options = match query.log_options() {
         Ok(options) => options,
-        Err(error) => return invalid(&error),
+        Err(error) => {
+            // A client that is still sending when we hang up may not get to read why.
+            let _ = tokio::time::timeout(REFUSAL_DRAIN, async { while stream.next().await.is_some_and(|chunk| chunk.is_ok()) {} }).await;
+            return invalid(&error);
+        }
     };
-    let mut stream = body.into_data_stream();
     let mut reading = Reading::new(query.format, query.name, options);
     let mut lines = Lines::default();
     loop {
