@@ -346,32 +346,7 @@ fn record_key(event: &Event, uid: u64) -> u64 {
         Fact::Measurement { value, .. } => value.to_bits(),
         _ => 0,
     };
-    mix(domain::RECORD, &[uid, event.source as u64, kind_number(&event.fact), part])
-}
-
-const fn kind_number(fact: &Fact) -> u64 {
-    match fact {
-        Fact::Record => 0,
-        Fact::SessionStarted { .. } => 1,
-        Fact::SessionEnded { .. } => 2,
-        Fact::Prompt => 3,
-        Fact::TurnEnded { .. } => 4,
-        Fact::ModelCall { .. } => 5,
-        Fact::ModelRetry { .. } => 6,
-        Fact::ModelError { .. } => 7,
-        Fact::RateLimit { .. } => 8,
-        Fact::ToolCall { .. } => 9,
-        Fact::ToolResult { .. } => 10,
-        Fact::ToolProgress { .. } => 11,
-        Fact::Waiting { .. } => 12,
-        Fact::Compaction { .. } => 13,
-        Fact::SubagentStarted { .. } => 14,
-        Fact::SubagentEnded { .. } => 15,
-        Fact::McpServer { .. } => 16,
-        Fact::Process { .. } => 17,
-        Fact::Measurement { .. } => 18,
-        Fact::Span { .. } => 19,
-    }
+    mix(domain::RECORD, &[uid, event.source as u64, u64::from(event.fact.number()), part])
 }
 
 /// How to recognise the fact when another source tells it; `None` where every telling is a fact.

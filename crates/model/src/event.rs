@@ -269,7 +269,7 @@ pub enum Fact {
 }
 
 impl Fact {
-    /// Every kind there is, in the order of the facts.
+    /// Every kind there is, by its number.
     pub const KINDS: [&'static str; 20] = [
         "record",
         "session-started",
@@ -293,31 +293,37 @@ impl Fact {
         "span",
     ];
 
+    /// The kind's number: its place in [`Self::KINDS`]. It is stored, so a kind keeps its number and a new one goes to the end.
+    #[must_use]
+    pub const fn number(&self) -> u8 {
+        match self {
+            Self::Record => 0,
+            Self::SessionStarted { .. } => 1,
+            Self::SessionEnded { .. } => 2,
+            Self::Prompt => 3,
+            Self::TurnEnded { .. } => 4,
+            Self::ModelCall { .. } => 5,
+            Self::ModelRetry { .. } => 6,
+            Self::ModelError { .. } => 7,
+            Self::RateLimit { .. } => 8,
+            Self::ToolCall { .. } => 9,
+            Self::ToolResult { .. } => 10,
+            Self::ToolProgress { .. } => 11,
+            Self::Waiting { .. } => 12,
+            Self::Compaction { .. } => 13,
+            Self::SubagentStarted { .. } => 14,
+            Self::SubagentEnded { .. } => 15,
+            Self::McpServer { .. } => 16,
+            Self::Process { .. } => 17,
+            Self::Measurement { .. } => 18,
+            Self::Span { .. } => 19,
+        }
+    }
+
     /// The kind's name: the same word as in the stored form.
     #[must_use]
     pub const fn kind(&self) -> &'static str {
-        match self {
-            Self::Record => "record",
-            Self::SessionStarted { .. } => "session-started",
-            Self::SessionEnded { .. } => "session-ended",
-            Self::Prompt => "prompt",
-            Self::TurnEnded { .. } => "turn-ended",
-            Self::ModelCall { .. } => "model-call",
-            Self::ModelRetry { .. } => "model-retry",
-            Self::ModelError { .. } => "model-error",
-            Self::RateLimit { .. } => "rate-limit",
-            Self::ToolCall { .. } => "tool-call",
-            Self::ToolResult { .. } => "tool-result",
-            Self::ToolProgress { .. } => "tool-progress",
-            Self::Waiting { .. } => "waiting",
-            Self::Compaction { .. } => "compaction",
-            Self::SubagentStarted { .. } => "subagent-started",
-            Self::SubagentEnded { .. } => "subagent-ended",
-            Self::McpServer { .. } => "mcp-server",
-            Self::Process { .. } => "process",
-            Self::Measurement { .. } => "measurement",
-            Self::Span { .. } => "span",
-        }
+        Self::KINDS[self.number() as usize]
     }
 }
 

@@ -13,28 +13,6 @@ use crate::store::StoredEvent;
 /// The position in these lists is what is stored. Only ever append.
 pub(crate) const SOURCES: [&str; 8] = ["transcript", "stream-json", "hook", "otlp-log", "otlp-metric", "otlp-span", "log", "process"];
 pub(crate) const LEVELS: [&str; 4] = ["debug", "info", "warn", "error"];
-pub(crate) const KINDS: [&str; 20] = [
-    "record",
-    "session-started",
-    "session-ended",
-    "prompt",
-    "turn-ended",
-    "model-call",
-    "model-retry",
-    "model-error",
-    "rate-limit",
-    "tool-call",
-    "tool-result",
-    "tool-progress",
-    "waiting",
-    "compaction",
-    "subagent-started",
-    "subagent-ended",
-    "mcp-server",
-    "process",
-    "measurement",
-    "span",
-];
 
 const fn source_code(source: Source) -> i64 {
     match source {
@@ -58,38 +36,13 @@ const fn level_code(level: Level) -> i64 {
     }
 }
 
-const fn kind_code(fact: &Fact) -> i64 {
-    match fact {
-        Fact::Record => 0,
-        Fact::SessionStarted { .. } => 1,
-        Fact::SessionEnded { .. } => 2,
-        Fact::Prompt => 3,
-        Fact::TurnEnded { .. } => 4,
-        Fact::ModelCall { .. } => 5,
-        Fact::ModelRetry { .. } => 6,
-        Fact::ModelError { .. } => 7,
-        Fact::RateLimit { .. } => 8,
-        Fact::ToolCall { .. } => 9,
-        Fact::ToolResult { .. } => 10,
-        Fact::ToolProgress { .. } => 11,
-        Fact::Waiting { .. } => 12,
-        Fact::Compaction { .. } => 13,
-        Fact::SubagentStarted { .. } => 14,
-        Fact::SubagentEnded { .. } => 15,
-        Fact::McpServer { .. } => 16,
-        Fact::Process { .. } => 17,
-        Fact::Measurement { .. } => 18,
-        Fact::Span { .. } => 19,
-    }
-}
-
 /// Kind, level and source of a row in one small number: kind in bits 16 to 23, level in 8 to 15, source in 0 to 7.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Class(pub(crate) i64);
 
 impl Class {
     const fn of(event: &Event) -> Self {
-        Self(kind_code(&event.fact) << 16 | level_code(event.level) << 8 | source_code(event.source))
+        Self((event.fact.number() as i64) << 16 | level_code(event.level) << 8 | source_code(event.source))
     }
 
     pub(crate) const fn kind(self) -> i64 {
@@ -250,7 +203,7 @@ mod tests {
             assert_eq!(LEVELS[usize::try_from(level_code(*level)).unwrap()], level.as_str());
         }
         for fact in [Fact::Record, Fact::Prompt, Fact::ToolProgress { id: None }, Fact::SubagentEnded { completed: true }] {
-            assert_eq!(KINDS[usize::try_from(kind_code(&fact)).unwrap()], fact.kind());
+            assert_eq!(Fact::KINDS[usize::from(fact.number())], fact.kind());
         }
     }
 }

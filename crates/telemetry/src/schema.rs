@@ -5,7 +5,9 @@ use std::time::Duration;
 
 use rusqlite::{Connection, ErrorCode, OpenFlags};
 
-use crate::row::{KINDS, LEVELS, SOURCES};
+use paramedic_model::Fact;
+
+use crate::row::{LEVELS, SOURCES};
 
 /// The format of a partition file. A newer one is refused; an older one must still be read.
 pub(crate) const VERSION: i64 = 1;
@@ -45,7 +47,7 @@ fn readable_view() -> String {
          {} as kind, {} as level, {} as source,
          (select word from words where id = agent) as agent, (select word from words where id = session) as session,
          (select word from words where id = name) as name, text, attributes, fact, correlation from events;",
-        cases(16, &KINDS),
+        cases(16, &Fact::KINDS),
         cases(8, &LEVELS),
         cases(0, &SOURCES)
     )

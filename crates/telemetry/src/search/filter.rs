@@ -2,6 +2,7 @@
 
 use std::collections::HashSet;
 
+use paramedic_model::Fact;
 use paramedic_model::event::Correlation;
 use rusqlite::{Connection, OptionalExtension, Row, params};
 
@@ -9,7 +10,7 @@ use super::{Search, Trouble};
 use crate::index::{LEVEL_TOKEN_MIN, bit, correlation_token, word_token};
 use crate::partition::{Partition, Summary};
 use crate::query::{FieldTokens, TextQuery};
-use crate::row::{self, Class, KINDS, LEVELS, SOURCES};
+use crate::row::{self, Class, LEVELS, SOURCES};
 
 /// Sub-agents that are asked of the index one by one; with more of them the rows decide.
 const AGENTS_IN_QUERY_MAX: usize = 64;
@@ -57,7 +58,7 @@ impl Filter {
             subagents_of,
             session: search.session.clone(),
             name: search.name.clone(),
-            kind: code(&KINDS, &search.kind)?,
+            kind: code(&Fact::KINDS, &search.kind)?,
             source: code(&SOURCES, &search.source)?,
             level_min: search.level_min.and_then(|level| row::code_of(&LEVELS, level.as_str())).unwrap_or(0),
             text: search.text.as_deref().and_then(TextQuery::parse),
