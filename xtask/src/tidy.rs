@@ -17,15 +17,19 @@ const LAW: &[(&str, &[&str])] = &[
     ("paramedic-telemetry", &["model"]),
     ("paramedic-promql", &["model"]),
     ("paramedic-samples", &["model", "promql"]),
-    // The stages meet in the model, the journal and the telemetry store, never in one another.
-    ("paramedic-collect", &["model"]),
+    // The stages meet in the model, the journal, the telemetry and the samples, never in one another.
+    ("paramedic-collect", &["model", "samples", "promql"]),
+    ("paramedic-remote", &["model", "samples", "promql"]),
+    ("paramedic-probe", &["model", "samples", "promql"]),
     ("paramedic-fleet", &["model"]),
-    ("paramedic-detect", &["model", "promql"]),
+    ("paramedic-meter", &["model", "samples", "promql"]),
+    ("paramedic-detect", &["model"]),
+    ("paramedic-rules", &["model", "samples", "promql"]),
     ("paramedic-respond", &["model", "journal"]),
-    ("paramedic-api", &["model", "journal", "telemetry", "promql", "collect", "fleet", "detect", "respond"]),
-    ("paramedic-ui", &["model", "journal", "telemetry", "promql", "collect", "fleet", "detect", "respond", "api"]),
-    ("paramedic-server", &["model", "journal", "telemetry", "promql", "collect", "fleet", "detect", "respond", "api", "ui"]),
-    ("paramedic", &["model", "journal", "telemetry", "promql", "samples", "collect", "fleet", "detect", "respond", "api", "ui", "server"]),
+    ("paramedic-api", &["model", "journal", "telemetry", "promql", "samples", "collect", "remote", "probe", "fleet", "meter", "detect", "rules", "respond"]),
+    ("paramedic-ui", &["model", "journal", "telemetry", "promql", "samples", "collect", "remote", "probe", "fleet", "meter", "detect", "rules", "respond", "api"]),
+    ("paramedic-server", &["model", "journal", "telemetry", "promql", "samples", "collect", "remote", "probe", "fleet", "meter", "detect", "rules", "respond", "api", "ui"]),
+    ("paramedic", &["model", "journal", "telemetry", "promql", "samples", "collect", "remote", "probe", "fleet", "meter", "detect", "rules", "respond", "api", "ui", "server"]),
     ("xtask", &[]),
 ];
 

@@ -128,7 +128,7 @@ fn tell(active: Active, told: Told<'_>, info: &DetectorInfo, state: AlertState, 
     out.push(AlertChange {
         fingerprint: Fingerprint::new(info.name, told.who.agent.as_str(), ""),
         detector: Cow::Borrowed(info.name),
-        agent: told.who.agent.clone(),
+        agent: Some(told.who.agent.clone()),
         session: told.who.session.clone(),
         user: told.who.user.as_deref().map(str::to_owned),
         started_at: active.started_at,
@@ -140,5 +140,6 @@ fn tell(active: Active, told: Told<'_>, info: &DetectorInfo, state: AlertState, 
         reason: active.reason,
         evidence: active.evidence,
         counts: active.counts,
+        rule: None,
     });
 }

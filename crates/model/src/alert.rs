@@ -1,6 +1,7 @@
 //! What a detector concluded: an alert began, changed or ended.
 
 use std::borrow::Cow;
+use std::collections::BTreeMap;
 use std::fmt;
 use std::time::Duration;
 
@@ -39,7 +40,9 @@ pub struct AlertChange {
     pub fingerprint: Fingerprint,
     /// `api-overload`, `repeat-exact` … as listed by the detectors' crate.
     pub detector: Cow<'static, str>,
-    pub agent: AgentId,
+    /// The agent it is about; a rule's alert may be about something else, which its labels tell.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub agent: Option<AgentId>,
     pub session: Option<SessionId>,
     pub user: Option<String>,
     /// The onset: when the condition began, not when it was noticed.
@@ -56,6 +59,26 @@ pub struct AlertChange {
     pub reason: String,
     pub evidence: Vec<Evidence>,
     pub counts: AlertCounts,
+    /// What the alert came from, where it came from a rule.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rule: Option<Box<RuleAlert>>,
+}
+
+/// What a rule adds to its alert. Untrusted text, capped.
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(default)]
+pub struct RuleAlert {
+    /// The alert's name, as in `alertname`.
+    pub name: String,
+    pub group: String,
+    /// All labels, `alertname` included.
+    pub labels: BTreeMap<String, String>,
+    /// `summary`, `description`, `runbook_url` …
+    pub annotations: BTreeMap<String, String>,
+    pub expression: String,
+    /// The expression's value when this change was made; `None` when it is not a number.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub value: Option<f64>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]

@@ -22,14 +22,17 @@ pub mod incident;
 
 pub mod secret;
 
+pub mod target;
+
 pub mod text;
 
 pub mod limit;
 
-pub use alert::{AlertChange, AlertState, Evidence, Fingerprint};
+pub use alert::{AlertChange, AlertState, Evidence, Fingerprint, RuleAlert};
 pub use event::{ApiErrorClass, Event, Fact, Level, Source, Temporality, ToolOutcome, WaitReason};
 pub use id::{AgentId, SessionId};
 pub use incident::{IncidentId, IncidentKind, IncidentState, IncidentType};
 pub use severity::Severity;
+pub use target::{Target, TargetHealth, TargetKind};
 pub use time::{Clock, ManualClock, SystemClock, Timestamp};
 pub use usage::Usage;

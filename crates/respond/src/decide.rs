@@ -69,7 +69,7 @@ fn open(incidents: &Incidents, change: &AlertChange, now: Timestamp, settings: &
         kind: if late { IncidentKind::Backfill } else { IncidentKind::Real },
         started_at,
         detected_at: change.at,
-        agents: vec![change.agent.clone()],
+        agents: change.agent.iter().cloned().collect(),
     }];
     records.extend(
         notes

@@ -4,8 +4,8 @@ use std::collections::BTreeSet;
 
 use paramedic_model::alert::AlertCounts;
 use paramedic_model::{
-    AgentId, AlertChange, AlertState, Evidence, Fingerprint, IncidentId, IncidentKind, IncidentState, IncidentType, SessionId, Severity,
-    Timestamp,
+    AgentId, AlertChange, AlertState, Evidence, Fingerprint, IncidentId, IncidentKind, IncidentState, IncidentType, RuleAlert, SessionId,
+    Severity, Timestamp,
 };
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -18,7 +18,8 @@ pub const EPISODES_MAX: usize = 200;
 pub struct Episode {
     pub fingerprint: Fingerprint,
     pub detector: String,
-    pub agent: AgentId,
+    #[serde(default)]
+    pub agent: Option<AgentId>,
     pub session: Option<SessionId>,
     pub started_at: Timestamp,
     /// When it ended; none while it is active.
@@ -31,6 +32,9 @@ pub struct Episode {
     /// When it was last written to the journal.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub updated_at: Option<Timestamp>,
+    /// What the alert came from, where it came from a rule.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub rule: Option<Box<RuleAlert>>,
 }
 
 impl Episode {
@@ -48,6 +52,7 @@ impl Episode {
             evidence: change.evidence.clone(),
             counts: change.counts.clone(),
             updated_at: Some(change.at),
+            rule: change.rule.clone(),
         }
     }
 
@@ -187,7 +192,7 @@ impl Incident {
     #[must_use]
     pub fn failed_agents(&self) -> usize {
         let failed: BTreeSet<&AgentId> =
-            self.episodes.iter().filter(|episode| episode.counts.terminal_failures > 0).map(|episode| &episode.agent).collect();
+            self.episodes.iter().filter(|episode| episode.counts.terminal_failures > 0).filter_map(|episode| episode.agent.as_ref()).collect();
         failed.len()
     }
 
@@ -204,7 +209,7 @@ impl Incident {
     }
 
     pub(crate) fn take(&mut self, change: &AlertChange) {
-        self.agents.insert(change.agent.clone());
+        self.agents.extend(change.agent.clone());
         self.sessions.extend(change.session.clone());
         self.users.extend(change.user.clone());
         let fires_again = change.state == AlertState::Firing && self.cleared_at().is_some();

@@ -76,5 +76,9 @@ fn alert_line(alert: &AlertChange) -> String {
         (AlertState::Firing, None) => "note",
         (AlertState::Resolved, _) => "ended",
     };
-    format!("{what} {} on {}: {}", alert.detector, alert.agent, alert.reason)
+    let name = alert.rule.as_ref().map_or(&*alert.detector, |rule| &rule.name);
+    match &alert.agent {
+        Some(agent) => format!("{what} {name} on {agent}: {}", alert.reason),
+        None => format!("{what} {name}: {}", alert.reason),
+    }
 }

@@ -20,6 +20,7 @@
 pub mod config;
 pub mod error;
 pub mod metrics;
+pub mod sink;
 pub mod store;
 
 mod append;
@@ -48,4 +49,5 @@ pub use error::{Limit, LimitHit, SamplesError};
 pub use head::SeriesRef;
 pub use limits::Offender;
 pub use metrics::{Metrics, Refusal};
+pub use sink::SampleSink;
 pub use store::{Metadata, Samples, Stats};

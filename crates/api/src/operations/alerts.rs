@@ -53,7 +53,7 @@ pub async fn list(context: Arc<Context>, _: Caller, query: AlertsQuery) -> Resul
         .alerts()
         .into_iter()
         .filter(|(alert, _)| query.detector.as_ref().is_none_or(|detector| alert.detector == *detector))
-        .filter(|(alert, _)| query.agent.as_ref().is_none_or(|agent| alert.agent == *agent))
+        .filter(|(alert, _)| query.agent.as_ref().is_none_or(|agent| alert.agent.as_ref() == Some(agent)))
         .filter(|(alert, _)| query.firing.is_none_or(|firing| alert.ended_at.is_none() == firing))
         .filter(|(alert, _)| query.note.is_none_or(|note| alert.severity.is_none() == note))
         .collect();
@@ -82,7 +82,7 @@ pub async fn detectors(context: Arc<Context>, _: Caller, _: Nothing) -> Result<C
 pub(crate) fn register(all: &mut Vec<Operation>) {
     use Permission::Read;
     all.extend([
-        Operation::new("alert.list", (Method::Get, "/api/v1/alerts"), "List recent alerts and notes, the latest onset first.", Read, list),
+        Operation::new("alert.list", (Method::Get, "/api/v1/alerts/history"), "List recent alerts and notes, the latest onset first.", Read, list),
         Operation::new("detector.list", (Method::Get, "/api/v1/detectors"), "List the detectors and when they warn.", Read, detectors),
     ]);
 }

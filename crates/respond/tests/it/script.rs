@@ -27,7 +27,7 @@ pub(crate) fn change(
     AlertChange {
         fingerprint: Fingerprint::new("api-overload", agent, ""),
         detector: "api-overload".into(),
-        agent: agent.into(),
+        agent: Some(agent.into()),
         session: Some(agent.into()),
         user: Some("someone".to_owned()),
         started_at: minute(onset),
@@ -45,6 +45,7 @@ pub(crate) fn change(
             terminal_at: (failures > 0).then(|| minute(at)),
             ..AlertCounts::default()
         },
+        rule: None,
     }
 }
 

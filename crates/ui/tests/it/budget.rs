@@ -48,7 +48,7 @@ fn note(name: &str, i: usize, text: &str) -> AlertChange {
     AlertChange {
         fingerprint: Fingerprint::new("repeat-exact", name, ""),
         detector: "repeat-exact".into(),
-        agent: paramedic_model::AgentId::new(name),
+        agent: Some(paramedic_model::AgentId::new(name)),
         session: None,
         user: None,
         started_at: stage::ago(i as u64),
@@ -60,6 +60,7 @@ fn note(name: &str, i: usize, text: &str) -> AlertChange {
         reason: text.to_owned(),
         evidence: Vec::new(),
         counts: paramedic_model::alert::AlertCounts::default(),
+        rule: None,
     }
 }
 

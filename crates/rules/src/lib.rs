@@ -1,0 +1,5 @@
+//! Alerting and recording rules: Prometheus rule files, their evaluation, and the rule pack.
+//!
+//! **Takes** rule files and a source of query answers. **Gives** recorded samples, alert changes, and the state of every rule. **Never** fires an alert that Prometheus 3 would not.
+
+#![cfg_attr(test, allow(clippy::unwrap_used))]
