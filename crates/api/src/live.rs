@@ -13,7 +13,7 @@ pub enum Live {
     #[serde(rename = "incident.updated")]
     IncidentUpdated { incident: IncidentId, state: IncidentState, severity: Severity, title: String },
     #[serde(rename = "alert.updated")]
-    AlertUpdated { detector: String, agent: AgentId, firing: bool, reason: String, incident: Option<IncidentId> },
+    AlertUpdated { detector: String, agent: Option<AgentId>, firing: bool, reason: String, incident: Option<IncidentId> },
     /// Something new was stored. `stored` is its position, `count` how many came with it.
     #[serde(rename = "event")]
     Event { stored: u64, count: u64, agent: Option<AgentId>, kind: String },

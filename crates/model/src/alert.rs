@@ -21,6 +21,16 @@ use crate::time::Timestamp;
 #[schemars(transparent)]
 pub struct Fingerprint(pub String);
 
+impl RuleAlert {
+    /// The labels that tell this alert from others of its rule, as `job=agent, instance=a:1`.
+    #[must_use]
+    pub fn subject(&self) -> String {
+        let told = ["alertname", "severity", "category", "component"];
+        let labels = self.labels.iter().filter(|(name, _)| !told.contains(&name.as_str()));
+        labels.map(|(name, value)| format!("{name}={value}")).collect::<Vec<_>>().join(", ")
+    }
+}
+
 impl Fingerprint {
     #[must_use]
     pub fn new(detector: &str, agent: &str, subject: &str) -> Self {

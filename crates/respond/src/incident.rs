@@ -56,6 +56,12 @@ impl Episode {
         }
     }
 
+    /// The detector, or the rule's own name.
+    #[must_use]
+    pub fn name(&self) -> &str {
+        self.rule.as_ref().map_or(&self.detector, |rule| &rule.name)
+    }
+
     #[must_use]
     pub fn is(&self, change: &AlertChange) -> bool {
         self.fingerprint == change.fingerprint && self.started_at == change.started_at

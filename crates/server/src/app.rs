@@ -593,7 +593,7 @@ impl Announce for Announcer {
             incidents.extend(record.incident().cloned());
             if let Record::AlertChanged { alert, .. } | Record::AlertAdopted { alert, .. } = record {
                 let _ = self.live.send(Live::AlertUpdated {
-                    detector: alert.detector.clone().into_owned(),
+                    detector: alert.rule.as_ref().map_or_else(|| alert.detector.clone().into_owned(), |rule| rule.name.clone()),
                     agent: alert.agent.clone(),
                     firing: alert.state == AlertState::Firing,
                     reason: alert.reason.clone(),

@@ -312,7 +312,9 @@ impl Pipeline {
         let mut fleet = self.fleet.write().unwrap_or_else(std::sync::PoisonError::into_inner);
         for change in changes.iter().filter(|change| change.cause.starts_with("stuck:") && change.severity.is_some()) {
             let reason = (change.state == AlertState::Firing).then_some(change.reason.as_str());
-            fleet.set_stuck(&change.agent, reason);
+            if let Some(agent) = &change.agent {
+                fleet.set_stuck(agent, reason);
+            }
         }
     }
 }

@@ -106,7 +106,12 @@ fn placed(marks: &[(&str, Timestamp)], from: Timestamp, to: Timestamp) -> (Vec<u
 fn rows<'a>(incident: &'a Incident, names: &Names) -> Vec<((String, String), Vec<&'a Episode>)> {
     let mut rows: BTreeMap<(String, String), Vec<&Episode>> = BTreeMap::new();
     for episode in &incident.episodes {
-        rows.entry((episode.detector.clone(), names.of(&episode.agent))).or_default().push(episode);
+        let who = match (&episode.agent, &episode.rule) {
+            (Some(agent), _) => names.of(agent),
+            (None, Some(rule)) => rule.subject(),
+            (None, None) => String::new(),
+        };
+        rows.entry((episode.name().to_owned(), who)).or_default().push(episode);
     }
     let mut rows: Vec<_> = rows.into_iter().collect();
     rows.sort_by_key(|(_, episodes)| episodes.iter().map(|episode| episode.started_at).min());

@@ -29,7 +29,7 @@ fn examples() -> Vec<(&'static str, String, serde_json::Value)> {
         post("incident.reopen", "/api/v1/incidents/3/reopen", json!({})),
         post("incident.cancel", "/api/v1/incidents/3/cancel", json!({"reason": "a test"})),
         post("incident.merge", "/api/v1/incidents/1/merge", json!({"into": "INC-2"})),
-        get("alert.list", "/api/v1/alerts?detector=api-overload&firing=false"),
+        get("alert.list", "/api/v1/alerts/history?detector=api-overload&firing=false"),
         get("detector.list", "/api/v1/detectors"),
         get("event.search", "/api/v1/events?kind=model-error&from=2026-03-10T14:00:00Z&level=warn"),
         get("cost.report", "/api/v1/cost?limit=3"),

@@ -309,7 +309,7 @@ fn alert(
     AlertChange {
         fingerprint: Fingerprint::new(detector, agent(name).as_str(), ""),
         detector: detector.into(),
-        agent: agent(name),
+        agent: Some(agent(name)),
         session: Some(session(name)),
         user: None,
         started_at,
@@ -331,6 +331,7 @@ fn alert(
             class: Some(ApiErrorClass::RateLimit),
             ..AlertCounts::default()
         },
+        rule: None,
     }
 }
 

@@ -64,15 +64,19 @@ pub(super) async fn alerts(common: &Common, args: &AlertsArgs) -> Result<Exit> {
     }
     let now = SystemClock.now();
     show::table(
-        &["began", "state", "severity", "detector", "agent", "incident", "reason"],
+        &["began", "state", "severity", "alert", "about", "incident", "reason"],
         page.alerts.iter().map(|alert| {
             let episode = &alert.alert;
             vec![
                 show::ago(episode.started_at, now),
                 if episode.ended_at.is_some() { "ended" } else { "active" }.to_owned(),
                 episode.severity.map_or_else(|| "note".to_owned(), |severity| severity.to_string()),
-                episode.detector.clone(),
-                episode.agent.to_string(),
+                episode.name().to_owned(),
+                match (&episode.agent, &episode.rule) {
+                    (Some(agent), _) => agent.to_string(),
+                    (None, Some(rule)) => rule.subject(),
+                    (None, None) => "-".to_owned(),
+                },
                 alert.incident.as_ref().map_or_else(|| "-".to_owned(), ToString::to_string),
                 episode.reason.clone(),
             ]

@@ -106,7 +106,7 @@ fn eight_identical_calls_in_stream_json_are_a_stuck_agent_told_once() {
     assert_eq!((&told["lines"], &told["bad_lines"], &told["format"]), (&json!(17), &json!(0), &json!("stream-json")), "{told:#}");
     let incident = incidents(&instance, 1).remove(0);
     assert_eq!(incident["type"], "timeout", "{incident:#}");
-    let alerts = instance.list("/api/v1/alerts", "alerts");
+    let alerts = instance.list("/api/v1/alerts/history", "alerts");
     let exact: Vec<_> = alerts.iter().filter(|line| line["alert"]["detector"] == "repeat-exact").collect();
     assert_eq!(exact.len(), 1, "one episode, however often it repeats: {alerts:#?}");
     let agent = instance.agents().remove(0);

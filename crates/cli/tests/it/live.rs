@@ -106,7 +106,7 @@ impl Seen {
 }
 
 fn note_new_alerts(instance: &Instance, seen: &mut Vec<Seen>) {
-    for line in instance.list("/api/v1/alerts?limit=1000", "alerts") {
+    for line in instance.list("/api/v1/alerts/history?limit=1000", "alerts") {
         let alert = &line["alert"];
         let key = format!("{} {}", alert["fingerprint"], alert["started_at"]);
         if seen.iter().all(|one| one.key != key) {

@@ -79,7 +79,7 @@ fn events(lines: &[(u32, String)]) -> Vec<Doing> {
 fn by_agent(changes: Vec<AlertChange>) -> BTreeMap<String, Vec<AlertChange>> {
     let mut agents: BTreeMap<String, Vec<AlertChange>> = BTreeMap::new();
     for change in changes {
-        agents.entry(change.agent.to_string()).or_default().push(change);
+        agents.entry(change.agent.as_ref().map(ToString::to_string).unwrap_or_default()).or_default().push(change);
     }
     agents
 }

@@ -99,7 +99,7 @@ async fn show(context: &Arc<Context>, query: &str) -> Result<(String, Markup), A
 /// The agents of the page as people know them, where the fleet still has them.
 fn names(context: &Context, page: &AlertPage) -> BTreeMap<AgentId, String> {
     let fleet = context.fleet();
-    let agents = page.alerts.iter().map(|line| &line.alert.agent);
+    let agents = page.alerts.iter().filter_map(|line| line.alert.agent.as_ref());
     agents.filter_map(|id| Some((id.clone(), name_of(&fleet.agent(id)?)))).collect()
 }
 
@@ -149,14 +149,17 @@ fn lines(page: &AlertPage, asked: &Asked, names: &BTreeMap<AgentId, String>, now
 
 fn row(line_of: &AlertLine, names: &BTreeMap<AgentId, String>, now: Timestamp) -> Markup {
     let alert = &line_of.alert;
-    let name = names.get(&alert.agent).cloned().unwrap_or_else(|| agent_name(&alert.agent));
     html! {
         tr data-row=(row_key(&format!("{} {}", alert.fingerprint, alert.started_at))) {
             td class="in" { (severity(alert.severity)) }
-            td class="in who" { a href=(agent_path(&alert.agent)) data-open[line_of.incident.is_none()] { (name) } }
+            td class="in who" { @match (&alert.agent, &alert.rule) {
+                (Some(agent), _) => a href=(agent_path(agent)) data-open[line_of.incident.is_none()] { (names.get(agent).cloned().unwrap_or_else(|| agent_name(agent))) },
+                (None, Some(rule)) => (short(&rule.subject(), 120)),
+                (None, None) => "",
+            } }
             td class="wrap" {
                 (line(&alert.reason))
-                div class="faint small" { (short(&alert.detector, 60)) }
+                div class="faint small" { (short(alert.name(), 60)) }
             }
             td data-th="incident" { @match &line_of.incident { Some(id) => a href=(format!("/incidents/{id}")) data-open { (id) }, None => span class="faint" { "none" } } }
             td data-th="began" class="nowrap" { (ago(alert.started_at, now)) }

@@ -165,11 +165,20 @@ fn alert_row(episode: &Episode, names: &Names, now: Timestamp) -> Markup {
         tr {
             td class="nowrap" { (clock(episode.started_at, now)) }
             td class="nowrap" { @match episode.ended_at { Some(at) => (clock(at, now)), None => "active" } }
-            td { (short(&episode.detector, 60)) }
-            td { a href=(agent_path(&episode.agent)) { (names.of(&episode.agent)) } }
+            td { (short(episode.name(), 60)) }
+            td { (subject(episode, names)) }
             td { (severity(episode.severity)) }
             td class="wrap" { (short(&episode.reason, 200)) }
         }
+    }
+}
+
+/// Who or what an alert is about: the agent, or the labels of a rule's alert.
+pub(crate) fn subject(episode: &Episode, names: &Names) -> Markup {
+    match (&episode.agent, &episode.rule) {
+        (Some(agent), _) => html! { a href=(agent_path(agent)) { (names.of(agent)) } },
+        (None, Some(rule)) => html! { (short(&rule.subject(), 120)) },
+        (None, None) => html! {},
     }
 }
 
@@ -177,7 +186,7 @@ fn alert_row(episode: &Episode, names: &Names, now: Timestamp) -> Markup {
 fn evidence(incident: &Incident, names: &Names, now: Timestamp) -> Markup {
     let mut newest: BTreeMap<(&str, &str), &Episode> = BTreeMap::new();
     for episode in &incident.episodes {
-        newest.insert((episode.detector.as_str(), episode.agent.as_str()), episode);
+        newest.insert((episode.name(), episode.agent.as_ref().map_or(episode.fingerprint.0.as_str(), AgentId::as_str)), episode);
     }
     let mut newest: Vec<_> = newest.into_values().collect();
     // What failed for good says most, then what is worst, then what is newest.
@@ -186,7 +195,7 @@ fn evidence(incident: &Incident, names: &Names, now: Timestamp) -> Markup {
         h2 { "Why" }
         @if newest.is_empty() { p class="soft" { "Opened by hand: no alert belongs to it." } }
         @for episode in newest.iter().take(3) { div class="why" {
-            p class="wrap" { (severity(episode.severity)) " " (short(&episode.reason, TEXT_BYTES_MAX)) " " a class="faint" href=(agent_path(&episode.agent)) { (names.of(&episode.agent)) } }
+            p class="wrap" { (severity(episode.severity)) " " (short(&episode.reason, TEXT_BYTES_MAX)) " " span class="faint" { (subject(episode, names)) } }
             @if !episode.evidence.is_empty() {
                 ol class="timeline" {
                     (within(EVIDENCE_BYTES_MAX, episode.evidence.iter().take(EVIDENCE_MAX), |fact| html! { li { (clock(fact.at, now)) code class="wrap" { (short(&fact.text, TEXT_BYTES_MAX)) } } }).0)
