@@ -172,6 +172,9 @@ fn raise(incident: &Incident, change: &AlertChange, settings: &Settings) -> Opti
 
 /// A short name for the incident, from the alert that opened it.
 fn title(change: &AlertChange) -> String {
+    if let Some(rule) = &change.rule {
+        return paramedic_model::text::head(&format!("{}: {}", rule.name, change.reason), 160).to_owned();
+    }
     let what = match change.incident_type {
         IncidentType::ApiFailure => match change.counts.class {
             Some(class) => class.title(),
