@@ -8,6 +8,9 @@ use crate::series::BLOCK_MS;
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Settings {
+    /// Base URL of an external Prometheus-compatible store. Samples are then also forwarded to it by remote_write, and
+    /// rules and queries ask it instead of this store (which does neither itself: the server reads this key). Empty: none.
+    pub url: String,
     /// Hours that samples are kept; whole partitions leave. Default 360 (15 days).
     pub retention_h: u64,
     /// Bytes that all partitions may take together; the oldest leaves first. Default 10 GiB.
@@ -50,6 +53,7 @@ pub struct Settings {
 impl Default for Settings {
     fn default() -> Self {
         Self {
+            url: String::new(),
             retention_h: 360,
             bytes_max: 10 * 1024 * 1024 * 1024,
             partition_h: 24,

@@ -22,6 +22,8 @@ pub struct Settings {
     pub detect: paramedic_detect::Settings,
     pub incidents: paramedic_respond::Settings,
     pub intake: Intake,
+    pub samples: paramedic_samples::Settings,
+    pub query: Query,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Default, Deserialize)]
@@ -70,6 +72,45 @@ pub struct Claude {
 impl Default for Claude {
     fn default() -> Self {
         Self { dirs: Vec::new(), watch: true, prices: String::new() }
+    }
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Query {
+    /// Seconds that a query may take.
+    pub timeout_s: u64,
+    /// Samples that a query may hold in memory at once.
+    pub samples_max: usize,
+    /// Steps that a range query may have.
+    pub steps_max: usize,
+    /// Seconds that an instant selector looks back for a sample.
+    pub lookback_s: u64,
+    /// Seconds between the steps of a subquery that names none.
+    pub subquery_step_s: u64,
+    /// Whether experimental functions and syntax are allowed.
+    pub experimental: bool,
+}
+
+impl Default for Query {
+    fn default() -> Self {
+        Self { timeout_s: 120, samples_max: 50_000_000, steps_max: 11_000, lookback_s: 300, subquery_step_s: 60, experimental: false }
+    }
+}
+
+impl Query {
+    /// The engine's options.
+    #[must_use]
+    pub fn options(&self) -> paramedic_promql::Options {
+        let millis = |seconds: u64| i64::try_from(seconds.saturating_mul(1_000)).unwrap_or(i64::MAX);
+        paramedic_promql::Options {
+            lookback_ms: millis(self.lookback_s),
+            subquery_step_ms: millis(self.subquery_step_s),
+            samples_max: self.samples_max,
+            steps_max: self.steps_max,
+            timeout: std::time::Duration::from_secs(self.timeout_s),
+            experimental: self.experimental,
+        }
     }
 }
 
