@@ -3,6 +3,7 @@
 mod analyze;
 mod corpus;
 mod http;
+mod metrics;
 mod otlp;
 mod startup;
 mod unit;
@@ -41,6 +42,21 @@ pub(crate) enum What {
         #[arg(long, default_value_t = 1000)]
         megabytes: u64,
     },
+    /// Queries and rules over 100,000 series, beside Prometheus and VictoriaMetrics.
+    Promql {
+        /// Minutes of samples before the queries.
+        #[arg(long, default_value_t = 10)]
+        minutes: u64,
+        #[arg(long, default_value_t = 100_000)]
+        series: u64,
+    },
+    /// Taking in samples by remote write, beside Prometheus and VictoriaMetrics: CPU time, and memory a series.
+    Samples {
+        #[arg(long, default_value_t = 30)]
+        minutes: u64,
+        #[arg(long, default_value_t = 100_000)]
+        series: u64,
+    },
     /// Durable appends to the journal.
     Journal,
     /// Appending to and searching the event store.
@@ -52,6 +68,8 @@ pub(crate) fn run(what: &What) -> Result<()> {
         What::Analyze { runs, megabytes } => ("analyze", analyze::run(*runs, *megabytes)?),
         What::Otlp { records } => ("otlp", otlp::run(*records)?),
         What::Startup { megabytes } => ("startup", startup::run(*megabytes)?),
+        What::Promql { minutes, series } => ("promql", metrics::queries(*minutes, *series)?),
+        What::Samples { minutes, series } => ("samples", metrics::ingest(*minutes, *series)?),
         What::Corpus { megabytes } => {
             println!("{}", corpus::make(*megabytes)?.display());
             return Ok(());

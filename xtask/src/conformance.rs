@@ -1,5 +1,6 @@
-//! Known answers over recorded sessions of real people, where they are at hand.
+//! Known answers over other people's data, where it is at hand: recorded sessions, PromQL statements, alert rules.
 
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use anyhow::{Context, Result, bail};
@@ -13,10 +14,9 @@ pub(crate) fn run() -> Result<()> {
         return Ok(());
     };
     let projects = data.join("transcripts/projects");
-    let mut command = Command::new("cargo");
-    command.args(["run", "--quiet", "--release", "--package", "paramedic", "--", "analyze", "--no-cache", "--json"]).arg(&projects);
-    let report: Value =
-        serde_json::from_str(&process::output(command.current_dir(paths::workspace()))?).context("analyze printed no JSON")?;
+    let mut command = paramedic();
+    command.args(["analyze", "--no-cache", "--json"]).arg(&projects);
+    let report: Value = serde_json::from_str(&process::output(&mut command)?).context("analyze printed no JSON")?;
     let faults = faults(&report);
     for fault in &faults {
         println!("wrong {fault}");
@@ -25,7 +25,48 @@ pub(crate) fn run() -> Result<()> {
         bail!("{} of the known answers are wrong", faults.len());
     }
     println!("conformance: all known answers hold over {}", projects.display());
+    statements(&data.join("promql"))?;
+    rules(&data.join("rules"))
+}
+
+/// Every file of PromQL statements through `paramedic promql-test`, which prints and judges them.
+fn statements(folder: &Path) -> Result<()> {
+    let files = files_under(folder, &["test"])?;
+    anyhow::ensure!(!files.is_empty(), "no statements under {}", folder.display());
+    process::run(paramedic().arg("promql-test").args(files))
+}
+
+/// Every rule file through `paramedic rules check`, which names what is wrong.
+fn rules(folder: &Path) -> Result<()> {
+    let files = files_under(folder, &["yml", "yaml"])?;
+    anyhow::ensure!(!files.is_empty(), "no rule files under {}", folder.display());
+    let count = files.len();
+    process::output(paramedic().args(["rules", "check"]).args(files))?;
+    println!("conformance: {count} rule files load");
     Ok(())
+}
+
+fn paramedic() -> Command {
+    let mut command = Command::new("cargo");
+    command.args(["run", "--quiet", "--release", "--package", "paramedic", "--"]).current_dir(paths::workspace());
+    command
+}
+
+fn files_under(folder: &Path, endings: &[&str]) -> Result<Vec<PathBuf>> {
+    let mut files = Vec::new();
+    let mut folders = vec![folder.to_owned()];
+    while let Some(folder) = folders.pop() {
+        for entry in std::fs::read_dir(&folder).with_context(|| format!("failed to list {}", folder.display()))? {
+            let path = entry?.path();
+            if path.is_dir() {
+                folders.push(path);
+            } else if path.extension().is_some_and(|ending| endings.iter().any(|one| ending == *one)) {
+                files.push(path);
+            }
+        }
+    }
+    files.sort();
+    Ok(files)
 }
 
 const TOTALS: &[(&str, u64)] =

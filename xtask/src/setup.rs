@@ -1,5 +1,5 @@
-//! What the tests need beside a Rust toolchain: a real Claude Code, the peer of the benchmark, OpenTelemetry's Python
-//! exporters and a browser. Each is installed when that is possible and named when it is not; a test that misses one
+//! What the tests need beside a Rust toolchain: a real Claude Code, the peers of the benchmarks, OpenTelemetry's Python
+//! exporters, a browser, and real servers to talk to (Prometheus, VictoriaMetrics, PostgreSQL, Redis). Each is installed when that is possible and named when it is not; a test that misses one
 //! says that it was skipped.
 
 use std::env;
@@ -31,11 +31,15 @@ pub(crate) struct Missing {
 
 pub(crate) fn run() -> Result<Vec<Missing>> {
     fs::create_dir_all(paths::test_tools()).context("failed to create the folder of test tools")?;
-    let steps: [(&'static str, Step); 4] = [
+    let steps: [(&'static str, Step); 8] = [
         ("Claude Code", claude_code),
         ("ccusage", ccusage),
         ("OpenTelemetry's Python exporters", python),
         ("a browser (Chromium)", browser),
+        ("Prometheus and promtool", || server(&["prometheus"], "prometheus")),
+        ("VictoriaMetrics", || server(&["victoria-metrics"], "victoria-metrics")),
+        ("PostgreSQL", || server(&["postgres"], "postgresql")),
+        ("Redis", || server(&["redis-server"], "redis-server")),
     ];
     let mut missing = Vec::new();
     for (what, step) in steps {
@@ -122,17 +126,39 @@ fn browser() -> Result<PathBuf> {
     if let Some(program) = process::find_program(&names) {
         return Ok(program);
     }
-    let apt = process::find_program(&["apt-get"]).context("no Chromium on the PATH and no apt-get to install it")?;
-    anyhow::ensure!(is_root(), "no Chromium on the PATH; `apt-get install chromium` needs root");
+    install("chromium")?;
+    process::find_program(&names).context("apt-get installed no Chromium")
+}
+
+/// A server program of Debian's; PostgreSQL keeps its own outside the PATH.
+fn server(names: &[&str], package: &str) -> Result<PathBuf> {
+    let find = || process::find_program(names).or_else(|| newest_postgres().filter(|_| package == "postgresql"));
+    if let Some(program) = find() {
+        return Ok(program);
+    }
+    install(package)?;
+    find().with_context(|| format!("apt-get installed no {}", names.join(" or ")))
+}
+
+fn newest_postgres() -> Option<PathBuf> {
+    let versions = fs::read_dir("/usr/lib/postgresql").ok()?;
+    versions.filter_map(|version| Some(version.ok()?.path().join("bin/postgres"))).filter(|program| program.is_file()).max()
+}
+
+/// Installs a package of Debian's, and starts no service of it.
+fn install(package: &str) -> Result<()> {
+    let apt = process::find_program(&["apt-get"]).with_context(|| format!("no apt-get to install {package}"))?;
+    anyhow::ensure!(is_root(), "`apt-get install {package}` needs root");
     let quiet = |arguments: &[&str]| {
         let mut command = Command::new(&apt);
-        process::output(command.args(arguments).env("DEBIAN_FRONTEND", "noninteractive"))
+        process::output(command.args(arguments).env("DEBIAN_FRONTEND", "noninteractive").env("RUNLEVEL", "1"))
     };
-    if quiet(&["install", "-qq", "-y", "--no-install-recommends", "chromium"]).is_err() {
+    let arguments = ["install", "-qq", "-y", "--no-install-recommends", package];
+    if quiet(&arguments).is_err() {
         quiet(&["update", "-qq"])?;
-        quiet(&["install", "-qq", "-y", "--no-install-recommends", "chromium"])?;
+        quiet(&arguments)?;
     }
-    process::find_program(&names).context("apt-get installed no Chromium")
+    Ok(())
 }
 
 fn is_root() -> bool {
