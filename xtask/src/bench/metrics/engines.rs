@@ -134,7 +134,7 @@ pub(super) fn vmalert(folder: &Path, rules: &Path, source: &str) -> Result<(proc
     let log = fs::File::create(folder.join("vmalert.log"))?;
     let mut command = Command::new(program);
     command.arg(format!("-rule={}", rules.display())).arg(format!("-datasource.url=http://{source}"));
-    command.arg(format!("-httpListenAddr={address}")).args(["-notifier.blackhole", "-evaluationInterval=5s"]);
+    command.arg(format!("-httpListenAddr={address}")).args(["-notifier.url=http://127.0.0.1:9", "-evaluationInterval=5s"]);
     let child = command.stdin(Stdio::null()).stdout(log.try_clone()?).stderr(log).spawn().context("failed to start vmalert")?;
     Ok((process::Guarded(child), address))
 }
