@@ -1,0 +1,7 @@
+//! Rules against real files and real programs.
+
+#![allow(clippy::unwrap_used)]
+
+mod broken;
+mod corpora;
+mod programs;
