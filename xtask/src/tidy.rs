@@ -25,6 +25,7 @@ const LAW: &[(&str, &[&str])] = &[
     ("paramedic-meter", &["model", "samples", "promql"]),
     ("paramedic-detect", &["model"]),
     ("paramedic-rules", &["model", "samples", "promql"]),
+    ("paramedic-runbook", &["model"]),
     ("paramedic-respond", &["model", "journal"]),
     (
         "paramedic-api",

@@ -194,6 +194,7 @@ pub(super) fn queries(minutes: u64, series: u64) -> Result<String> {
     table.push_str(&bench.intake_table()?);
     table.push('\n');
     table.push_str(&bench.query_table()?);
+    eprintln!("{table}");
     table.push('\n');
     table.push_str(&bench.rules_table()?);
     Ok(table)

@@ -112,7 +112,8 @@ pub(super) fn victoria_metrics(folder: &Path) -> Result<Engine> {
     let address = format!("127.0.0.1:{}", free_port()?);
     let mut command = Command::new(program);
     command.arg(format!("-storageDataPath={}", folder.join("vm").display())).arg(format!("-httpListenAddr={address}"));
-    command.args(["-retentionPeriod=1d", "-search.latencyOffset=1s"]);
+    // It would close connections that are two minutes old.
+    command.args(["-retentionPeriod=1d", "-search.latencyOffset=1s", "-http.connTimeout=1h"]);
     Engine::start("VictoriaMetrics", &mut command, address, folder)
 }
 

@@ -1,0 +1,4 @@
+//! Runbooks from outside: what command lines would do, and what documents say.
+
+mod classify;
+mod parse;
