@@ -14,6 +14,7 @@ use tokio::sync::broadcast;
 
 use crate::activity::Activity;
 use crate::health::Health;
+use crate::instruments::Instruments;
 use crate::live::Live;
 use crate::metrics::Metrics;
 
@@ -35,6 +36,8 @@ pub struct Context {
     pub metrics: Metrics,
     pub detectors: Vec<DetectorLine>,
     pub about: About,
+    /// Samples, queries, rules and targets; `Instruments::default()` where there are none.
+    pub instruments: Instruments,
 }
 
 impl Context {

@@ -21,8 +21,10 @@ pub fn protect(router: Router, context: Arc<Context>) -> Router {
 }
 
 async fn check_request(State(context): State<Arc<Context>>, request: Request, next: Next) -> Response {
-    let open_to_probes =
-        matches!(request.uri().path(), "/metrics" | "/health" | "/healthz" | "/health/live" | "/health/ready" | "/health/startup");
+    let open_to_probes = matches!(
+        request.uri().path(),
+        "/metrics" | "/health" | "/healthz" | "/health/live" | "/health/ready" | "/health/startup" | "/-/healthy" | "/-/ready"
+    );
     let host = host_of(&request);
     let verdict = check(request.method(), request.headers(), &host, &context.about.host_names, request.uri().path() == "/ws");
     match verdict {

@@ -30,7 +30,7 @@ pub fn router(context: Arc<Context>) -> Router {
         routes = routes.route(operation.path, route_of(operation));
     }
     // After all operations: two of them may share a path, and a path has one answer for other methods.
-    let routes = routes.method_not_allowed_fallback(wrong_method);
+    let routes = routes.merge(crate::prometheus::routes()).method_not_allowed_fallback(wrong_method);
     let routes = routes
         .route("/api/openapi.json", get(document))
         .route("/api/status", get(compat::status))

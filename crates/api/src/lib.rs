@@ -4,6 +4,8 @@
 //! its OpenAPI document, the live stream, health and metrics, and the same operations as plain functions for the pages.
 //! **Never** decides anything about alerts or incidents, and never keeps state that is not derived from the other stages.
 //!
+//! Beside its own operations it speaks Prometheus's HTTP API ([`prometheus`]), for Grafana and everything else that can.
+//!
 //! Start reading at [`registry`] (what an operation is), then [`operations`] (which there are), then [`http`] (the routes).
 
 #![cfg_attr(test, allow(clippy::unwrap_used))]
@@ -13,6 +15,16 @@ pub mod registry;
 pub mod operations;
 
 pub mod context;
+
+pub mod instruments;
+
+pub mod query;
+
+pub mod rules;
+
+pub mod threshold;
+
+pub mod prometheus;
 
 pub mod live;
 
@@ -39,5 +51,6 @@ pub use context::{About, Context, DetectorLine};
 pub use error::ApiError;
 pub use health::{Health, Phase};
 pub use http::router;
+pub use instruments::Instruments;
 pub use live::Live;
 pub use registry::{Caller, Method, Operation, Permission, operations};

@@ -8,6 +8,8 @@ pub mod incidents;
 
 pub mod alerts;
 
+pub mod rules;
+
 pub mod events;
 
 pub mod cost;

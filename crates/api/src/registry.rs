@@ -146,6 +146,7 @@ pub fn operations() -> Vec<Operation> {
     crate::operations::agents::register(&mut all);
     crate::operations::incidents::register(&mut all);
     crate::operations::alerts::register(&mut all);
+    crate::operations::rules::register(&mut all);
     crate::operations::events::register(&mut all);
     crate::operations::cost::register(&mut all);
     crate::operations::journal::register(&mut all);

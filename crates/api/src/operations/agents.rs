@@ -106,7 +106,7 @@ pub async fn read(context: Arc<Context>, _: Caller, query: AgentQuery) -> Result
     };
     let incidents = context.desk.incidents().await;
     let alerts = incidents.alerts().into_iter().filter(|(alert, _)| alert.agent.as_ref() == Some(&agent.id));
-    let alerts = alerts.take(TROUBLES_MAX).map(|(alert, incident)| AlertLine { alert, incident }).collect();
+    let alerts = alerts.take(TROUBLES_MAX).map(AlertLine::of).collect();
     let hit = incidents.list().filter(|incident| incident.agents.contains(&agent.id)).take(TROUBLES_MAX).map(IncidentLine::of).collect();
     drop(incidents);
     Ok(AgentDetail { agent, series, subagents, alerts, incidents: hit })

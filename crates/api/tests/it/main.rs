@@ -3,6 +3,7 @@
 #![allow(dead_code, unreachable_pub, clippy::unwrap_used)]
 
 mod client;
+mod meters;
 mod stage;
 
 mod operations;
@@ -12,6 +13,8 @@ mod live;
 mod refusals;
 
 mod health;
+
+mod prometheus;
 
 use std::sync::Arc;
 

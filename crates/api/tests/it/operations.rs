@@ -5,6 +5,7 @@ use std::collections::BTreeSet;
 use paramedic_api::{Method, operations};
 use serde_json::json;
 
+use crate::prometheus::metered;
 use crate::served;
 use crate::stage;
 
@@ -30,7 +31,11 @@ fn examples() -> Vec<(&'static str, String, serde_json::Value)> {
         post("incident.cancel", "/api/v1/incidents/3/cancel", json!({"reason": "a test"})),
         post("incident.merge", "/api/v1/incidents/1/merge", json!({"into": "INC-2"})),
         get("alert.list", "/api/v1/alerts/history?detector=api-overload&firing=false"),
+        get("alert.pending", "/api/v1/alerts/pending"),
         get("detector.list", "/api/v1/detectors"),
+        get("rule.list", "/api/v1/rules/list"),
+        get("rule.why", "/api/v1/rules/why/GatewayErrors"),
+        get("target.list", "/api/v1/targets/list"),
         get("event.search", "/api/v1/events?kind=model-error&from=2026-03-10T14:00:00Z&level=warn"),
         get("cost.report", "/api/v1/cost?limit=3"),
         get("journal.entries", "/api/v1/journal?after=2&limit=3"),
@@ -39,7 +44,7 @@ fn examples() -> Vec<(&'static str, String, serde_json::Value)> {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn every_operation_answers_its_example() {
-    let (_stage, server) = served().await;
+    let (_stage, server) = metered().await;
     let mut answered = BTreeSet::new();
     for (id, path, body) in examples() {
         let answer = if body.is_null() { server.get(&path).await } else { server.post(&path, &body.to_string()).await };
@@ -147,4 +152,25 @@ async fn the_older_shapes_are_served() {
     assert!(failed["errorCount"].as_u64().unwrap() >= 1, "{failed}");
     assert!(failed["totalCost"].as_f64().unwrap() > 0.0);
     assert_eq!(sessions["total"].as_u64().unwrap() as usize, sessions["sessions"].as_array().unwrap().len());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn rules_and_alerts_tell_value_and_threshold() {
+    let (_stage, server) = metered().await;
+    let why = server.get("/api/v1/rules/why/GatewayErrors").await.json();
+    assert_eq!((why["threshold"]["op"].as_str(), why["threshold"]["value"].as_f64()), (Some(">"), Some(0.05)));
+    assert_eq!(why["parts"][2]["depth"], 2);
+    assert_eq!(server.get("/api/v1/rules/why/NoSuchAlert").await.status, 404);
+    let pending = server.get("/api/v1/alerts/pending").await.json();
+    assert_eq!(
+        (pending["alerts"][0]["name"].as_str(), pending["alerts"][0]["threshold"]["measured"].as_str()),
+        (Some("TargetDown"), Some("up"))
+    );
+    let firing = server.get("/api/v1/alerts/history?detector=rule").await.json();
+    assert_eq!(
+        (firing["alerts"][0]["threshold"]["value"].as_f64(), firing["alerts"][0]["alert"]["rule"]["value"].as_f64()),
+        (Some(0.05), Some(0.3))
+    );
+    let list = server.get("/api/v1/rules/list").await.json();
+    assert_eq!(list["groups"][1]["rules"][1]["missing"][0]["metric"], "queue_jobs_waiting");
 }

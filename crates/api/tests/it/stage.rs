@@ -77,6 +77,7 @@ impl Stage {
             metrics,
             detectors: detectors(),
             about,
+            instruments: paramedic_api::Instruments::default(),
         };
         Self { context: Arc::new(context), dir }
     }
