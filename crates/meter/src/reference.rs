@@ -1,0 +1,90 @@
+//! The reference of metrics for people, made from the catalogue.
+
+use std::fmt::Write as _;
+
+use crate::catalogue::{CATALOGUE, Kind};
+use crate::metrics::OWN;
+use crate::not_derived::NOT_DERIVED;
+
+const HEAD: &str = "\
+# Metrics derived from agents
+
+Made from the catalogue of the meter; a test fails when this file is stale. Paramedic writes these metrics into its store of
+samples every `interval_s` seconds, from the events that it sees anyway, so that dashboards and rules made for other systems
+find the names they use. The same numbers are on `/metrics`, without `up` and `process_*`, which a scrape gives to the scraped
+program itself.
+
+## How they count
+
+- **Every fact once.** What several sources tell about one fact is one fact. A model call that is told again with larger
+  counts adds only the growth.
+- **The first event is seen.** A new counter or histogram begins with a zero one interval before its first value, so that
+  `increase()` and `rate()` see the first event. Counters without labels exist as zero from the start.
+- **History is not news.** An event that happened more than `history_s` (300) seconds before it is told, as in transcripts
+  that are read at the first start, does not count in counters, because they say when something was counted, not when it
+  happened. It does count in `agent_cost_today_dollars`.
+- **After a restart** counters go on from the checkpoint; events since then are counted again from the store, so that no
+  counter is ever smaller than what was written.
+- **A request** is one turn of a main agent: from a prompt to the end of all work on it. It is counted when it ends: `success`,
+  `error` (the model API's terminal error, or the process died) or `cancelled` (a person stopped it, or the session ended
+  before any answer). Sub-agents work for their main agent's request; their tokens and cost are the main agent's. A failure
+  that only a log tells is a failed model call; it is a failed request when the log says that the agent's run timed out, or
+  when a request is known to be under way.
+- **The duration of a request** is, unless set otherwise (`request_duration`), the time to its *first answer*: what a person
+  waits for. Thresholds of 5 to 60 seconds in the documents mean that; a coding agent that then works for twenty minutes is
+  healthy. `agent_turn_duration_seconds` has the whole. Buckets above 60 s are added to the documents' own, because nothing
+  can be found to be longer than the largest bucket.
+- **Errors over requests**: the label sets of `agent_errors_total` and `agent_requests_total` differ, so put `sum()` on both
+  sides: `sum(rate(agent_errors_total[5m])) / sum(rate(agent_requests_total[5m]))`.
+- **Cost of a day**: `agent_cost_today_dollars` is exact. `sum(increase(agent_cost_dollars_total[24h]))` is the last 24 hours;
+  like every `increase()` it extrapolates to the edges of its range, by up to one interval for a series that is older than the
+  range (0.02 % of 24 hours). `rate()` is per second: a day is 86,400 of them, not 24.
+- **Tokens** include reads from the prompt cache, which are many and cheap: `token_type!=\"cache_read\"` leaves them out.
+- **Cache**: a call with `cache_read` tokens is a hit, any other call with a prompt is a miss.
+- **A label whose value is not known is left out.** Values are masked (no keys, no passwords), cut at 128 bytes, and bounded in
+  number; what is beyond the bound is counted as `other`.
+- **Series end** (with a staleness marker) when an agent was silent for `forget_agents_after_s`, any other labelled series
+  after `forget_after_s`, and gauges of an agent when its session ends.
+
+Known limits: a model call that is first told by telemetry without the message's id and later by a source that knows only that
+id cannot be recognised, and counts twice in counters. Without telemetry, the duration of a model call is the time until the
+first record of its answer.
+
+## Metrics
+";
+
+/// The whole reference as Markdown.
+#[must_use]
+pub fn reference() -> String {
+    let mut text = HEAD.to_owned();
+    text.push_str("\n| name | type | labels | what it says | from | name used by |\n|---|---|---|---|---|---|\n");
+    for described in CATALOGUE {
+        let labels = if described.labels.is_empty() { "-".to_owned() } else { format!("`{}`", described.labels.join("`, `")) };
+        let unit = if described.unit.is_empty() { String::new() } else { format!(" ({})", described.unit) };
+        let _ = writeln!(
+            text,
+            "| `{}` | {}{unit} | {labels} | {} | {} | {} |",
+            described.name,
+            described.kind.as_str(),
+            described.help,
+            described.from,
+            described.origin
+        );
+    }
+    text.push_str("\nBuckets of the histograms (upper bounds, `+Inf` besides):\n\n");
+    for described in CATALOGUE {
+        if let Kind::Histogram(bounds) = described.kind {
+            let bounds: Vec<String> = bounds.iter().map(f64::to_string).collect();
+            let _ = writeln!(text, "- `{}`: {}", described.name, bounds.join(", "));
+        }
+    }
+    text.push_str("\n## Names that events cannot give\n\nNothing is made up for these: where their source exists, it is scraped, probed or received.\n\n| names | why |\n|---|---|\n");
+    for group in NOT_DERIVED {
+        let _ = writeln!(text, "| `{}` | {} |", group.names.join("`, `"), group.why);
+    }
+    text.push_str("\n## The stage's own numbers\n\n| name | type | what it says |\n|---|---|---|\n");
+    for (name, kind, help) in OWN {
+        let _ = writeln!(text, "| `{name}` | {kind} | {help} |");
+    }
+    text
+}
