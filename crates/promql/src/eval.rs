@@ -17,6 +17,7 @@ mod range;
 mod rate;
 mod select;
 mod series;
+mod stream;
 mod topk;
 mod window;
 
@@ -135,12 +136,12 @@ impl<'a> Evaluator<'a> {
     /// The samples of a range selector or a subquery at the one step of `grid`.
     pub(crate) fn matrix(&mut self, expr: &Expr, grid: Grid) -> Evaluated<Vec<MatrixSeries>> {
         let source = self.range_source(expr, grid)?;
-        if source.extent != Extent::Plain {
+        if source.windows.extent != Extent::Plain {
             return Err(QueryError::Unsupported("range vector of an anchored or smoothed selector".to_owned()));
         }
         let mut matrix: Vec<MatrixSeries> = Vec::new();
         for series in &source.series {
-            series::collect_window(series, source.window(grid, 0), &mut matrix);
+            series::collect_window(series, source.windows.window(grid, 0), &mut matrix);
         }
         matrix.sort_by(|a, b| a.labels.cmp(&b.labels));
         Ok(matrix)

@@ -38,4 +38,4 @@ pub use error::{ParseError, QueryError, StorageError};
 pub use histogram::Histogram;
 pub use labels::{Label, Labels, Matcher};
 pub use script::{Failure, FileReport, run_test_file};
-pub use storage::{MemoryStorage, SampleValue, Samples, Storage, StoredSeries};
+pub use storage::{MemoryStorage, Need, SampleValue, Samples, Storage, StoredSeries, Visitor};

@@ -1,6 +1,7 @@
 //! Where samples come from: the seam to a store, and a store in memory.
 
 use std::collections::BTreeMap;
+use std::ops::ControlFlow;
 use std::sync::{Arc, RwLock};
 
 use crate::error::StorageError;
@@ -32,6 +33,18 @@ pub struct StoredSeries {
     pub samples: Arc<Samples>,
 }
 
+/// What a walk needs of each series.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Need {
+    /// Every sample between the two times.
+    Range,
+    /// The newest sample between the two times, which a store may have at hand; others do no harm.
+    Newest,
+}
+
+/// Takes one series of a walk; a break ends the walk.
+pub type Visitor<'a> = dyn FnMut(&Labels, &Samples) -> ControlFlow<()> + 'a;
+
 /// A store of samples.
 pub trait Storage: Send + Sync {
     /// The series that pass every matcher and have samples between two times (both included, in milliseconds).
@@ -39,11 +52,28 @@ pub trait Storage: Send + Sync {
     /// Samples outside the range may be in the answer: the evaluator cuts. Label sets are unique in it. A better answer is
     /// sorted by labels, because sums of floats depend on their order in the last digits.
     fn select(&self, matchers: &[Matcher], from_ms: i64, to_ms: i64) -> Result<Vec<StoredSeries>, StorageError>;
+
+    /// The same series, one after the other, for those who keep none of them: a store need not hold them all at once.
+    ///
+    /// The visitor must not call the store.
+    fn walk(&self, matchers: &[Matcher], from_ms: i64, to_ms: i64, need: Need, visit: &mut Visitor<'_>) -> Result<(), StorageError> {
+        let _ = need;
+        for series in self.select(matchers, from_ms, to_ms)? {
+            if visit(&series.labels, &series.samples).is_break() {
+                break;
+            }
+        }
+        Ok(())
+    }
 }
 
 impl<S: Storage + ?Sized> Storage for Arc<S> {
     fn select(&self, matchers: &[Matcher], from_ms: i64, to_ms: i64) -> Result<Vec<StoredSeries>, StorageError> {
         (**self).select(matchers, from_ms, to_ms)
+    }
+
+    fn walk(&self, matchers: &[Matcher], from_ms: i64, to_ms: i64, need: Need, visit: &mut Visitor<'_>) -> Result<(), StorageError> {
+        (**self).walk(matchers, from_ms, to_ms, need, visit)
     }
 }
 

@@ -40,6 +40,19 @@ impl BitWriter {
         buffer.extend_from_slice(&self.word.to_be_bytes()[..usize::from(self.used).div_ceil(8)]);
     }
 
+    /// The same from a byte on.
+    pub(crate) fn copy_from(&self, byte: usize, buffer: &mut Vec<u8>) {
+        buffer.clear();
+        buffer.extend_from_slice(self.bytes.get(byte..).unwrap_or_default());
+        let word = &self.word.to_be_bytes()[..usize::from(self.used).div_ceil(8)];
+        buffer.extend_from_slice(word.get(byte.saturating_sub(self.bytes.len())..).unwrap_or_default());
+    }
+
+    /// How many bits there are.
+    pub(crate) fn len(&self) -> usize {
+        self.bytes.len() * 8 + usize::from(self.used)
+    }
+
     pub(crate) fn capacity(&self) -> usize {
         self.bytes.capacity()
     }
@@ -54,6 +67,10 @@ pub(crate) struct BitReader<'a> {
 impl<'a> BitReader<'a> {
     pub(crate) fn new(bytes: &'a [u8]) -> Self {
         Self { bytes, at: 0 }
+    }
+
+    pub(crate) fn new_at(bytes: &'a [u8], bit: usize) -> Self {
+        Self { bytes, at: bit }
     }
 
     /// The next bits, at least 57 of them valid, at the top of a word.

@@ -67,6 +67,13 @@ impl<'a> ChunkView<'a> {
         Chunk { start: self.start, span, count: self.count, encoding: self.encoding, data: self.data.into() }
     }
 
+    /// Appends the samples between two times, both included, that stand behind a mark; of `data`, only what stands behind
+    /// the mark's byte is there.
+    pub(crate) fn decode_from(&self, mark: &float::Mark, from: i64, to: i64, out: &mut Decoded) -> bool {
+        let count = usize::from(self.count.saturating_sub(mark.count));
+        decode_floats(count, from, to, out, |times, values| float::decode_from(mark, self.start, self.data, times, values))
+    }
+
     /// Appends the samples between two times, both included; `false` when the chunk is damaged.
     pub(crate) fn decode(&self, from: i64, to: i64, out: &mut Decoded) -> bool {
         if self.encoding == HISTOGRAM {
@@ -76,25 +83,30 @@ impl<'a> ChunkView<'a> {
                 }
             });
         }
-        let Decoded { times, values, .. } = out;
         // Every sample has two bits at least: a damaged count asks for no more memory than the bytes can explain.
         let count = usize::from(self.count);
         if count > self.data.len() * 4 {
             return false;
         }
-        let before = times.len();
-        times.resize(before + count, 0);
-        values.resize(before + count, 0.0);
-        let whole = float::decode(self.encoding, self.start, self.data, &mut times[before..], &mut values[before..]);
-        let decoded = &times[before..];
-        let (first, end) =
-            if whole { (decoded.partition_point(|time| *time < from), decoded.partition_point(|time| *time <= to)) } else { (0, 0) };
-        times.truncate(before + end);
-        values.truncate(before + end);
-        times.drain(before..before + first.min(end));
-        values.drain(before..before + first.min(end));
-        whole
+        decode_floats(count, from, to, out, |times, values| float::decode(self.encoding, self.start, self.data, times, values))
     }
+}
+
+/// Appends so many samples, and cuts them to what lies between two times.
+fn decode_floats(count: usize, from: i64, to: i64, out: &mut Decoded, decode: impl FnOnce(&mut [i64], &mut [f64]) -> bool) -> bool {
+    let Decoded { times, values, .. } = out;
+    let before = times.len();
+    times.resize(before + count, 0);
+    values.resize(before + count, 0.0);
+    let whole = decode(&mut times[before..], &mut values[before..]);
+    let decoded = &times[before..];
+    let (first, end) =
+        if whole { (decoded.partition_point(|time| *time < from), decoded.partition_point(|time| *time <= to)) } else { (0, 0) };
+    times.truncate(before + end);
+    values.truncate(before + end);
+    times.drain(before..before + first.min(end));
+    values.drain(before..before + first.min(end));
+    whole
 }
 
 /// Whether both values are the same to the last bit.

@@ -5,11 +5,12 @@
 
 use std::collections::HashMap;
 use std::hash::{BuildHasher, BuildHasherDefault, Hasher};
+use std::ops::ControlFlow;
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
 use paramedic_promql::histogram::Histogram;
-use paramedic_promql::{Label, Labels, Matcher, Samples as Decoded};
+use paramedic_promql::{Label, Labels, Matcher, Need, Samples as Decoded, Visitor};
 
 use crate::chunk::ChunkView;
 use crate::index::Index;
@@ -336,33 +337,48 @@ impl Head {
 
     /// Calls with each series at the places, in order.
     pub(crate) fn visit(&self, places: &[u32], mut each: impl FnMut(&Series)) {
+        let _ = self.visit_until(places, |series| {
+            each(series);
+            ControlFlow::Continue(())
+        });
+    }
+
+    fn visit_until(&self, places: &[u32], mut each: impl FnMut(&Series) -> ControlFlow<()>) -> ControlFlow<()> {
         for here in places.chunk_by(|a, b| *a as usize / PAGE == *b as usize / PAGE) {
             let Some(page) = here.first().and_then(|first| self.page(*first as usize / PAGE)) else { continue };
             let page = read(&page);
             for place in here {
                 if let Some(series) = page.get(*place as usize % PAGE).filter(|series| series.id != 0) {
-                    each(series);
+                    each(series)?;
                 }
             }
         }
+        ControlFlow::Continue(())
     }
 
     /// Calls with the series that pass and their samples between two times; those without any are left out.
     pub(crate) fn select(&self, matchers: &[Matcher], from: i64, to: i64, mut each: impl FnMut(Labels, Decoded)) {
+        self.walk(matchers, from, to, Need::Range, &mut |labels, samples| {
+            // A copy of the right size costs less than vectors that grow for every series.
+            each(labels.clone(), samples.clone());
+            ControlFlow::Continue(())
+        });
+    }
+
+    /// The same without copies: the samples are overwritten with those of the next series.
+    pub(crate) fn walk(&self, matchers: &[Matcher], from: i64, to: i64, need: Need, visit: &mut Visitor<'_>) {
         let places = self.matching(matchers);
         let mut scratch = Decoded::default();
         let mut buffer = Vec::new();
-        self.visit(&places, |series| {
+        let _ = self.visit_until(&places, |series| {
             scratch.times.clear();
             scratch.values.clear();
             scratch.histograms.clear();
-            if !series.read(from, to, &mut scratch, &mut buffer) {
+            let at_hand = need == Need::Newest && series.newest(from, to, &mut scratch);
+            if !at_hand && !series.read(from, to, &mut scratch, &mut buffer) {
                 tidy(&mut scratch);
             }
-            if !scratch.is_empty() {
-                // A copy of the right size costs less than vectors that grow for every series.
-                each(series.labels.clone(), scratch.clone());
-            }
+            if scratch.is_empty() { ControlFlow::Continue(()) } else { visit(&series.labels, &scratch) }
         });
     }
 }

@@ -5,7 +5,7 @@ use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 use std::time::Instant;
 
-use paramedic_promql::{Labels, Matcher, Samples as Decoded, Storage, StorageError, StoredSeries};
+use paramedic_promql::{Labels, Matcher, Need, Samples as Decoded, Storage, StorageError, StoredSeries, Visitor};
 
 use crate::error::SamplesError;
 use crate::head::read;
@@ -145,5 +145,26 @@ fn add(all: &mut HashMap<Labels, Decoded>, labels: Labels, samples: Decoded) {
 impl Storage for Samples {
     fn select(&self, matchers: &[Matcher], from_ms: i64, to_ms: i64) -> Result<Vec<StoredSeries>, StorageError> {
         Samples::select(self, matchers, from_ms, to_ms).map_err(|err| StorageError(err.to_string()))
+    }
+
+    fn walk(&self, matchers: &[Matcher], from_ms: i64, to_ms: i64, need: Need, visit: &mut Visitor<'_>) -> Result<(), StorageError> {
+        let inner = &*self.inner;
+        // Nothing leaves the memory before the walk is over, so what is in no partition now is in the memory.
+        let stay = read(&inner.head.leaving);
+        if !inner.partitions.overlapping(from_ms, to_ms).is_empty() {
+            drop(stay);
+            for series in Storage::select(self, matchers, from_ms, to_ms)? {
+                if visit(&series.labels, &series.samples).is_break() {
+                    break;
+                }
+            }
+            return Ok(());
+        }
+        let begun = Instant::now();
+        inner.head.walk(matchers, from_ms, to_ms, need, visit);
+        drop(stay);
+        inner.metrics.selects.inc();
+        inner.metrics.select_seconds.observe(begun.elapsed().as_secs_f64());
+        Ok(())
     }
 }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use paramedic_promql::histogram::Histogram;
 use paramedic_promql::{Labels, SampleValue as Value, Samples as Decoded};
 
-use crate::chunk::float::FloatWriter;
+use crate::chunk::float::{FloatWriter, Mark};
 use crate::chunk::histogram::HistogramWriter;
 use crate::chunk::{Chunk, ChunkView, HISTOGRAM, same};
 
@@ -13,6 +13,8 @@ use crate::chunk::{Chunk, ChunkView, HISTOGRAM, same};
 pub(crate) const CHUNK_SAMPLES: u16 = 120;
 /// A chunk that late samples made this long is cut in two.
 const CHUNK_SAMPLES_MAX: usize = 240;
+/// Samples between two marks: what five minutes hold at the usual pace is behind the older one.
+const MARK_SAMPLES: u16 = 24;
 /// Bytes after which a chunk of histograms is closed.
 const HISTOGRAM_BYTES: usize = 16 * 1024;
 /// No chunk leaves its block, so that chunks fall into partitions whole.
@@ -111,6 +113,9 @@ pub(crate) struct Series {
     pub(crate) last: i64,
     pub(crate) closed: Vec<Chunk>,
     pub(crate) open: Open,
+    /// Where the latest samples are found without decoding all before them: two points in the last two chunks, the older
+    /// one first. What changes a chunk other than by appending forgets them.
+    marks: [Mark; 2],
 }
 
 fn block(time: i64) -> i64 {
@@ -119,7 +124,7 @@ fn block(time: i64) -> i64 {
 
 impl Series {
     pub(crate) fn new(id: u64, labels: Labels) -> Self {
-        Self { id, labels, last: i64::MIN, closed: Vec::new(), open: Open::Nothing }
+        Self { id, labels, last: i64::MIN, closed: Vec::new(), open: Open::Nothing, marks: [Mark::NONE; 2] }
     }
 
     pub(crate) fn append(&mut self, time: i64, value: f64, window_ms: i64) -> Fate {
@@ -128,7 +133,12 @@ impl Series {
         }
         self.last = time;
         match &mut self.open {
-            Open::Float(writer) if writer.count() < CHUNK_SAMPLES && block(writer.start()) == block(time) => writer.push(time, value),
+            Open::Float(writer) if writer.count() < CHUNK_SAMPLES && block(writer.start()) == block(time) => {
+                writer.push(time, value);
+                if writer.count().is_multiple_of(MARK_SAMPLES) {
+                    self.marks = [self.marks[1], writer.mark()];
+                }
+            }
             _ => {
                 self.close();
                 self.open = Open::Float(FloatWriter::new(time, value));
@@ -157,10 +167,11 @@ impl Series {
     }
 
     pub(crate) fn close(&mut self) {
-        if let Some(chunk) = std::mem::take(&mut self.open).into_chunk() {
-            let at = self.closed.partition_point(|other| other.start <= chunk.start);
-            self.closed.insert(at, chunk);
-        }
+        let Some(chunk) = std::mem::take(&mut self.open).into_chunk() else { return };
+        let at = self.closed.partition_point(|other| other.start <= chunk.start);
+        // Marks lead into the open chunk and into the last one that is closed.
+        self.marks = self.marks.map(if at == self.closed.len() { Mark::close } else { |_| Mark::NONE });
+        self.closed.insert(at, chunk);
     }
 
     #[cold]
@@ -171,6 +182,7 @@ impl Series {
         if time < self.last.saturating_sub(window_ms) {
             return Fate::TooOld;
         }
+        self.forget_marks();
         let is_histogram = matches!(value, Value::Histogram(_));
         let in_open = matches!(&self.open, Open::Histogram(_)) == is_histogram
             && self.open.start().is_some_and(|start| start <= time && block(start) == block(time));
@@ -195,6 +207,15 @@ impl Series {
         Fate::Late
     }
 
+    pub(crate) fn forget_marks(&mut self) {
+        self.marks = [Mark::NONE; 2];
+    }
+
+    /// The latest mark that leads into a chunk before a time.
+    fn mark(&self, closed: bool, encoding: u8, start: i64, from: i64) -> Option<&Mark> {
+        self.marks.iter().rev().find(|mark| mark.leads(closed, encoding, start, from))
+    }
+
     /// The sample at a time, if the head has one.
     fn at(&self, time: i64) -> Option<Value> {
         let mut found = Decoded::default();
@@ -208,18 +229,50 @@ impl Series {
         let mut end = i64::MIN;
         let mut ordered = true;
         let overlaps = |start: i64, last: i64| start <= to && last >= from;
-        for chunk in self.closed.iter().filter(|chunk| overlaps(chunk.start, chunk.end())) {
+        for (at, chunk) in self.closed.iter().enumerate().filter(|(_, chunk)| overlaps(chunk.start, chunk.end())) {
             ordered &= chunk.start > end;
             end = end.max(chunk.end());
-            chunk.view().decode(from, to, out);
+            let is_last = at + 1 == self.closed.len();
+            match self.mark(true, chunk.encoding, chunk.start, from).filter(|_| is_last) {
+                Some(mark) => {
+                    let behind = ChunkView { data: chunk.data.get(mark.byte()..).unwrap_or_default(), ..chunk.view() };
+                    behind.decode_from(mark, from, to, out);
+                }
+                None => {
+                    chunk.view().decode(from, to, out);
+                }
+            }
         }
         if let (Some(start), Some(last)) = (self.open.start(), self.open.last())
             && overlaps(start, last)
         {
             ordered &= start > end;
-            self.open.view(buffer, |view| view.decode(from, to, out));
+            let writer = if let Open::Float(writer) = &self.open { Some(writer) } else { None };
+            let found = writer.and_then(|writer| Some((writer, self.mark(false, writer.encoding(), start, from)?)));
+            if let Some((writer, mark)) = found {
+                writer.bits().copy_from(mark.byte(), buffer);
+                let view = ChunkView { start, end: last, count: writer.count(), encoding: writer.encoding(), data: buffer };
+                view.decode_from(mark, from, to, out);
+            } else {
+                self.open.view(buffer, |view| view.decode(from, to, out));
+            }
         }
         ordered
+    }
+
+    /// Gives the latest sample without reading a chunk, where that is the one asked for; `false` where it is not known.
+    pub(crate) fn newest(&self, from: i64, to: i64, out: &mut Decoded) -> bool {
+        match &self.open {
+            Open::Float(writer) if writer.last() == self.last && self.last <= to => {
+                if self.last >= from {
+                    let Some(value) = writer.last_value() else { return false };
+                    out.times.push(self.last);
+                    out.values.push(value);
+                }
+                true
+            }
+            _ => false,
+        }
     }
 
     /// Whether any chunk may have samples between two times.
@@ -287,3 +340,6 @@ pub(crate) fn tidy(samples: &mut Decoded) {
         samples.histograms.dedup_by_key(|pair| pair.0);
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -149,6 +149,8 @@ impl Inner {
 
     /// Takes chunks out of memory that are in partitions as they are now: a late sample may have changed one meanwhile.
     fn evict(&self, pages: &[Arc<std::sync::RwLock<Vec<Series>>>], before: i64, stored: &[(u64, i64, i64, u64)]) -> u64 {
+        // Whoever walks through the memory has seen no partition of these.
+        let _leaving = write(&self.head.leaving);
         let mut evicted = 0;
         let mut stored = stored.iter().copied().peekable();
         for page in pages {
@@ -170,6 +172,7 @@ impl Inner {
                 let count = series.closed.len();
                 series.closed.retain(|chunk| chunk.start >= before || !gone.contains(&chunk.start));
                 series.closed.shrink_to_fit();
+                series.forget_marks();
                 evicted += (count - series.closed.len()) as u64;
             }
         }

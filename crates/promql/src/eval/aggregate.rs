@@ -7,8 +7,9 @@ use super::average::{FloatAverage, HistogramAverage};
 use super::matching::{Groups, Key};
 use super::range::quantile;
 use super::series::{At, Series};
-use super::{Evaluated, Evaluator, Grid};
-use crate::annotations::Operation;
+use super::stream::is_streamable;
+use super::{Budget, Evaluated, Evaluator, Grid};
+use crate::annotations::{Annotations, Operation};
 use crate::error::QueryError;
 use crate::histogram::{Histogram, IncompatibleSchemas, KahanHistogram, ResetHint};
 use crate::labels::Labels;
@@ -30,102 +31,38 @@ impl Evaluator<'_> {
             Some(param) => self.scalar(param, grid)?,
             None => Vec::new(),
         };
-        let vector = self.vector(expr, grid)?;
         let param_start = param.as_ref().map_or(0, |param| param.start);
         match op {
             AggregateOp::Topk | AggregateOp::Bottomk | AggregateOp::Limitk | AggregateOp::LimitRatio => {
+                let vector = self.vector(expr, grid)?;
                 self.select_few(*op, vector, &params, &key, (aggregate.start, param_start))
             }
             AggregateOp::Quantile => {
                 for q in params.iter().filter(|q| !(0.0..=1.0).contains(*q)) {
                     self.annotations.invalid_quantile(param_start, *q);
                 }
+                let vector = self.vector(expr, grid)?;
                 self.quantiles(&vector, &params, &key, (expr.start, grid))
             }
-            op => self.fold(*op, &vector, &key, (expr.start, grid)),
+            op => self.fold(*op, expr, &key, grid),
         }
     }
 
     /// Sum, average, minimum and the like: one pass over the series, all steps at a time.
-    fn fold(&mut self, op: AggregateOp, vector: &[Series], key: &Key<'_>, (position, grid): (usize, Grid)) -> Evaluated<Vec<Series>> {
-        let mut groups = Groups::default();
-        let mut folds: Vec<Fold> = Vec::new();
-        for (count, series) in vector.iter().enumerate() {
-            if count % 1024 == 1023 {
-                self.budget.check()?;
-            }
-            let number = groups.number(&series.labels, key);
-            if number == folds.len() {
-                // A cell is as large as four samples.
-                self.budget.charge(4 * grid.steps)?;
-                folds.push(Fold::new(key.of(&series.labels), grid.steps));
-            }
-            let fold = &mut folds[number];
-            fold.drop_name |= series.drop_name;
-            fold.add_floats(op, &series.floats);
-            for (step, histogram) in series.histograms.iter().flatten().enumerate() {
-                if let Some(histogram) = histogram {
-                    self.fold_histogram(op, fold, (step, histogram), series, position);
+    fn fold(&mut self, op: AggregateOp, expr: &Expr, key: &Key<'_>, grid: Grid) -> Evaluated<Vec<Series>> {
+        let mut folding = Folding { op, key, position: expr.start, steps: grid.steps, groups: Groups::default(), folds: Vec::new() };
+        if is_streamable(expr, grid) {
+            self.stream(expr, grid, &mut |annotations, budget, labels, series| folding.add(annotations, budget, labels, series))?;
+        } else {
+            for (count, series) in self.vector(expr, grid)?.iter().enumerate() {
+                if count % 1024 == 1023 {
+                    self.budget.check()?;
                 }
+                folding.add(&mut self.annotations, &mut self.budget, &series.labels, series)?;
             }
         }
-        let mut results = Vec::with_capacity(folds.len());
-        for fold in folds {
-            let result = self.finish_fold(op, fold, position, grid.steps);
-            if !result.is_empty() {
-                results.push(result);
-            }
-        }
-        Ok(results)
-    }
-
-    fn fold_histogram(
-        &mut self,
-        op: AggregateOp,
-        fold: &mut Fold,
-        (step, histogram): (usize, &Arc<Histogram>),
-        series: &Series,
-        position: usize,
-    ) {
-        match op {
-            AggregateOp::Count | AggregateOp::Group => fold.cells[step].add_one(),
-            AggregateOp::Sum | AggregateOp::Avg => {
-                let steps = fold.cells.len();
-                let slot = &mut fold.histograms.get_or_insert_with(|| (0..steps).map(|_| None).collect())[step];
-                let Some(known) = slot else {
-                    *slot = Some(Box::new(HistogramFold::new(op, histogram)));
-                    return;
-                };
-                match known.add(histogram) {
-                    Ok(false) => {}
-                    Ok(true) => self.annotations.bounds_reconciled(position, Operation::Aggregation),
-                    Err(IncompatibleSchemas) => self.annotations.mixed_schemas(position, series.labels.metric_name()),
-                }
-            }
-            _ => self.annotations.ignored_in_aggregation(position, op.name()),
-        }
-    }
-
-    fn finish_fold(&mut self, op: AggregateOp, fold: Fold, position: usize, steps: usize) -> Series {
-        let mut result = Series::absent(fold.labels, fold.drop_name, steps);
-        let mut histograms = fold.histograms.map(Vec::into_iter);
-        for (step, cell) in fold.cells.into_iter().enumerate() {
-            let histogram = histograms.as_mut().and_then(Iterator::next).flatten();
-            match (cell.count > 0.0, histogram) {
-                (true, Some(_)) => self.annotations.mixed_in_aggregation(position),
-                (true, None) => result.set_float(step, cell.finish(op)),
-                (false, Some(histogram)) => {
-                    if histogram.reset_seen && histogram.no_reset_seen {
-                        self.annotations.reset_collision(position, Operation::Aggregation);
-                    }
-                    if let Some(histogram) = histogram.finish() {
-                        result.set_histogram(step, Arc::new(histogram));
-                    }
-                }
-                (false, None) => {}
-            }
-        }
-        result
+        let results = folding.folds.into_iter().map(|fold| fold.finish(op, expr.start, &mut self.annotations));
+        Ok(results.filter(|result| !result.is_empty()).collect())
     }
 
     fn quantiles(&mut self, vector: &[Series], params: &[f64], key: &Key<'_>, (position, grid): (usize, Grid)) -> Evaluated<Vec<Series>> {
@@ -204,6 +141,36 @@ impl Evaluator<'_> {
     }
 }
 
+/// An aggregation under way.
+struct Folding<'k> {
+    op: AggregateOp,
+    key: &'k Key<'k>,
+    position: usize,
+    steps: usize,
+    groups: Groups,
+    folds: Vec<Fold>,
+}
+
+impl Folding<'_> {
+    fn add(&mut self, annotations: &mut Annotations, budget: &mut Budget, labels: &Labels, series: &Series) -> Evaluated<()> {
+        let number = self.groups.number(labels, self.key);
+        if number == self.folds.len() {
+            // A cell is as large as four samples.
+            budget.charge(4 * self.steps)?;
+            self.folds.push(Fold::new(self.key.of(labels), self.steps));
+        }
+        let fold = &mut self.folds[number];
+        fold.drop_name |= series.drop_name;
+        fold.add_floats(self.op, &series.floats);
+        for (step, histogram) in series.histograms.iter().flatten().enumerate() {
+            if let Some(histogram) = histogram {
+                fold.add_histogram(self.op, (step, histogram), labels, self.position, annotations);
+            }
+        }
+        Ok(())
+    }
+}
+
 /// What has been gathered of one group.
 struct Fold {
     labels: Labels,
@@ -225,6 +192,55 @@ struct Cell {
 impl Fold {
     fn new(labels: Labels, steps: usize) -> Self {
         Self { labels, drop_name: false, cells: vec![Cell::default(); steps], histograms: None }
+    }
+
+    fn add_histogram(
+        &mut self,
+        op: AggregateOp,
+        (step, histogram): (usize, &Arc<Histogram>),
+        labels: &Labels,
+        position: usize,
+        annotations: &mut Annotations,
+    ) {
+        match op {
+            AggregateOp::Count | AggregateOp::Group => self.cells[step].add_one(),
+            AggregateOp::Sum | AggregateOp::Avg => {
+                let steps = self.cells.len();
+                let slot = &mut self.histograms.get_or_insert_with(|| (0..steps).map(|_| None).collect())[step];
+                let Some(known) = slot else {
+                    *slot = Some(Box::new(HistogramFold::new(op, histogram)));
+                    return;
+                };
+                match known.add(histogram) {
+                    Ok(false) => {}
+                    Ok(true) => annotations.bounds_reconciled(position, Operation::Aggregation),
+                    Err(IncompatibleSchemas) => annotations.mixed_schemas(position, labels.metric_name()),
+                }
+            }
+            _ => annotations.ignored_in_aggregation(position, op.name()),
+        }
+    }
+
+    fn finish(self, op: AggregateOp, position: usize, annotations: &mut Annotations) -> Series {
+        let mut result = Series::absent(self.labels, self.drop_name, self.cells.len());
+        let mut histograms = self.histograms.map(Vec::into_iter);
+        for (step, cell) in self.cells.into_iter().enumerate() {
+            let histogram = histograms.as_mut().and_then(Iterator::next).flatten();
+            match (cell.count > 0.0, histogram) {
+                (true, Some(_)) => annotations.mixed_in_aggregation(position),
+                (true, None) => result.set_float(step, cell.finish(op)),
+                (false, Some(histogram)) => {
+                    if histogram.reset_seen && histogram.no_reset_seen {
+                        annotations.reset_collision(position, Operation::Aggregation);
+                    }
+                    if let Some(histogram) = histogram.finish() {
+                        result.set_histogram(step, Arc::new(histogram));
+                    }
+                }
+                (false, None) => {}
+            }
+        }
+        result
     }
 
     fn add_floats(&mut self, op: AggregateOp, floats: &[f64]) {

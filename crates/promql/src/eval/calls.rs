@@ -14,7 +14,7 @@ impl Evaluator<'_> {
         // Whatever the function makes, it makes at least one value for each step.
         self.budget.charge(grid.steps)?;
         if args.iter().any(|arg| arg.value_type() == ValueType::Matrix) {
-            return Ok(Value::Vector(self.range_call(function, args, grid)?));
+            return Ok(Value::Vector(self.range_call(expr, function, args, grid)?));
         }
         if function.returns == ValueType::Scalar {
             return Ok(Value::Scalar(self.scalar_call(function.name, args, grid)?));

@@ -3,7 +3,7 @@
 
 use super::range::{count_changes, count_resets};
 use super::series::Series;
-use super::window::{RangeSeries, RangeSource, View, slide};
+use super::window::{Reach, View, Windows, slide};
 use super::{Evaluated, Grid};
 use crate::error::QueryError;
 use crate::parse::{Extent, Function};
@@ -26,19 +26,18 @@ pub(super) fn check_function(extent: Extent, function: &Function) -> Evaluated<(
 }
 
 /// A function over an extended selector.
-pub(super) fn over_windows(source: &RangeSource, series: &RangeSeries, grid: Grid, function: &Function) -> Evaluated<Series> {
-    let mut result = Series::absent(series.labels.clone(), true, grid.steps);
+pub(super) fn over_windows(windows: &Windows, series: &Reach<'_>, grid: Grid, function: &Function, result: &mut Series) -> Evaluated<()> {
     if !series.histograms.is_empty() {
         return Err(QueryError::execution(NO_HISTOGRAMS));
     }
-    slide(source, series, grid, |step, view| {
-        let range = source.range_of(view.window);
+    slide(windows, series, grid, |step, view| {
+        let range = windows.range_of(view.window);
         let value = match function.name {
             "changes" => anchored_part(view, range.start).map(|part| count_changes(&part)),
             "resets" => anchored_part(view, range.start).map(|part| count_resets(&part)),
             name => {
-                let change = change(view, (range.start, range.end), source.extent == Extent::Smoothed, name != "delta");
-                let seconds = source.range_ms as f64 / 1e3;
+                let change = change(view, (range.start, range.end), windows.extent == Extent::Smoothed, name != "delta");
+                let seconds = windows.range_ms as f64 / 1e3;
                 change.map(|change| if name == "rate" { change / seconds } else { change })
             }
         };
@@ -46,7 +45,7 @@ pub(super) fn over_windows(source: &RangeSource, series: &RangeSeries, grid: Gri
             result.set_float(step, value);
         }
     });
-    Ok(result)
+    Ok(())
 }
 
 /// The samples within the range and the last one before it.

@@ -1,12 +1,14 @@
 //! Functions over range vectors.
 
+use std::cell::RefCell;
 use std::collections::VecDeque;
 use std::sync::Arc;
 
 use super::average::{FloatAverage, HistogramAverage};
 use super::extended;
 use super::rate::{Change, change_over_windows, last_change};
-use super::window::{RangeSeries, RangeSource, View, slide};
+use super::stream::is_streamable;
+use super::window::{RangeSource, Reach, View, Windows, slide};
 use super::{Evaluated, Evaluator, Grid, Series};
 use crate::annotations::{Annotations, Operation};
 use crate::engine::Point;
@@ -46,6 +48,19 @@ impl Remarks<'_> {
         }
     }
 
+    /// What is treated as a counter should be called like one. `known` is the name that this was said about last.
+    fn counter_name(&mut self, result: &Series, known: &RefCell<String>) {
+        let name = self.labels.metric_name();
+        if *known.borrow() == name {
+            return;
+        }
+        let usual = ["_total", "_sum", "_count", "_bucket"].iter().any(|suffix| name.ends_with(suffix));
+        if !name.is_empty() && !usual && result.floats.iter().any(|value| !crate::number::is_stale(*value)) {
+            self.annotations.possibly_not_a_counter(self.position, name);
+            name.clone_into(&mut known.borrow_mut());
+        }
+    }
+
     fn ignored(&mut self) {
         self.annotations.ignored_in_range(self.position, self.labels.metric_name());
     }
@@ -56,22 +71,53 @@ type Params<'a> = &'a [f64];
 /// Turns a window into a point.
 type Kernel = fn(&View<'_>, Params<'_>, &mut Remarks<'_>) -> Option<Point>;
 
+/// A function of range vectors, with all that is the same for every series.
+pub(super) struct RangeFunction {
+    function: &'static Function,
+    /// The scalar arguments at every step.
+    params: Vec<Vec<f64>>,
+    change: Option<Change>,
+    kernel: Option<Kernel>,
+    position: usize,
+    remarked: RefCell<String>,
+}
+
 impl Evaluator<'_> {
     /// Evaluates a function with a range vector among its arguments.
-    pub(super) fn range_call(&mut self, function: &Function, args: &[Expr], grid: Grid) -> Evaluated<Vec<Series>> {
+    pub(super) fn range_call(&mut self, call: &Expr, function: &'static Function, args: &[Expr], grid: Grid) -> Evaluated<Vec<Series>> {
+        if is_streamable(call, grid) {
+            return self.collect(|this, consume| this.stream(call, grid, consume), grid);
+        }
+        let range = self.range_function(function, args, grid)?;
         let at = args.iter().position(|arg| arg.value_type() == ValueType::Matrix);
         let range_arg = &args[at.ok_or_else(|| QueryError::execution("expected a range vector"))?];
+        let source = self.range_source(range_arg, grid)?;
+        extended::check_function(source.windows.extent, function)?;
+        if function.name == "absent_over_time" {
+            return Ok(absent_over_time(&source, range_arg, grid).into_iter().collect());
+        }
+        let mut vector = Vec::with_capacity(source.series.len());
+        for (count, series) in source.series.iter().enumerate() {
+            if count % 256 == 255 {
+                self.budget.check()?;
+            }
+            let mut result = Series::absent(series.labels.clone(), range.drops_name() || series.drop_name, grid.steps);
+            range.apply(&source.windows, &series.labels, &series.reach(), grid, &mut self.annotations, &mut result)?;
+            if result.is_empty() {
+                continue;
+            }
+            self.budget.charge(grid.steps)?;
+            vector.push(result);
+        }
+        Ok(vector)
+    }
+
+    pub(super) fn range_function(&mut self, function: &'static Function, args: &[Expr], grid: Grid) -> Evaluated<RangeFunction> {
         let mut params = Vec::with_capacity(args.len() - 1);
         for arg in args.iter().filter(|arg| arg.value_type() != ValueType::Matrix) {
             params.push(self.scalar(arg, grid)?);
         }
         check_parameters(function, &params)?;
-        let source = self.range_source(range_arg, grid)?;
-        extended::check_function(source.extent, function)?;
-        if function.name == "absent_over_time" {
-            return Ok(absent_over_time(&source, range_arg, grid).into_iter().collect());
-        }
-        let position = args[0].start;
         let change = |counter, per_second| Some(Change { counter, per_second });
         let change = match function.name {
             "rate" => change(true, true),
@@ -79,52 +125,47 @@ impl Evaluator<'_> {
             "delta" => change(false, false),
             _ => None,
         };
-        let kernel = kernel(function.name);
-        let keeps_name = matches!(function.name, "last_over_time" | "first_over_time");
-        let mut vector = Vec::with_capacity(source.series.len());
-        for (count, series) in source.series.iter().enumerate() {
-            if count % 256 == 255 {
-                self.budget.check()?;
-            }
-            let mut remarks = Remarks { annotations: &mut self.annotations, position, labels: &series.labels };
-            let result = match (change, kernel) {
-                _ if source.extent != Extent::Plain => extended::over_windows(&source, series, grid, function)?,
-                (Some(change), _) => change_over_windows(&source, series, grid, change, &mut remarks),
-                (None, _) if matches!(function.name, "min_over_time" | "max_over_time") => {
-                    extremes_over_windows(&source, series, grid, function.name == "max_over_time", &mut remarks)
-                }
-                (None, Some(kernel)) => {
-                    let drop_name = !keeps_name || series.drop_name;
-                    let mut result = Series::absent(series.labels.clone(), drop_name, grid.steps);
-                    let mut at_step = vec![0.0; params.len()];
-                    slide(&source, series, grid, |step, view| {
-                        at_step.iter_mut().zip(&params).for_each(|(slot, values)| *slot = values[step]);
-                        if let Some(point) = kernel(view, &at_step, &mut remarks) {
-                            result.set(step, point);
-                        }
-                    });
-                    result
-                }
-                (None, None) => return Err(QueryError::Unsupported(format!("function {:?}", function.name))),
-            };
-            if result.is_empty() {
-                continue;
-            }
-            self.budget.charge(grid.steps)?;
-            if change.is_some_and(|change| change.counter) {
-                self.remark_on_counter_name(&result, position);
-            }
-            vector.push(result);
-        }
-        Ok(vector)
+        Ok(RangeFunction { function, params, change, kernel: kernel(function.name), position: args[0].start, remarked: RefCell::default() })
+    }
+}
+
+impl RangeFunction {
+    pub(super) fn drops_name(&self) -> bool {
+        !matches!(self.function.name, "last_over_time" | "first_over_time")
     }
 
-    fn remark_on_counter_name(&mut self, result: &Series, position: usize) {
-        let name = result.labels.metric_name();
-        let usual = ["_total", "_sum", "_count", "_bucket"].iter().any(|suffix| name.ends_with(suffix));
-        if !name.is_empty() && !usual && result.floats.iter().any(|value| !crate::number::is_stale(*value)) {
-            self.annotations.possibly_not_a_counter(position, name);
+    /// Fills `result`, which is empty, for every window of one series.
+    pub(super) fn apply(
+        &self,
+        windows: &Windows,
+        labels: &Labels,
+        reach: &Reach<'_>,
+        grid: Grid,
+        annotations: &mut Annotations,
+        result: &mut Series,
+    ) -> Evaluated<()> {
+        let mut remarks = Remarks { annotations, position: self.position, labels };
+        match (self.change, self.kernel) {
+            _ if windows.extent != Extent::Plain => extended::over_windows(windows, reach, grid, self.function, result)?,
+            (Some(change), _) => change_over_windows(windows, reach, grid, change, &mut remarks, result),
+            (None, _) if matches!(self.function.name, "min_over_time" | "max_over_time") => {
+                extremes_over_windows(windows, reach, grid, self.function.name == "max_over_time", &mut remarks, result);
+            }
+            (None, Some(kernel)) => {
+                let mut at_step = vec![0.0; self.params.len()];
+                slide(windows, reach, grid, |step, view| {
+                    at_step.iter_mut().zip(&self.params).for_each(|(slot, values)| *slot = values[step]);
+                    if let Some(point) = kernel(view, &at_step, &mut remarks) {
+                        result.set(step, point);
+                    }
+                });
+            }
+            (None, None) => return Err(QueryError::Unsupported(format!("function {:?}", self.function.name))),
         }
+        if self.change.is_some_and(|change| change.counter) {
+            remarks.counter_name(result, &self.remarked);
+        }
+        Ok(())
     }
 }
 
@@ -268,13 +309,12 @@ fn combine_histograms<'v>(
 }
 
 /// The smallest or largest value of each window, in one walk: a value that a later one beats can never be the answer again.
-fn extremes_over_windows(source: &RangeSource, series: &RangeSeries, grid: Grid, largest: bool, remarks: &mut Remarks<'_>) -> Series {
-    let mut result = Series::absent(series.labels.clone(), true, grid.steps);
+fn extremes_over_windows(windows: &Windows, series: &Reach<'_>, grid: Grid, largest: bool, remarks: &mut Remarks<'_>, result: &mut Series) {
     let values = &series.samples.values;
     let beats = |a: f64, b: f64| if largest { a >= b } else { a <= b };
     let mut candidates: VecDeque<usize> = VecDeque::new();
     let mut next = 0;
-    slide(source, series, grid, |step, view| {
+    slide(windows, series, grid, |step, view| {
         if view.values.is_empty() {
             return;
         }
@@ -297,7 +337,6 @@ fn extremes_over_windows(source: &RangeSource, series: &RangeSeries, grid: Grid,
         }
         result.set_float(step, candidates.front().map_or(f64::NAN, |at| values[*at]));
     });
-    result
 }
 
 /// The smallest or largest value and its time in seconds; NaN loses against every number.
@@ -453,7 +492,7 @@ fn check_parameters(function: &Function, params: &[Vec<f64>]) -> Evaluated<()> {
 fn absent_over_time(source: &RangeSource, arg: &Expr, grid: Grid) -> Option<Series> {
     let mut absent = vec![true; grid.steps];
     for series in &source.series {
-        slide(source, series, grid, |step, _| absent[step] = false);
+        slide(&source.windows, &series.reach(), grid, |step, _| absent[step] = false);
     }
     absent_series(arg, &absent, grid.steps)
 }

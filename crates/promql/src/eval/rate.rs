@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use super::range::Remarks;
-use super::window::{RangeSeries, RangeSource, View, slide};
+use super::window::{Reach, View, Windows, slide};
 use super::{Grid, Series};
 use crate::annotations::Operation;
 use crate::engine::Point;
@@ -19,16 +19,16 @@ pub(super) struct Change {
 
 /// The extrapolated change of a series over each window.
 pub(super) fn change_over_windows(
-    source: &RangeSource,
-    series: &RangeSeries,
+    windows: &Windows,
+    series: &Reach<'_>,
     grid: Grid,
     change: Change,
     remarks: &mut Remarks<'_>,
-) -> Series {
-    let mut result = Series::absent(series.labels.clone(), true, grid.steps);
+    result: &mut Series,
+) {
     let resets = if change.counter { resets_within(series) } else { Vec::new() };
     let values = &series.samples.values;
-    slide(source, series, grid, |step, view| {
+    slide(windows, series, grid, |step, view| {
         let point = if view.is_mixed() {
             remarks.mixed();
             None
@@ -36,9 +36,9 @@ pub(super) fn change_over_windows(
             let from = resets.partition_point(|at| *at <= view.first);
             let to = resets.partition_point(|at| *at < view.first + view.values.len());
             let lost = resets[from..to].iter().map(|at| values[at - 1]);
-            Some(Point::Float(float_change(view, lost, source.range_ms, change)))
+            Some(Point::Float(float_change(view, lost, windows.range_ms, change)))
         } else if view.histograms.len() > 1 {
-            histogram_change(view, source.range_ms, change, remarks).map(|histogram| Point::Histogram(Arc::new(histogram)))
+            histogram_change(view, windows.range_ms, change, remarks).map(|histogram| Point::Histogram(Arc::new(histogram)))
         } else {
             None
         };
@@ -46,13 +46,12 @@ pub(super) fn change_over_windows(
             result.set(step, point);
         }
     });
-    result
 }
 
 /// Where a counter fell, in reach of any window.
 ///
 /// They are found once for the series; most have none, and then a window costs the same however long it is.
-fn resets_within(series: &RangeSeries) -> Vec<usize> {
+fn resets_within(series: &Reach<'_>) -> Vec<usize> {
     let values = &series.samples.values;
     (series.floats.start + 1..series.floats.end).filter(|i| values[*i] < values[i - 1]).collect()
 }

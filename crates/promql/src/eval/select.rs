@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use super::extended::smoothed_at;
 use super::series::Series;
-use super::window::{RangeSeries, RangeSource};
+use super::window::{RangeSeries, RangeSource, Windows};
 use super::{Evaluated, Evaluator, Grid};
 use crate::error::QueryError;
 use crate::histogram::{Histogram, ResetHint};
@@ -22,7 +22,7 @@ impl Evaluator<'_> {
     }
 
     /// The first and the last moment a selector refers to.
-    fn bounds(&self, selector: &Selector, grid: Grid) -> (i64, i64) {
+    pub(super) fn bounds(&self, selector: &Selector, grid: Grid) -> (i64, i64) {
         let offset = selector.offset.ms();
         let pinned = self.resolve_at(selector.at);
         (pinned.unwrap_or(grid.start).saturating_sub(offset), pinned.unwrap_or(grid.end()).saturating_sub(offset))
@@ -38,7 +38,7 @@ impl Evaluator<'_> {
         if selector.extent == Extent::Smoothed {
             return self.select_smoothed(selector, grid);
         }
-        self.sample_at_steps(selector, grid, |_, value| value)
+        self.collect(|this, consume| this.stream_instant(selector, grid, |_, value| value, consume), grid)
     }
 
     fn select_smoothed(&mut self, selector: &Selector, grid: Grid) -> Evaluated<Vec<Series>> {
@@ -65,46 +65,7 @@ impl Evaluator<'_> {
 
     /// As `select_instant`, but the times of the samples, in seconds, instead of their values.
     pub(super) fn select_timestamps(&mut self, selector: &Selector, grid: Grid) -> Evaluated<Vec<Series>> {
-        let mut vector = self.sample_at_steps(selector, grid, |time, _| time as f64 / 1e3)?;
-        for series in &mut vector {
-            series.drop_name = true;
-        }
-        Ok(vector)
-    }
-
-    fn sample_at_steps(&mut self, selector: &Selector, grid: Grid, value_of: fn(i64, f64) -> f64) -> Evaluated<Vec<Series>> {
-        let (first, last) = self.bounds(selector, grid);
-        let lookback = self.options.lookback_ms;
-        let pinned = selector.at.is_some();
-        // Only `timestamp` asks for something other than the value, and it treats histograms like floats.
-        let want_values = value_of(1_000, 7.0) == 7.0;
-        let stored = self.select(selector, first.saturating_sub(lookback).saturating_add(1), last)?;
-        let mut vector = Vec::with_capacity(stored.len());
-        for (count, entry) in stored.into_iter().enumerate() {
-            if count % 256 == 255 {
-                self.budget.check()?;
-            }
-            let samples = if selector.stats_only { with_stats_only(&entry.samples, first.saturating_sub(lookback)) } else { entry.samples };
-            let mut series = Series::absent(entry.labels, false, grid.steps);
-            let mut cursor = Cursor::new(&samples, first);
-            let mut found = 0;
-            for step in 0..grid.steps {
-                let reference = if pinned { first } else { first + grid.step * step as i64 };
-                match cursor.newest(reference, lookback) {
-                    Some(Newest::Float(time, value)) => series.set_float(step, value_of(time, value)),
-                    Some(Newest::Histogram(_, histogram)) if want_values => series.set_histogram(step, histogram.clone()),
-                    Some(Newest::Histogram(time, _)) => series.set_float(step, value_of(time, 0.0)),
-                    None => continue,
-                }
-                found += 1;
-            }
-            if found > 0 {
-                // Every step takes its place, whether there is a sample or not.
-                self.budget.charge(grid.steps.max(found))?;
-                vector.push(series);
-            }
-        }
-        Ok(vector)
+        self.collect(|this, consume| this.stream_instant(selector, grid, |time, _| time as f64 / 1e3, consume), grid)
     }
 
     /// The raw samples below a range selector or a subquery.
@@ -135,14 +96,14 @@ impl Evaluator<'_> {
         for entry in stored {
             let mut found = RangeSeries::within(entry.labels, entry.samples, from - 1, last);
             if selector.stats_only && !found.histograms.is_empty() {
-                let stats = with_stats_only(&found.samples, from - 1);
+                let stats = Arc::new(with_stats_only(&found.samples, from - 1));
                 found = RangeSeries::within(found.labels, stats, from - 1, last);
             }
-            self.budget.charge(found.weight())?;
+            self.budget.charge(found.reach().weight())?;
             series.push(found);
         }
         let (offset_ms, at) = (selector.offset.ms(), self.resolve_at(selector.at));
-        Ok(RangeSource { series, range_ms, offset_ms, at, extent: selector.extent, lookback_ms })
+        Ok(RangeSource { series, windows: Windows { range_ms, offset_ms, at, extent: selector.extent, lookback_ms } })
     }
 
     fn subquery_source(&mut self, inner: &Expr, span: (i64, i64, i64, Option<i64>), grid: Grid) -> Evaluated<RangeSource> {
@@ -158,7 +119,7 @@ impl Evaluator<'_> {
         self.budget.charge(inner_grid.steps)?;
         let vector = if inner_grid.steps == 0 || grid.steps == 0 { Vec::new() } else { self.vector(inner, inner_grid)? };
         let series = vector.into_iter().map(|series| as_samples(series, inner_grid)).collect();
-        Ok(RangeSource { series, range_ms, offset_ms, at, extent: Extent::Plain, lookback_ms: 0 })
+        Ok(RangeSource { series, windows: Windows { range_ms, offset_ms, at, extent: Extent::Plain, lookback_ms: 0 } })
     }
 }
 
@@ -180,7 +141,7 @@ fn as_samples(series: Series, grid: Grid) -> RangeSeries {
 }
 
 /// Histograms reduced to count and sum, with resets detected between neighbours later than `after`.
-fn with_stats_only(samples: &Samples, after: i64) -> Arc<Samples> {
+pub(super) fn with_stats_only(samples: &Samples, after: i64) -> Samples {
     let mut histograms = Vec::with_capacity(samples.histograms.len());
     let mut before: Option<&Histogram> = None;
     for (time, histogram) in samples.histograms.iter().filter(|(time, _)| *time > after) {
@@ -195,16 +156,16 @@ fn with_stats_only(samples: &Samples, after: i64) -> Arc<Samples> {
             before = Some(histogram);
         }
     }
-    Arc::new(Samples { times: samples.times.clone(), values: samples.values.clone(), histograms })
+    Samples { times: samples.times.clone(), values: samples.values.clone(), histograms }
 }
 
-enum Newest<'a> {
+pub(super) enum Newest<'a> {
     Float(i64, f64),
     Histogram(i64, &'a Arc<Histogram>),
 }
 
 /// Walks forward through the samples of a series.
-struct Cursor<'a> {
+pub(super) struct Cursor<'a> {
     samples: &'a Samples,
     /// The first float and the first histogram after the last reference.
     float: usize,
@@ -212,7 +173,7 @@ struct Cursor<'a> {
 }
 
 impl<'a> Cursor<'a> {
-    fn new(samples: &'a Samples, reference: i64) -> Self {
+    pub(super) fn new(samples: &'a Samples, reference: i64) -> Self {
         let float = samples.times.partition_point(|time| *time <= reference);
         let histogram = samples.histograms.partition_point(|(time, _)| *time <= reference);
         Self { samples, float, histogram }
@@ -220,7 +181,7 @@ impl<'a> Cursor<'a> {
 
     /// The newest sample at or before `reference` and after `reference - lookback`, if it is not a staleness marker.
     #[inline]
-    fn newest(&mut self, reference: i64, lookback: i64) -> Option<Newest<'a>> {
+    pub(super) fn newest(&mut self, reference: i64, lookback: i64) -> Option<Newest<'a>> {
         let Samples { times, values, histograms } = self.samples;
         while self.float < times.len() && times[self.float] <= reference {
             self.float += 1;

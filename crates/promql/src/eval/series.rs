@@ -144,6 +144,12 @@ impl Series {
         }
     }
 
+    /// Forgets all values, to be filled anew.
+    pub(crate) fn reset(&mut self) {
+        self.floats.fill(stale());
+        self.histograms = None;
+    }
+
     pub(crate) fn repeated(mut self, steps: usize) -> Self {
         let float = self.floats.first().copied().unwrap_or(stale());
         self.floats = vec![float; steps];

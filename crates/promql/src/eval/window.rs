@@ -13,6 +13,12 @@ use crate::storage::{Samples, any_stale};
 /// What a range selector or a subquery gives: raw samples, and where the window of a step lies.
 pub(crate) struct RangeSource {
     pub(crate) series: Vec<RangeSeries>,
+    pub(crate) windows: Windows,
+}
+
+/// Where the window of a step lies.
+#[derive(Clone, Copy)]
+pub(crate) struct Windows {
     pub(crate) range_ms: i64,
     pub(super) offset_ms: i64,
     /// The moment an `@` pinned the selector to.
@@ -31,6 +37,45 @@ pub(crate) struct RangeSeries {
     pub(crate) histograms: Range<usize>,
 }
 
+/// The samples of one series that windows can reach, wherever they are kept.
+#[derive(Clone)]
+pub(crate) struct Reach<'a> {
+    pub(crate) samples: &'a Samples,
+    pub(crate) floats: Range<usize>,
+    pub(crate) histograms: Range<usize>,
+}
+
+impl<'a> Reach<'a> {
+    /// The samples after `after` and until `to`.
+    pub(super) fn within(samples: &'a Samples, after: i64, to: i64) -> Self {
+        let between = |low: usize, high: usize| low..high.max(low);
+        let (times, others) = (&samples.times, &samples.histograms);
+        let floats = between(times.partition_point(|time| *time <= after), times.partition_point(|time| *time <= to));
+        let histograms = between(others.partition_point(|(time, _)| *time <= after), others.partition_point(|(time, _)| *time <= to));
+        Self { samples, floats, histograms }
+    }
+
+    pub(super) fn has_stale(&self) -> bool {
+        let stale_histogram = || self.samples.histograms[self.histograms.clone()].iter().any(|(_, histogram)| histogram.is_stale());
+        any_stale(&self.samples.values[self.floats.clone()]) || stale_histogram()
+    }
+
+    /// A copy of what is in reach, without staleness markers.
+    pub(super) fn without_stale(&self) -> Samples {
+        let times = &self.samples.times[self.floats.clone()];
+        let floats = times.iter().zip(&self.samples.values[self.floats.clone()]).filter(|(_, value)| !is_stale(**value));
+        let (times, values) = floats.map(|(time, value)| (*time, *value)).unzip();
+        let histograms = self.samples.histograms[self.histograms.clone()].iter();
+        Samples { times, values, histograms: histograms.filter(|(_, histogram)| !histogram.is_stale()).cloned().collect() }
+    }
+
+    /// How much memory the samples in reach count for, in float samples.
+    pub(super) fn weight(&self) -> usize {
+        let histograms = &self.samples.histograms[self.histograms.clone()];
+        self.floats.len() + histograms.iter().map(|(_, histogram)| histogram.weight()).sum::<usize>()
+    }
+}
+
 /// A span of time, open at the start and closed at the end.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Window {
@@ -38,7 +83,7 @@ pub(crate) struct Window {
     pub(crate) end: i64,
 }
 
-impl RangeSource {
+impl Windows {
     pub(crate) fn window(&self, grid: Grid, step: usize) -> Window {
         let end = self.at.unwrap_or_else(|| grid.at(step)).saturating_sub(self.offset_ms);
         let start = end.saturating_sub(self.range_ms);
@@ -65,28 +110,16 @@ impl RangeSeries {
 
     /// A series whose windows begin after `after` and end at `to`; staleness markers are left out.
     pub(super) fn within(labels: Labels, samples: Arc<Samples>, after: i64, to: i64) -> Self {
-        let between = |low: usize, high: usize| low..high.max(low);
-        let (times, others) = (&samples.times, &samples.histograms);
-        let floats = between(times.partition_point(|time| *time <= after), times.partition_point(|time| *time <= to));
-        let histograms = between(others.partition_point(|(time, _)| *time <= after), others.partition_point(|(time, _)| *time <= to));
-        let stale_histogram = others[histograms.clone()].iter().any(|(_, histogram)| histogram.is_stale());
-        if !stale_histogram && !any_stale(&samples.values[floats.clone()]) {
-            return Self { labels, drop_name: false, samples, floats, histograms };
+        let reach = Reach::within(&samples, after, to);
+        if reach.has_stale() {
+            return Self::whole(labels, false, Arc::new(reach.without_stale()));
         }
-        let (times, values) = times[floats.clone()]
-            .iter()
-            .zip(&samples.values[floats])
-            .filter(|(_, value)| !is_stale(**value))
-            .map(|(time, value)| (*time, *value))
-            .unzip();
-        let histograms = others[histograms].iter().filter(|(_, histogram)| !histogram.is_stale()).cloned().collect();
-        Self::whole(labels, false, Arc::new(Samples { times, values, histograms }))
+        let (floats, histograms) = (reach.floats, reach.histograms);
+        Self { labels, drop_name: false, samples, floats, histograms }
     }
 
-    /// How much memory the samples in reach count for, in float samples.
-    pub(super) fn weight(&self) -> usize {
-        let histograms = &self.samples.histograms[self.histograms.clone()];
-        self.floats.len() + histograms.iter().map(|(_, histogram)| histogram.weight()).sum::<usize>()
+    pub(super) fn reach(&self) -> Reach<'_> {
+        Reach { samples: &self.samples, floats: self.floats.clone(), histograms: self.histograms.clone() }
     }
 }
 
@@ -135,11 +168,11 @@ impl Slider {
 }
 
 /// Slides the window over one series and calls `visit` for every step at which it holds a sample.
-pub(crate) fn slide(source: &RangeSource, series: &RangeSeries, grid: Grid, mut visit: impl FnMut(usize, &View<'_>)) {
-    let Samples { times, values, histograms } = &*series.samples;
+pub(crate) fn slide(windows: &Windows, series: &Reach<'_>, grid: Grid, mut visit: impl FnMut(usize, &View<'_>)) {
+    let Samples { times, values, histograms } = series.samples;
     let (mut floats, mut others) = (Slider::new(&series.floats), Slider::new(&series.histograms));
     for step in 0..grid.steps {
-        let window = source.window(grid, step);
+        let window = windows.window(grid, step);
         floats.advance(series.floats.end, |i| times[i], window);
         others.advance(series.histograms.end, |i| histograms[i].0, window);
         if floats.low == floats.high && others.low == others.high {

@@ -35,6 +35,43 @@ pub(crate) struct FloatWriter {
     encoding: u8,
     leading: u8,
     trailing: u8,
+    /// Whether the last value is one that scaled integers cannot say.
+    escaped: bool,
+}
+
+/// The state of a reader behind some sample of a chunk, so that later samples are found without the earlier ones.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Mark {
+    value: u64,
+    /// XOR: the significant and the trailing bits of the last difference.
+    value_step: i64,
+    bit: u32,
+    /// Milliseconds from the chunk's start, and from the sample before.
+    time: u32,
+    step: u32,
+    /// Samples before this point; zero where there is no mark.
+    pub(crate) count: u16,
+    encoding: u8,
+    /// Whether its chunk is closed.
+    closed: bool,
+}
+
+impl Mark {
+    pub(crate) const NONE: Self = Self { value: 0, value_step: 0, bit: 0, time: 0, step: 0, count: 0, encoding: 0, closed: false };
+
+    /// Whether it leads into a chunk of floats, before `from`.
+    pub(crate) fn leads(&self, closed: bool, encoding: u8, start: i64, from: i64) -> bool {
+        self.count > 0 && self.closed == closed && self.encoding == encoding && start.saturating_add(i64::from(self.time)) < from
+    }
+
+    /// The same once its chunk is closed; the mark of a chunk that was closed before leads nowhere.
+    pub(crate) fn close(self) -> Self {
+        if self.closed { Self::NONE } else { Self { closed: true, ..self } }
+    }
+
+    pub(crate) fn byte(&self) -> usize {
+        self.bit as usize / 8
+    }
 }
 
 /// The integer that `value` is at a scale, if it is exactly one.
@@ -66,6 +103,7 @@ impl FloatWriter {
             encoding,
             leading: u8::MAX,
             trailing: 0,
+            escaped: false,
         };
         writer.put_value(value);
         writer
@@ -79,8 +117,30 @@ impl FloatWriter {
         self.last
     }
 
+    /// The latest value, where it is at hand.
+    pub(crate) fn last_value(&self) -> Option<f64> {
+        match self.encoding {
+            XOR => Some(f64::from_bits(self.value)),
+            scale if !self.escaped => Some(self.value as i64 as f64 / POWERS[usize::from(scale)]),
+            _ => None,
+        }
+    }
+
     pub(crate) fn count(&self) -> u16 {
         self.count
+    }
+
+    /// The state behind the last sample; none where it does not fit, which no chunk within its block can cause.
+    pub(crate) fn mark(&self) -> Mark {
+        let xor = if self.leading == u8::MAX {
+            64
+        } else {
+            (64 - i64::from(self.leading) - i64::from(self.trailing)) | i64::from(self.trailing) << 8
+        };
+        let value_step = if self.encoding == XOR { xor } else { self.value_step };
+        let fields = (u32::try_from(self.bits.len()), u32::try_from(self.last.wrapping_sub(self.start)), u32::try_from(self.step));
+        let (Ok(bit), Ok(time), Ok(step)) = fields else { return Mark::NONE };
+        Mark { value: self.value, value_step, bit, time, step, count: self.count, encoding: self.encoding, closed: false }
     }
 
     pub(crate) fn encoding(&self) -> u8 {
@@ -131,8 +191,10 @@ impl FloatWriter {
         let Some(integer) = (!value.is_nan()).then(|| scaled(value, self.encoding)).flatten() else {
             self.bits.put(low(ESCAPE), ESCAPE);
             self.bits.put(value.to_bits(), 64);
+            self.escaped = true;
             return;
         };
+        self.escaped = false;
         // Both are at most 2^52, so no step and no change of steps leaves 56 bits.
         let step = integer - self.value as i64;
         let change = step - self.value_step;
@@ -200,12 +262,41 @@ impl FloatWriter {
 
 /// Reads as many samples as the slices are long; `false` when the bytes are not a chunk of that many samples.
 pub(crate) fn decode(encoding: u8, start: i64, bytes: &[u8], times: &mut [i64], values: &mut [f64]) -> bool {
+    let state = State { reader: BitReader::new(bytes), time: start, step: 0, value: 0, value_step: 0, first: true };
+    decode_with(encoding, State { value_step: if encoding == XOR { 64 } else { 0 }, ..state }, times, values)
+}
+
+/// The same from a mark on, of which `bytes` begin at its byte.
+pub(crate) fn decode_from(mark: &Mark, start: i64, bytes: &[u8], times: &mut [i64], values: &mut [f64]) -> bool {
+    let state = State {
+        reader: BitReader::new_at(bytes, mark.bit as usize % 8),
+        time: start.saturating_add(i64::from(mark.time)),
+        step: i64::from(mark.step),
+        value: mark.value,
+        value_step: mark.value_step,
+        first: false,
+    };
+    decode_with(mark.encoding, state, times, values)
+}
+
+/// Where a reader is.
+struct State<'a> {
+    reader: BitReader<'a>,
+    time: i64,
+    step: i64,
+    value: u64,
+    value_step: i64,
+    /// The first sample of a chunk has its time in the chunk's head.
+    first: bool,
+}
+
+fn decode_with(encoding: u8, state: State<'_>, times: &mut [i64], values: &mut [f64]) -> bool {
     match encoding {
-        XOR => decode_xor(start, bytes, times, values),
-        0 => decode_integers(start, bytes, |integer| integer as f64, times, values),
+        XOR => decode_xor(state, times, values),
+        0 => decode_integers(state, |integer| integer as f64, times, values),
         scale if scale <= SCALE_MAX => {
             let power = POWERS[usize::from(scale)];
-            decode_integers(start, bytes, |integer| integer as f64 / power, times, values)
+            decode_integers(state, |integer| integer as f64 / power, times, values)
         }
         _ => false,
     }
@@ -240,12 +331,12 @@ fn next_time(reader: &mut BitReader<'_>, word: u64, time: &mut i64, step: &mut i
 }
 
 #[inline]
-fn decode_integers(start: i64, bytes: &[u8], number: impl Fn(i64) -> f64, times: &mut [i64], values: &mut [f64]) -> bool {
-    let mut reader = BitReader::new(bytes);
-    let (mut time, mut step, mut integer, mut integer_step) = (start, 0i64, 0i64, 0i64);
+fn decode_integers(state: State<'_>, number: impl Fn(i64) -> f64, times: &mut [i64], values: &mut [f64]) -> bool {
+    let State { mut reader, mut time, mut step, value, value_step: mut integer_step, first } = state;
+    let mut integer = value as i64;
     for (i, (time_out, value_out)) in times.iter_mut().zip(values).enumerate() {
         let mut word = reader.peek();
-        if i > 0 {
+        if i > 0 || !first {
             word = next_time(&mut reader, word, &mut time, &mut step);
         }
         *time_out = time;
@@ -274,13 +365,12 @@ fn decode_integers(start: i64, bytes: &[u8], number: impl Fn(i64) -> f64, times:
 }
 
 #[inline]
-fn decode_xor(start: i64, bytes: &[u8], times: &mut [i64], values: &mut [f64]) -> bool {
-    let mut reader = BitReader::new(bytes);
-    let (mut time, mut step, mut value) = (start, 0i64, 0u64);
-    let (mut significant, mut trailing) = (64u32, 0u32);
+fn decode_xor(state: State<'_>, times: &mut [i64], values: &mut [f64]) -> bool {
+    let State { mut reader, mut time, mut step, mut value, value_step, first } = state;
+    let (mut significant, mut trailing) = (value_step as u32 & 0xff, (value_step >> 8) as u32);
     for (i, (time_out, value_out)) in times.iter_mut().zip(values).enumerate() {
         let mut word = reader.peek();
-        if i > 0 {
+        if i > 0 || !first {
             word = next_time(&mut reader, word, &mut time, &mut step);
         }
         *time_out = time;
