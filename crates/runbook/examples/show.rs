@@ -1,7 +1,5 @@
 //! Prints what a runbook file says, one line for each command: `cargo run -p paramedic-runbook --example show FILE...`
 
-#![expect(clippy::print_stdout, clippy::disallowed_methods, reason = "an example that prints what it read")]
-
 fn main() {
     for file in std::env::args().skip(1) {
         let text = std::fs::read(&file).unwrap_or_default();
@@ -35,6 +33,17 @@ fn main() {
                     );
                 }
             }
+        }
+        for finding in paramedic_runbook::lint(&document) {
+            println!(
+                "{file}:{} {:?} {} {} | {} -> {}",
+                finding.line,
+                finding.weight,
+                finding.rule,
+                finding.text.replace('\n', " "),
+                finding.why,
+                finding.instead
+            );
         }
         println!("{file}: {} runbooks, {lines} command lines, problems {:?}", document.runbooks.len(), document.problems);
     }

@@ -14,6 +14,10 @@ pub struct Document {
     pub runbooks: Vec<Runbook>,
     /// Links that the document makes, with the line they stand on.
     pub links: Vec<Link>,
+    /// Names of all its headings, as links name them.
+    pub anchors: std::collections::BTreeSet<String>,
+    /// Inputs that its front matter names.
+    pub inputs: std::collections::BTreeSet<String>,
     /// What could not be read as it was meant, with its line.
     pub problems: Vec<Problem>,
 }

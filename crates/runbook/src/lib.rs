@@ -14,10 +14,12 @@ mod outline;
 
 pub mod classify;
 pub mod document;
+pub mod lint;
 pub mod parse;
 pub mod shell;
 
 pub use attributes::Attributes;
 pub use document::{Cause, Check, CommandLine, Document, Executor, Runbook, SectionKind, Step};
 pub use front::FrontMatter;
+pub use lint::{Finding, lint};
 pub use parse::parse;

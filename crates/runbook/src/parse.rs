@@ -26,12 +26,19 @@ pub fn parse(markdown: &str, file: &str) -> Document {
         problems,
         ..Document::default()
     };
+    add_anchors(&outline.root, &mut document.anchors);
+    document.inputs = front.inputs.keys().cloned().collect();
     collect(&outline.root, &mut document);
     if let [only] = document.runbooks.as_mut_slice() {
         apply_front(only, &front);
     }
     name_apart(&mut document.runbooks);
     document
+}
+
+fn add_anchors(node: &Node, anchors: &mut std::collections::BTreeSet<String>) {
+    anchors.insert(slug(&node.title));
+    node.children.iter().for_each(|child| add_anchors(child, anchors));
 }
 
 fn apply_front(runbook: &mut Runbook, front: &FrontMatter) {
@@ -307,8 +314,13 @@ type Part = (String, usize, String, Vec<CommandLine>);
 /// Splits a script at its comments: `# 1. Check …` begins a step, and so does any other comment that commands follow.
 fn split(script: &str, fence_line: usize) -> Vec<Part> {
     let mut parts: Vec<Part> = Vec::new();
+    let mut set: Vec<String> = Vec::new();
     for statement in shell::parse(script) {
-        let command = CommandLine { line: fence_line + statement.line, text: statement.text.clone(), verdict: classify(&statement) };
+        let mut verdict = classify(&statement);
+        // A variable that an earlier line of the block sets is not missing.
+        verdict.placeholders.retain(|name| !set.contains(name));
+        set.extend(statement.commands.iter().flat_map(|command| &command.assignments).map(|(name, _)| name.clone()));
+        let command = CommandLine { line: fence_line + statement.line, text: statement.text.clone(), verdict };
         let title = statement.comments.iter().rev().find(|comment| is_numbered(comment)).or_else(|| statement.comments.first());
         match (title, parts.last_mut()) {
             (None, Some(part)) => {

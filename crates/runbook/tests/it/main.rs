@@ -1,4 +1,5 @@
 //! Runbooks from outside: what command lines would do, and what documents say.
 
 mod classify;
+mod lint;
 mod parse;
