@@ -1,0 +1,9 @@
+//! The wire as other programs meet it: bodies from outside, real stores, outages.
+
+mod bodies;
+mod forward;
+mod fuzzed;
+mod programs;
+mod queries;
+mod receive;
+mod wire;
