@@ -20,6 +20,8 @@ use paramedic_model::{Clock, Timestamp};
 use tokio_util::sync::CancellationToken;
 
 use crate::sink::Sink;
+use convert::Bounds;
+use samples::Tap;
 
 mod config;
 mod receiver;
@@ -40,6 +42,8 @@ mod claude;
 
 mod measurements;
 
+mod samples;
+
 mod spans;
 
 mod resource;
@@ -54,11 +58,12 @@ mod base64;
 
 mod meter;
 
-pub use config::Settings;
+pub use config::{SampleSettings, Settings};
 pub use convert::Converted;
 pub use grpc::ServeError;
 pub use meter::{AnswerLabels, Labels, Metrics};
 pub use receiver::Receiver;
+pub use samples::naming;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Signal {
@@ -108,13 +113,24 @@ pub enum DecodeError {
 /// One export request as events. `now` stands in for records without a time; records beyond `records_max` are
 /// rejected and counted.
 pub fn decode(signal: Signal, encoding: Encoding, body: &[u8], now: Timestamp, records_max: usize) -> Result<Converted, DecodeError> {
+    decode_beside(signal, encoding, body, Bounds { now, records_max }, None)
+}
+
+/// The same, and the metrics of the request go to the tap too.
+fn decode_beside(
+    signal: Signal,
+    encoding: Encoding,
+    body: &[u8],
+    bounds: Bounds,
+    tap: Option<&mut Tap<'_>>,
+) -> Result<Converted, DecodeError> {
     let mut converted = match (signal, encoding) {
-        (Signal::Logs, Encoding::Json) => convert::groups(json::decode::<LogRecord>(body)?, now, records_max),
-        (Signal::Metrics, Encoding::Json) => convert::groups(json::decode::<Metric>(body)?, now, records_max),
-        (Signal::Traces, Encoding::Json) => convert::groups(json::decode::<Span>(body)?, now, records_max),
-        (Signal::Logs, _) => wire::convert::<LogRecord>(body, now, records_max)?,
-        (Signal::Metrics, _) => wire::convert::<Metric>(body, now, records_max)?,
-        (Signal::Traces, _) => wire::convert::<Span>(body, now, records_max)?,
+        (Signal::Logs, Encoding::Json) => convert::groups(json::decode::<LogRecord>(body)?, bounds, None),
+        (Signal::Metrics, Encoding::Json) => convert::groups(json::decode::<Metric>(body)?, bounds, tap),
+        (Signal::Traces, Encoding::Json) => convert::groups(json::decode::<Span>(body)?, bounds, None),
+        (Signal::Logs, _) => wire::convert::<LogRecord>(body, bounds, None)?,
+        (Signal::Metrics, _) => wire::convert::<Metric>(body, bounds, tap)?,
+        (Signal::Traces, _) => wire::convert::<Span>(body, bounds, None)?,
     };
     if signal == Signal::Logs {
         logs::join_exhausted(&mut converted.events);
@@ -129,7 +145,7 @@ pub fn logs_to_events(request: ExportLogsServiceRequest, now: Timestamp) -> Conv
         resource: group.resource.unwrap_or_default().attributes,
         scopes: group.scope_logs.into_iter().map(|scope| (scope.scope.unwrap_or_default(), scope.log_records)).collect(),
     });
-    let mut converted = convert::groups(groups.collect(), now, usize::MAX);
+    let mut converted = convert::groups(groups.collect(), Bounds { now, records_max: usize::MAX }, None);
     logs::join_exhausted(&mut converted.events);
     converted
 }
@@ -140,7 +156,7 @@ pub fn metrics_to_events(request: ExportMetricsServiceRequest, now: Timestamp) -
         resource: group.resource.unwrap_or_default().attributes,
         scopes: group.scope_metrics.into_iter().map(|scope| (scope.scope.unwrap_or_default(), scope.metrics)).collect(),
     });
-    convert::groups(groups.collect(), now, usize::MAX)
+    convert::groups(groups.collect(), Bounds { now, records_max: usize::MAX }, None)
 }
 
 #[must_use]
@@ -149,7 +165,7 @@ pub fn traces_to_events(request: ExportTraceServiceRequest, now: Timestamp) -> C
         resource: group.resource.unwrap_or_default().attributes,
         scopes: group.scope_spans.into_iter().map(|scope| (scope.scope.unwrap_or_default(), scope.spans)).collect(),
     });
-    convert::groups(groups.collect(), now, usize::MAX)
+    convert::groups(groups.collect(), Bounds { now, records_max: usize::MAX }, None)
 }
 
 /// Routes for OTLP over HTTP: `POST /v1/logs`, `/v1/metrics` and `/v1/traces`. A [`Receiver`] gives its metrics too.

@@ -2,6 +2,8 @@
 
 use serde::Deserialize;
 
+use super::naming::Translation;
+
 /// Bounds of the OTLP receivers; the same for gRPC and HTTP.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(default, deny_unknown_fields)]
@@ -20,6 +22,8 @@ pub struct Settings {
     pub store_timeout_s: u64,
     /// Seconds after which a refused sender shall try again (`Retry-After`). Default 2.
     pub retry_after_s: u64,
+    /// How metrics become samples.
+    pub samples: SampleSettings,
 }
 
 impl Default for Settings {
@@ -32,6 +36,43 @@ impl Default for Settings {
             body_timeout_s: 30,
             store_timeout_s: 10,
             retry_after_s: 2,
+            samples: SampleSettings::default(),
+        }
+    }
+}
+
+/// How OTLP metrics become samples.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct SampleSettings {
+    /// How names are translated, in Prometheus's words: `UnderscoreEscapingWithSuffixes`,
+    /// `UnderscoreEscapingWithoutSuffixes`, `NoUTF8EscapingWithSuffixes`, `NoTranslation`. Default the first.
+    pub translation: Translation,
+    /// Attributes of resources that become labels of every sample; all of them are in `target_info`. Default none.
+    pub promote_resource_attributes: Vec<String>,
+    /// Name, version and attributes of the instrumentation scope become labels `otel_scope_*`. Default false.
+    pub promote_scope: bool,
+    /// A series `target_info` per resource says what the resource says about itself. Default true.
+    pub target_info: bool,
+    /// Series whose differences (delta) are added up at a time; further ones are dropped and counted. Default 200,000.
+    pub delta_series_max: usize,
+    /// Seconds after which a total that nothing is added to is forgotten; it begins at 0 again. Default 3,600.
+    pub delta_idle_s: u64,
+    /// A total begins with a sample of 0 at the start of its first difference, so that this one counts as an increase.
+    /// Default true.
+    pub delta_begins_at_zero: bool,
+}
+
+impl Default for SampleSettings {
+    fn default() -> Self {
+        Self {
+            translation: Translation::default(),
+            promote_resource_attributes: Vec::new(),
+            promote_scope: false,
+            target_info: true,
+            delta_series_max: 200_000,
+            delta_idle_s: 3_600,
+            delta_begins_at_zero: true,
         }
     }
 }

@@ -4,6 +4,7 @@ use opentelemetry_proto::tonic::common::v1::{InstrumentationScope, KeyValue};
 use paramedic_model::{Event, Timestamp};
 
 use super::resource::Origin;
+use super::samples::Tap;
 
 /// What became of one request.
 #[derive(Debug, Default, PartialEq)]
@@ -41,7 +42,17 @@ pub(super) trait Item: prost::Message + Default {
         0
     }
 
+    /// Shows itself to what makes samples of metrics.
+    fn show(&self, _tap: &mut Tap<'_>, _now: Timestamp) {}
+
     fn convert(self, origin: &mut Origin<'_>, now: Timestamp, out: &mut Converted);
+}
+
+/// What stands in for missing times, and how many records a request may have.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Bounds {
+    pub(super) now: Timestamp,
+    pub(super) records_max: usize,
 }
 
 /// The shape that the three signals share.
@@ -57,23 +68,32 @@ impl<T> Default for Group<T> {
 }
 
 /// Adds an item's events unless the request has used up its records.
-pub(super) fn add<T: Item>(item: T, origin: &mut Origin<'_>, now: Timestamp, records_max: usize, out: &mut Converted) {
-    if out.events.len() as u64 + item.weight() > records_max as u64 {
+pub(super) fn add<T: Item>(item: T, origin: &mut Origin<'_>, bounds: Bounds, tap: Option<&mut Tap<'_>>, out: &mut Converted) {
+    if out.events.len() as u64 + item.weight() > bounds.records_max as u64 {
         out.reject(item.weight(), "too many records in one request");
         return;
     }
-    item.convert(origin, now, out);
+    if let Some(tap) = tap {
+        item.show(tap, bounds.now);
+    }
+    item.convert(origin, bounds.now, out);
 }
 
-pub(super) fn groups<T: Item>(groups: Vec<Group<T>>, now: Timestamp, records_max: usize) -> Converted {
+pub(super) fn groups<T: Item>(groups: Vec<Group<T>>, bounds: Bounds, mut tap: Option<&mut Tap<'_>>) -> Converted {
     let mut out = Converted::default();
     for group in groups {
+        if let Some(tap) = &mut tap {
+            tap.enter_resource(&group.resource);
+        }
         let mut origin = Origin::new(&group.resource);
         for (scope, items) in group.scopes {
             origin.enter(&scope);
-            out.events.reserve(items.len().min(records_max));
+            if let Some(tap) = &mut tap {
+                tap.enter_scope(&scope);
+            }
+            out.events.reserve(items.len().min(bounds.records_max));
             for item in items {
-                add(item, &mut origin, now, records_max, &mut out);
+                add(item, &mut origin, bounds, tap.as_deref_mut(), &mut out);
             }
         }
         out.attributes_dropped += origin.dropped;

@@ -11,6 +11,7 @@ use serde_json::{Value, json};
 
 use super::convert::{Converted, Item};
 use super::resource::{Origin, correlation, time};
+use super::samples::Tap;
 use super::{clean, value};
 
 /// Buckets kept of one histogram point.
@@ -29,6 +30,10 @@ impl Item for Metric {
             None => 0,
         };
         points as u64
+    }
+
+    fn show(&self, tap: &mut Tap<'_>, now: Timestamp) {
+        tap.metric(self, now);
     }
 
     fn convert(self, origin: &mut Origin<'_>, now: Timestamp, out: &mut Converted) {

@@ -1,10 +1,11 @@
 //! What the receivers count about themselves.
 
-use std::sync::atomic::AtomicU64;
+use std::sync::atomic::{AtomicI64, AtomicU64};
 
 use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
+use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::Registry;
 
@@ -33,6 +34,12 @@ pub struct Metrics {
     pub bytes: Family<Labels, Counter>,
     pub attributes_dropped: Counter<u64, AtomicU64>,
     pub seconds: Family<Labels, Histogram>,
+    pub samples: Counter<u64, AtomicU64>,
+    pub refused_samples: Counter<u64, AtomicU64>,
+    pub unusable_points: Counter<u64, AtomicU64>,
+    pub repeated_deltas: Counter<u64, AtomicU64>,
+    pub dropped_deltas: Counter<u64, AtomicU64>,
+    pub totals: Gauge<i64, AtomicI64>,
 }
 
 impl Default for Metrics {
@@ -43,6 +50,12 @@ impl Default for Metrics {
             rejected: Family::default(),
             bytes: Family::default(),
             attributes_dropped: Counter::default(),
+            samples: Counter::default(),
+            refused_samples: Counter::default(),
+            unusable_points: Counter::default(),
+            repeated_deltas: Counter::default(),
+            dropped_deltas: Counter::default(),
+            totals: Gauge::default(),
             seconds: Family::new_with_constructor(|| Histogram::new([0.001, 0.005, 0.02, 0.1, 0.5, 2.0, 10.0])),
         }
     }
@@ -60,5 +73,15 @@ impl Metrics {
             self.attributes_dropped.clone(),
         );
         registry.register("paramedic_collect_otlp_request_seconds", "Time from a whole body to the answer", self.seconds.clone());
+        registry.register("paramedic_collect_otlp_samples", "Samples made of metrics", self.samples.clone());
+        registry.register("paramedic_collect_otlp_refused_samples", "Samples that the store refused", self.refused_samples.clone());
+        registry.register(
+            "paramedic_collect_otlp_unusable_points",
+            "Data points that no sample can be made of",
+            self.unusable_points.clone(),
+        );
+        registry.register("paramedic_collect_otlp_repeated_deltas", "Differences that came twice", self.repeated_deltas.clone());
+        registry.register("paramedic_collect_otlp_dropped_deltas", "Differences without room for a total", self.dropped_deltas.clone());
+        registry.register("paramedic_collect_otlp_totals", "Running totals of differences", self.totals.clone());
     }
 }

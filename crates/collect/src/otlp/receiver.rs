@@ -5,16 +5,20 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use paramedic_model::{Clock, Timestamp};
+use paramedic_samples::SampleSink;
 use tokio::sync::{Semaphore, SemaphorePermit};
 
 use super::config::Settings;
-use super::convert::Converted;
+use super::convert::{Bounds, Converted};
 use super::meter::{AnswerLabels, Labels, Metrics};
-use super::{DecodeError, Encoding, Signal, decode};
+use super::samples::{Batch, Samples, Tap};
+use super::{DecodeError, Encoding, Signal, decode_beside};
 use crate::sink::{Sink, SinkError};
 
 /// Bodies larger than this are decoded away from the threads that serve connections.
 const INLINE_BYTES_MAX: usize = 256 * 1024;
+/// More samples than this are stored there too.
+const INLINE_POINTS_MAX: usize = 2_000;
 
 /// Shared by both servers; cheap to clone.
 #[derive(Clone)]
@@ -24,6 +28,8 @@ pub struct Receiver {
 
 pub(super) struct Inner {
     sink: Arc<dyn Sink>,
+    /// Where samples of metrics go, beside the events.
+    samples: Option<Arc<Samples>>,
     clock: Arc<dyn Clock>,
     pub(super) settings: Settings,
     metrics: Metrics,
@@ -77,8 +83,19 @@ pub(super) struct Partial {
 impl Receiver {
     #[must_use]
     pub fn new(sink: Arc<dyn Sink>, clock: Arc<dyn Clock>, settings: Settings) -> Self {
+        Self::build(sink, None, clock, settings)
+    }
+
+    /// The same, and metrics become samples too.
+    #[must_use]
+    pub fn with_samples(sink: Arc<dyn Sink>, samples: Arc<dyn SampleSink>, clock: Arc<dyn Clock>, settings: Settings) -> Self {
+        let samples = Samples::new(samples, settings.samples.clone());
+        Self::build(sink, Some(Arc::new(samples)), clock, settings)
+    }
+
+    fn build(sink: Arc<dyn Sink>, samples: Option<Arc<Samples>>, clock: Arc<dyn Clock>, settings: Settings) -> Self {
         let places = Semaphore::new(settings.requests_max.clamp(1, 4096));
-        Self { inner: Arc::new(Inner { sink, clock, settings, metrics: Metrics::default(), places }) }
+        Self { inner: Arc::new(Inner { sink, samples, clock, settings, metrics: Metrics::default(), places }) }
     }
 
     #[must_use]
@@ -97,7 +114,7 @@ impl Inner {
     pub(super) async fn take(&self, signal: Signal, encoding: Encoding, body: bytes::Bytes) -> Result<Partial, Refusal> {
         let now = self.clock.now();
         let bytes = body.len() as u64;
-        let converted = self.decode(signal, encoding, body, now).await?;
+        let (converted, batch) = self.decode(signal, encoding, body, now).await?;
         let accepted = converted.events.len() as u64;
         let partial = Partial { rejected: converted.rejected, reason: converted.reason };
         if !converted.events.is_empty() {
@@ -108,17 +125,37 @@ impl Inner {
                 Ok(Err(SinkError::Unavailable(why))) => return Err(Refusal::Unavailable(why)),
             }
         }
+        // Only now: a refused request comes again, and what is added up must be added once.
+        self.store_samples(batch, now).await;
         self.metrics.attributes_dropped.inc_by(converted.attributes_dropped);
         self.count(signal, encoding, accepted, partial.rejected, bytes);
         Ok(partial)
     }
 
-    async fn decode(&self, signal: Signal, encoding: Encoding, body: bytes::Bytes, now: Timestamp) -> Result<Converted, Refusal> {
-        let records_max = self.settings.records_max;
-        let decoded = if body.len() <= INLINE_BYTES_MAX {
-            decode(signal, encoding, &body, now, records_max)
+    async fn store_samples(&self, batch: Batch, now: Timestamp) {
+        let Some(samples) = self.samples.clone() else { return };
+        let metrics = self.metrics.clone();
+        if batch.points.len() <= INLINE_POINTS_MAX {
+            return samples.store(batch, now, &metrics);
+        }
+        if tokio::task::spawn_blocking(move || samples.store(batch, now, &metrics)).await.is_err() {
+            tracing::warn!("samples of OTLP metrics were not stored");
+        }
+    }
+
+    async fn decode(&self, signal: Signal, encoding: Encoding, body: bytes::Bytes, now: Timestamp) -> Result<(Converted, Batch), Refusal> {
+        let bounds = Bounds { now, records_max: self.settings.records_max };
+        let samples = self.samples.clone().filter(|_| signal == Signal::Metrics);
+        let length = body.len();
+        let decode = move || {
+            let mut tap = samples.as_ref().map(|samples| samples.tap());
+            let converted = decode_beside(signal, encoding, &body, bounds, tap.as_mut())?;
+            Ok((converted, tap.map(Tap::finish).unwrap_or_default()))
+        };
+        let decoded = if length <= INLINE_BYTES_MAX {
+            decode()
         } else {
-            let work = tokio::task::spawn_blocking(move || decode(signal, encoding, &body, now, records_max));
+            let work = tokio::task::spawn_blocking(decode);
             work.await.map_err(|_| Refusal::Unavailable("shutting down".to_owned()))?
         };
         decoded.map_err(|error: DecodeError| Refusal::Malformed(error.to_string()))

@@ -5,11 +5,11 @@
 
 use opentelemetry_proto::tonic::common::v1::InstrumentationScope;
 use opentelemetry_proto::tonic::resource::v1::Resource;
-use paramedic_model::Timestamp;
 use prost::Message;
 
-use super::convert::{Converted, Item, add};
+use super::convert::{Bounds, Converted, Item, add};
 use super::resource::Origin;
+use super::samples::Tap;
 
 /// The largest single record, metric or span on the wire.
 const ITEM_BYTES_MAX: usize = 4 * 1024 * 1024;
@@ -76,18 +76,18 @@ impl<'a> Fields<'a> {
 
 /// `ExportLogsServiceRequest`, `…Metrics…` and `…Trace…` have the same numbers at every level: groups in 1; in a
 /// group the resource in 1 and scopes in 2; in a scope its name in 1 and items in 2.
-pub(super) fn convert<T: Item>(body: &[u8], now: Timestamp, records_max: usize) -> Result<Converted, Malformed> {
+pub(super) fn convert<T: Item>(body: &[u8], bounds: Bounds, mut tap: Option<&mut Tap<'_>>) -> Result<Converted, Malformed> {
     let mut out = Converted::default();
     let mut request = Fields(body);
     while let Some((number, group)) = request.next()? {
         if number == 1 {
-            convert_group::<T>(group, now, records_max, &mut out)?;
+            convert_group::<T>(group, bounds, tap.as_deref_mut(), &mut out)?;
         }
     }
     Ok(out)
 }
 
-fn convert_group<T: Item>(group: &[u8], now: Timestamp, records_max: usize, out: &mut Converted) -> Result<(), Malformed> {
+fn convert_group<T: Item>(group: &[u8], bounds: Bounds, mut tap: Option<&mut Tap<'_>>, out: &mut Converted) -> Result<(), Malformed> {
     // The resource may stand behind its records, and may come in pieces.
     let mut resource = Resource::default();
     let mut fields = Fields(group);
@@ -99,11 +99,14 @@ fn convert_group<T: Item>(group: &[u8], now: Timestamp, records_max: usize, out:
             resource.merge(field)?;
         }
     }
+    if let Some(tap) = &mut tap {
+        tap.enter_resource(&resource.attributes);
+    }
     let mut origin = Origin::new(&resource.attributes);
     let mut fields = Fields(group);
     while let Some((number, field)) = fields.next()? {
         if number == 2 {
-            convert_scope::<T>(field, &mut origin, now, records_max, out)?;
+            convert_scope::<T>(field, &mut origin, bounds, tap.as_deref_mut(), out)?;
         }
     }
     out.attributes_dropped += origin.dropped;
@@ -113,8 +116,8 @@ fn convert_group<T: Item>(group: &[u8], now: Timestamp, records_max: usize, out:
 fn convert_scope<T: Item>(
     bytes: &[u8],
     origin: &mut Origin<'_>,
-    now: Timestamp,
-    records_max: usize,
+    bounds: Bounds,
+    mut tap: Option<&mut Tap<'_>>,
     out: &mut Converted,
 ) -> Result<(), Malformed> {
     let mut scope = InstrumentationScope::default();
@@ -129,7 +132,10 @@ fn convert_scope<T: Item>(
         }
     }
     origin.enter(&scope);
-    out.events.reserve(count.min(records_max));
+    if let Some(tap) = &mut tap {
+        tap.enter_scope(&scope);
+    }
+    out.events.reserve(count.min(bounds.records_max));
     let mut attributes = 0;
     let mut fields = Fields(bytes);
     while let Some((number, field)) = fields.next()? {
@@ -138,14 +144,14 @@ fn convert_scope<T: Item>(
         }
         if field.len() > ITEM_BYTES_MAX {
             out.reject(1, "a record is too large");
-        } else if out.events.len() >= records_max {
+        } else if out.events.len() >= bounds.records_max {
             out.reject(1, "too many records in one request");
         } else {
             let mut item = T::default();
             item.reserve(attributes.min(paramedic_model::limit::ATTRIBUTES_MAX));
             item.merge(field)?;
             attributes = item.attributes();
-            add(item, origin, now, records_max, out);
+            add(item, origin, bounds, tap.as_deref_mut(), out);
         }
     }
     Ok(())

@@ -25,6 +25,7 @@ use prost::Message;
 use tokio_util::sync::CancellationToken;
 
 mod exporters;
+mod samples;
 
 fn now() -> Timestamp {
     Timestamp::parse("2026-03-01T12:00:00Z").unwrap()
