@@ -107,8 +107,7 @@ fn write_series(out: &mut Vec<u8>, series: &StoredSeries, query: &ReadQuery) -> 
     let floats = series.samples.times.iter().zip(&series.samples.values).filter(|(time, _)| inside(time));
     let floats: Vec<(i64, SampleValue)> = floats.map(|(time, value)| (*time, SampleValue::Float(*value))).collect();
     let histograms = series.samples.histograms.iter().filter(|(time, _)| inside(time));
-    let histograms: Vec<(i64, SampleValue)> =
-        histograms.map(|(time, value)| (*time, SampleValue::Histogram(value.clone()))).collect();
+    let histograms: Vec<(i64, SampleValue)> = histograms.map(|(time, value)| (*time, SampleValue::Histogram(value.clone()))).collect();
     let count = floats.len() + histograms.len();
     if count > 0 {
         let pairs = series.labels.iter().map(|label| (&*label.name, &*label.value));

@@ -133,9 +133,10 @@ fn millis(seconds: f64) -> i64 {
 
 fn series(json: MatrixJson) -> Result<MatrixSeries, EngineError> {
     let floats = json.values.iter().map(|(time, text)| Ok((millis(*time), float(text)?)));
-    let histograms = json.histograms.iter().map(|(time, histogram)| -> Result<(i64, Arc<Histogram>), EngineError> {
-        Ok((millis(*time), Arc::new(to_histogram(histogram)?)))
-    });
+    let histograms = json
+        .histograms
+        .iter()
+        .map(|(time, histogram)| -> Result<(i64, Arc<Histogram>), EngineError> { Ok((millis(*time), Arc::new(to_histogram(histogram)?))) });
     Ok(MatrixSeries {
         labels: labels(json.metric),
         floats: floats.collect::<Result<_, EngineError>>()?,
@@ -162,7 +163,8 @@ mod tests {
         assert_eq!(samples[0].value, Point::Float(1.0));
         assert!(matches!(samples[1].value, Point::Float(value) if value.is_nan()));
 
-        let matrix = r#"{"status":"success","data":{"resultType":"matrix","result":[{"metric":{"a":"b"},"values":[[1.001,"+Inf"],[2,"-1e3"]]}]}}"#;
+        let matrix =
+            r#"{"status":"success","data":{"resultType":"matrix","result":[{"metric":{"a":"b"},"values":[[1.001,"+Inf"],[2,"-1e3"]]}]}}"#;
         let Value::Matrix(series) = check(200, matrix).unwrap().answer.value else { panic!("not a matrix") };
         assert_eq!(series[0].floats, [(1_001, f64::INFINITY), (2_000, -1_000.0)]);
 

@@ -201,8 +201,7 @@ impl Sender {
 
     /// One try.
     async fn request(&self, body: Vec<u8>, is_v2: bool) -> (Verdict, String) {
-        let content_type =
-            if is_v2 { "application/x-protobuf;proto=io.prometheus.write.v2.Request" } else { "application/x-protobuf" };
+        let content_type = if is_v2 { "application/x-protobuf;proto=io.prometheus.write.v2.Request" } else { "application/x-protobuf" };
         let version = if is_v2 { "2.0.0" } else { "0.1.0" };
         let begun = Instant::now();
         let sent = match self.store.post("").await {

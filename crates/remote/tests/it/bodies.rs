@@ -8,149 +8,149 @@ use paramedic_remote::metrics::ReceiveMetrics;
 use paramedic_remote::{Answer, Headers, ReceiveSettings, Receiver};
 use paramedic_samples::{Samples, Settings};
 
-pub const START: i64 = 1_768_348_800_000;
+pub(crate) const START: i64 = 1_768_348_800_000;
 
-pub mod v1 {
+pub(crate) mod v1 {
     #[derive(Clone, PartialEq, prost::Message)]
-    pub struct WriteRequest {
+    pub(crate) struct WriteRequest {
         #[prost(message, repeated, tag = "1")]
-        pub timeseries: Vec<TimeSeries>,
+        pub(crate) timeseries: Vec<TimeSeries>,
         #[prost(message, repeated, tag = "3")]
-        pub metadata: Vec<Metadata>,
+        pub(crate) metadata: Vec<Metadata>,
     }
     #[derive(Clone, PartialEq, prost::Message)]
-    pub struct Metadata {
+    pub(crate) struct Metadata {
         #[prost(int32, tag = "1")]
-        pub kind: i32,
+        pub(crate) kind: i32,
         #[prost(string, tag = "2")]
-        pub metric: String,
+        pub(crate) metric: String,
         #[prost(string, tag = "4")]
-        pub help: String,
+        pub(crate) help: String,
         #[prost(string, tag = "5")]
-        pub unit: String,
+        pub(crate) unit: String,
     }
     #[derive(Clone, PartialEq, prost::Message)]
-    pub struct TimeSeries {
+    pub(crate) struct TimeSeries {
         #[prost(message, repeated, tag = "1")]
-        pub labels: Vec<Label>,
+        pub(crate) labels: Vec<Label>,
         #[prost(message, repeated, tag = "2")]
-        pub samples: Vec<Sample>,
+        pub(crate) samples: Vec<Sample>,
         #[prost(message, repeated, tag = "3")]
-        pub exemplars: Vec<Sample>,
+        pub(crate) exemplars: Vec<Sample>,
         #[prost(message, repeated, tag = "4")]
-        pub histograms: Vec<Histogram>,
+        pub(crate) histograms: Vec<Histogram>,
     }
     #[derive(Clone, PartialEq, prost::Message)]
-    pub struct Label {
+    pub(crate) struct Label {
         #[prost(string, tag = "1")]
-        pub name: String,
+        pub(crate) name: String,
         #[prost(string, tag = "2")]
-        pub value: String,
+        pub(crate) value: String,
     }
     #[derive(Clone, PartialEq, prost::Message)]
-    pub struct Sample {
+    pub(crate) struct Sample {
         #[prost(double, tag = "1")]
-        pub value: f64,
+        pub(crate) value: f64,
         #[prost(int64, tag = "2")]
-        pub timestamp: i64,
+        pub(crate) timestamp: i64,
     }
     #[derive(Clone, PartialEq, prost::Message)]
-    pub struct Span {
+    pub(crate) struct Span {
         #[prost(sint32, tag = "1")]
-        pub offset: i32,
+        pub(crate) offset: i32,
         #[prost(uint32, tag = "2")]
-        pub length: u32,
+        pub(crate) length: u32,
     }
     #[derive(Clone, PartialEq, prost::Message)]
-    pub struct Histogram {
+    pub(crate) struct Histogram {
         #[prost(uint64, optional, tag = "1")]
-        pub count_int: Option<u64>,
+        pub(crate) count_int: Option<u64>,
         #[prost(double, optional, tag = "2")]
-        pub count_float: Option<f64>,
+        pub(crate) count_float: Option<f64>,
         #[prost(double, tag = "3")]
-        pub sum: f64,
+        pub(crate) sum: f64,
         #[prost(sint32, tag = "4")]
-        pub schema: i32,
+        pub(crate) schema: i32,
         #[prost(double, tag = "5")]
-        pub zero_threshold: f64,
+        pub(crate) zero_threshold: f64,
         #[prost(uint64, optional, tag = "6")]
-        pub zero_count_int: Option<u64>,
+        pub(crate) zero_count_int: Option<u64>,
         #[prost(double, optional, tag = "7")]
-        pub zero_count_float: Option<f64>,
+        pub(crate) zero_count_float: Option<f64>,
         #[prost(message, repeated, tag = "8")]
-        pub negative_spans: Vec<Span>,
+        pub(crate) negative_spans: Vec<Span>,
         #[prost(sint64, repeated, tag = "9")]
-        pub negative_deltas: Vec<i64>,
+        pub(crate) negative_deltas: Vec<i64>,
         #[prost(double, repeated, tag = "10")]
-        pub negative_counts: Vec<f64>,
+        pub(crate) negative_counts: Vec<f64>,
         #[prost(message, repeated, tag = "11")]
-        pub positive_spans: Vec<Span>,
+        pub(crate) positive_spans: Vec<Span>,
         #[prost(sint64, repeated, tag = "12")]
-        pub positive_deltas: Vec<i64>,
+        pub(crate) positive_deltas: Vec<i64>,
         #[prost(double, repeated, tag = "13")]
-        pub positive_counts: Vec<f64>,
+        pub(crate) positive_counts: Vec<f64>,
         #[prost(int32, tag = "14")]
-        pub reset_hint: i32,
+        pub(crate) reset_hint: i32,
         #[prost(int64, tag = "15")]
-        pub timestamp: i64,
+        pub(crate) timestamp: i64,
         #[prost(double, repeated, tag = "16")]
-        pub custom_values: Vec<f64>,
+        pub(crate) custom_values: Vec<f64>,
     }
 }
 
-pub mod v2 {
+pub(crate) mod v2 {
     use super::v1::{Histogram, Sample};
 
     #[derive(Clone, PartialEq, prost::Message)]
-    pub struct Request {
+    pub(crate) struct Request {
         #[prost(string, repeated, tag = "4")]
-        pub symbols: Vec<String>,
+        pub(crate) symbols: Vec<String>,
         #[prost(message, repeated, tag = "5")]
-        pub timeseries: Vec<TimeSeries>,
+        pub(crate) timeseries: Vec<TimeSeries>,
     }
     #[derive(Clone, PartialEq, prost::Message)]
-    pub struct TimeSeries {
+    pub(crate) struct TimeSeries {
         #[prost(uint32, repeated, tag = "1")]
-        pub labels_refs: Vec<u32>,
+        pub(crate) labels_refs: Vec<u32>,
         #[prost(message, repeated, tag = "2")]
-        pub samples: Vec<Sample>,
+        pub(crate) samples: Vec<Sample>,
         #[prost(message, repeated, tag = "3")]
-        pub histograms: Vec<Histogram>,
+        pub(crate) histograms: Vec<Histogram>,
         #[prost(message, repeated, tag = "4")]
-        pub exemplars: Vec<Exemplar>,
+        pub(crate) exemplars: Vec<Exemplar>,
         #[prost(message, optional, tag = "5")]
-        pub metadata: Option<Metadata>,
+        pub(crate) metadata: Option<Metadata>,
         #[prost(int64, tag = "6")]
-        pub created_timestamp: i64,
+        pub(crate) created_timestamp: i64,
     }
     #[derive(Clone, PartialEq, prost::Message)]
-    pub struct Exemplar {
+    pub(crate) struct Exemplar {
         #[prost(uint32, repeated, tag = "1")]
-        pub labels_refs: Vec<u32>,
+        pub(crate) labels_refs: Vec<u32>,
         #[prost(double, tag = "2")]
-        pub value: f64,
+        pub(crate) value: f64,
     }
     #[derive(Clone, PartialEq, prost::Message)]
-    pub struct Metadata {
+    pub(crate) struct Metadata {
         #[prost(int32, tag = "1")]
-        pub kind: i32,
+        pub(crate) kind: i32,
         #[prost(uint32, tag = "3")]
-        pub help_ref: u32,
+        pub(crate) help_ref: u32,
         #[prost(uint32, tag = "4")]
-        pub unit_ref: u32,
+        pub(crate) unit_ref: u32,
     }
 }
 
-pub fn snappy(message: &[u8]) -> Vec<u8> {
+pub(crate) fn snappy(message: &[u8]) -> Vec<u8> {
     snap::raw::Encoder::new().compress_vec(message).unwrap()
 }
 
-pub fn body(message: &impl prost::Message) -> Vec<u8> {
+pub(crate) fn body(message: &impl prost::Message) -> Vec<u8> {
     snappy(&message.encode_to_vec())
 }
 
 /// A series of 1.0 with floats.
-pub fn series(labels: &[(&str, &str)], samples: &[(i64, f64)]) -> v1::TimeSeries {
+pub(crate) fn series(labels: &[(&str, &str)], samples: &[(i64, f64)]) -> v1::TimeSeries {
     v1::TimeSeries {
         labels: labels.iter().map(|(name, value)| v1::Label { name: (*name).into(), value: (*value).into() }).collect(),
         samples: samples.iter().map(|(timestamp, value)| v1::Sample { value: *value, timestamp: *timestamp }).collect(),
@@ -158,24 +158,24 @@ pub fn series(labels: &[(&str, &str)], samples: &[(i64, f64)]) -> v1::TimeSeries
     }
 }
 
-pub fn request(timeseries: Vec<v1::TimeSeries>) -> Vec<u8> {
+pub(crate) fn request(timeseries: Vec<v1::TimeSeries>) -> Vec<u8> {
     body(&v1::WriteRequest { timeseries, metadata: Vec::new() })
 }
 
-pub const V1: Headers<'static> = Headers { content_type: Some("application/x-protobuf"), content_encoding: Some("snappy") };
-pub const V2: Headers<'static> =
+pub(crate) const V1: Headers<'static> = Headers { content_type: Some("application/x-protobuf"), content_encoding: Some("snappy") };
+pub(crate) const V2: Headers<'static> =
     Headers { content_type: Some("application/x-protobuf;proto=io.prometheus.write.v2.Request"), content_encoding: Some("snappy") };
 
 /// A store in a folder of its own, and a receiver in front of it.
-pub struct Bench {
-    pub receiver: Receiver,
-    pub samples: Arc<Samples>,
-    pub clock: Arc<ManualClock>,
+pub(crate) struct Bench {
+    pub(crate) receiver: Receiver,
+    pub(crate) samples: Arc<Samples>,
+    pub(crate) clock: Arc<ManualClock>,
     _dir: tempfile::TempDir,
 }
 
 impl Bench {
-    pub fn new(settings: ReceiveSettings, store: Settings) -> Self {
+    pub(crate) fn new(settings: ReceiveSettings, store: Settings) -> Self {
         let dir = tempfile::tempdir().unwrap();
         let clock = Arc::new(ManualClock::at(Timestamp::from_millis(START)));
         let store = Settings { upkeep_interval_s: 0, ..store };
@@ -184,21 +184,21 @@ impl Bench {
         Self { receiver, samples, clock, _dir: dir }
     }
 
-    pub fn usual() -> Self {
+    pub(crate) fn usual() -> Self {
         Self::new(ReceiveSettings::default(), Settings::default())
     }
 
-    pub fn send(&self, headers: Headers<'_>, body: &[u8]) -> Answer {
+    pub(crate) fn send(&self, headers: Headers<'_>, body: &[u8]) -> Answer {
         self.receiver.handle(headers, body)
     }
 
     /// Everything in the store: labels, then times with the bits of floats.
-    pub fn floats(&self) -> Vec<(String, Vec<(i64, u64)>)> {
+    pub(crate) fn floats(&self) -> Vec<(String, Vec<(i64, u64)>)> {
         floats(&self.samples)
     }
 }
 
-pub fn floats(samples: &Samples) -> Vec<(String, Vec<(i64, u64)>)> {
+pub(crate) fn floats(samples: &Samples) -> Vec<(String, Vec<(i64, u64)>)> {
     let everything = Matcher::regex("__name__", ".+", false).unwrap();
     let mut all: Vec<_> = samples
         .select(&[everything], i64::MIN, i64::MAX)
@@ -214,7 +214,7 @@ pub fn floats(samples: &Samples) -> Vec<(String, Vec<(i64, u64)>)> {
 }
 
 /// Header values of how much was written: floats and histograms.
-pub fn written(answer: &Answer) -> (u64, u64) {
+pub(crate) fn written(answer: &Answer) -> (u64, u64) {
     let number = |name: &str| answer.header(name).map_or(0, |text| text.parse().unwrap());
     (number("x-prometheus-remote-write-samples-written"), number("x-prometheus-remote-write-histograms-written"))
 }

@@ -210,7 +210,8 @@ async fn an_outage_and_a_restart_lose_nothing() {
     server.abort();
     let _ = server.await;
     more(&queue, 1_000);
-    until("retries", || queue.metrics().retries.get_or_create(&paramedic_remote::metrics::ByReason { reason: "unreachable" }).get() > 2).await;
+    until("retries", || queue.metrics().retries.get_or_create(&paramedic_remote::metrics::ByReason { reason: "unreachable" }).get() > 2)
+        .await;
     running.task.abort();
     let _ = running.task.await;
     assert!(queue.pending() >= 1_000);

@@ -36,7 +36,11 @@ fn each_query_gets_its_series_sorted_and_cut_to_its_time() {
     let bench = bench();
     let regex = Matcher::regex("__name__", "up|hist", false).unwrap();
     let queries = [
-        ReadQuery { from_ms: START + 2, to_ms: START + 4, matchers: vec![Matcher::equal("__name__", "up"), Matcher::not_equal("job", "b")] },
+        ReadQuery {
+            from_ms: START + 2,
+            to_ms: START + 4,
+            matchers: vec![Matcher::equal("__name__", "up"), Matcher::not_equal("job", "b")],
+        },
         ReadQuery { from_ms: START, to_ms: START + 9, matchers: vec![regex] },
         ReadQuery { from_ms: START, to_ms: START, matchers: vec![Matcher::equal("__name__", "nobody")] },
     ];

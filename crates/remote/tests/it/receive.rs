@@ -67,7 +67,8 @@ fn the_same_sample_again_is_no_error() {
 
 #[test]
 fn headers_and_sizes_have_their_statuses() {
-    let settings = ReceiveSettings { body_bytes_max: 10_000, decompressed_bytes_max: 20_000, samples_per_request_max: 3, ..Default::default() };
+    let settings =
+        ReceiveSettings { body_bytes_max: 10_000, decompressed_bytes_max: 20_000, samples_per_request_max: 3, ..Default::default() };
     let bench = Bench::new(settings, Settings::default());
     let ok = request(vec![series(UP, &[(START, 1.0)])]);
     let grows = request(vec![series(&[("__name__", "x"), ("a", &"y".repeat(30_000))], &[])]);
@@ -152,7 +153,8 @@ fn a_symbol_that_is_not_there_spoils_only_its_series() {
     let bench = Bench::usual();
     let mut request = v2_request();
     let bad = v2::TimeSeries { labels_refs: vec![1, 99], samples: vec![v1::Sample { value: 1.0, timestamp: START }], ..Default::default() };
-    let odd = v2::TimeSeries { labels_refs: vec![1, 2, 3], samples: vec![v1::Sample { value: 1.0, timestamp: START }], ..Default::default() };
+    let odd =
+        v2::TimeSeries { labels_refs: vec![1, 2, 3], samples: vec![v1::Sample { value: 1.0, timestamp: START }], ..Default::default() };
     request.timeseries.extend([bad, odd]);
     let answer = bench.send(V2, &body(&request));
     assert_eq!((answer.status, written(&answer)), (400, (1, 1)));
@@ -183,7 +185,11 @@ fn histograms_that_contradict_themselves_are_refused() {
     let cases: [(&str, v1::Histogram, bool); 12] = [
         ("whole", whole(), true),
         ("custom", custom(), true),
-        ("stale", v1::Histogram { sum: f64::from_bits(STALE_BITS), count_int: Some(0), timestamp: START, ..v1::Histogram::default() }, true),
+        (
+            "stale",
+            v1::Histogram { sum: f64::from_bits(STALE_BITS), count_int: Some(0), timestamp: START, ..v1::Histogram::default() },
+            true,
+        ),
         ("count", v1::Histogram { count_int: Some(4), ..whole() }, false),
         ("negative", v1::Histogram { positive_deltas: vec![1, -2], ..whole() }, false),
         ("few buckets", v1::Histogram { positive_spans: vec![span(0, 3)], ..whole() }, false),

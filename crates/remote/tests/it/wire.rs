@@ -6,9 +6,9 @@ use paramedic_promql::histogram::{CUSTOM_BUCKETS, ResetHint};
 use paramedic_promql::{Histogram, Matcher, SampleValue};
 use paramedic_remote::encode::{V2Request, v1_series};
 use paramedic_samples::{Metadata, Settings};
-use prost::Message;
 use proptest::collection::{btree_map, vec};
 use proptest::prelude::*;
+use prost::Message;
 
 use crate::bodies::{Bench, START, V1, V2, snappy, v1, v2};
 
@@ -61,7 +61,8 @@ fn any_histogram() -> impl Strategy<Value = Histogram> {
     let side = || btree_map(-50i32..50, 0u32..1_000, 0..8);
     (side(), side(), 0u32..9, any::<bool>(), -4i32..=8, 0u8..4).prop_map(|(positive, negative, zero, is_float, schema, hint)| {
         let factor = if is_float { 1.5 } else { 1.0 };
-        let buckets = |side: std::collections::BTreeMap<i32, u32>| side.into_iter().map(|(at, count)| (at, f64::from(count) * factor)).collect();
+        let buckets =
+            |side: std::collections::BTreeMap<i32, u32>| side.into_iter().map(|(at, count)| (at, f64::from(count) * factor)).collect();
         let (positive, negative): (Vec<(i32, f64)>, Vec<(i32, f64)>) = (buckets(positive), buckets(negative));
         let zero_count = f64::from(zero) * factor;
         let count = positive.iter().chain(&negative).map(|bucket| bucket.1).sum::<f64>() + zero_count;
