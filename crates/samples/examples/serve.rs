@@ -1,6 +1,7 @@
 //! The store and the query engine behind just enough HTTP to be measured beside others: `serve ADDRESS FOLDER`.
 //!
-//! `POST /api/v1/write` takes remote write 1.0, `GET /api/v1/query` answers as Prometheus does.
+//! `POST /api/v1/write` takes remote write 1.0, `GET /api/v1/query` answers as Prometheus does. `POST /rules?time=` takes
+//! one expression a line and answers with the milliseconds that evaluating them one after the other took.
 
 use std::error::Error;
 use std::fmt::Write as _;
@@ -8,6 +9,7 @@ use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{TcpListener, TcpStream};
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Instant;
 
 use paramedic_model::SystemClock;
 use paramedic_promql::{Engine, Point, SampleValue, Value};
@@ -50,6 +52,7 @@ fn serve(stream: &TcpStream, store: &Samples) -> Result<(), Failure> {
         input.read_exact(&mut body)?;
         let path = request.split(' ').nth(1).unwrap_or("");
         let answer = match path.split_once('?') {
+            Some(("/rules", parameters)) => rules(store, parameter(parameters, "time").parse()?, &String::from_utf8(body)?)?,
             Some((_, parameters)) => query(store, parameters)?,
             None => {
                 write_samples(store, &snap::raw::Decoder::new().decompress_vec(&body)?)?;
@@ -75,9 +78,22 @@ fn decoded(text: &str) -> String {
     String::from_utf8_lossy(&bytes).into_owned()
 }
 
+fn parameter<'a>(parameters: &'a str, name: &str) -> &'a str {
+    parameters.split('&').find_map(|pair| pair.strip_prefix(name)?.strip_prefix('=')).unwrap_or("")
+}
+
+fn rules(store: &Samples, at: f64, text: &str) -> Result<String, Failure> {
+    let engine = Engine::default();
+    let rules = text.lines().map(|line| engine.parse(line)).collect::<Result<Vec<_>, _>>()?;
+    let begun = Instant::now();
+    for rule in &rules {
+        engine.instant_expr(store, rule, (at * 1e3) as i64, None)?;
+    }
+    Ok((begun.elapsed().as_secs_f64() * 1e3).to_string())
+}
+
 fn query(store: &Samples, parameters: &str) -> Result<String, Failure> {
-    let parameter = |name: &str| parameters.split('&').find_map(|pair| pair.strip_prefix(name)?.strip_prefix('=')).unwrap_or("");
-    let (expression, at) = (decoded(parameter("query")), parameter("time").parse::<f64>().unwrap_or(0.0));
+    let (expression, at) = (decoded(parameter(parameters, "query")), parameter(parameters, "time").parse::<f64>().unwrap_or(0.0));
     let answer = Engine::default().instant(store, &expression, (at * 1e3) as i64)?;
     let mut text = "{\"status\":\"success\",\"data\":{\"resultType\":\"vector\",\"result\":[".to_owned();
     if let Value::Vector(vector) = answer.value {

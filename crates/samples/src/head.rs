@@ -14,6 +14,7 @@ use paramedic_promql::{Label, Labels, Matcher, Need, Samples as Decoded, Visitor
 
 use crate::chunk::ChunkView;
 use crate::index::Index;
+use crate::selections::Selections;
 use crate::series::{Fate, Series, tidy};
 
 pub(crate) const PAGE: usize = 1024;
@@ -88,6 +89,8 @@ impl LabelHash {
 #[derive(Debug, Default)]
 pub(crate) struct Catalogue {
     pub(crate) index: Index,
+    /// How often a series came or went.
+    version: u64,
     places: HashMap<u64, u32, BuildHasherDefault<AsIs>>,
     /// Places whose hash another series had first.
     collided: Vec<(u64, u32)>,
@@ -114,6 +117,7 @@ pub(crate) struct Head {
     pages: RwLock<Vec<Arc<RwLock<Vec<Series>>>>>,
     /// Taken for writing only while series leave.
     pub(crate) leaving: RwLock<()>,
+    selections: Selections,
     newest: AtomicI64,
 }
 
@@ -217,6 +221,7 @@ impl Head {
         }
         catalogue.ids[place as usize] = series.0;
         let labels = catalogue.index.insert(place, labels);
+        catalogue.version += 1;
         if let Some(first) = catalogue.places.get(&hash).copied().filter(|first| *first != place) {
             tracing::debug!(first, place, "two label sets have the same hash");
             catalogue.collided.push((hash, place));
@@ -263,6 +268,7 @@ impl Head {
             catalogue.free.push(*place);
         }
         catalogue.index.remove(places);
+        catalogue.version += 1;
     }
 
     /// Calls with the series of each sample, in order; a page stays locked while the samples stay in it.
@@ -331,8 +337,9 @@ impl Head {
     }
 
     /// The places of the series that pass every matcher, ascending.
-    pub(crate) fn matching(&self, matchers: &[Matcher]) -> Vec<u32> {
-        read(&self.catalogue).index.select(matchers, &|place| self.labels_at(place))
+    pub(crate) fn matching(&self, matchers: &[Matcher]) -> Arc<[u32]> {
+        let catalogue = read(&self.catalogue);
+        self.selections.get(matchers, catalogue.version, || catalogue.index.select(matchers, &|place| self.labels_at(place)))
     }
 
     /// Calls with each series at the places, in order.

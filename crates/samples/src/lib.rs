@@ -31,6 +31,7 @@ mod upkeep;
 mod chunk;
 mod head;
 mod index;
+mod selections;
 mod series;
 
 mod checkpoint;

@@ -1,7 +1,6 @@
 //! Aggregations that keep some of the series of a group, and the orders they need.
 
 use std::cmp::Ordering;
-use std::hash::{DefaultHasher, Hash, Hasher};
 
 use super::matching::{Groups, Key};
 use super::series::{At, Series};
@@ -115,11 +114,20 @@ impl Evaluator<'_> {
     }
 }
 
-/// A place between 0 and 1 that depends on nothing but the labels.
+/// A place between 0 and 1 that depends on nothing but the labels, the same one that Prometheus gives them: xxHash64 of
+/// names and values, each behind its length.
 fn ratio_offset(series: &Series) -> f64 {
-    let mut hasher = DefaultHasher::new();
-    series.labels.hash(&mut hasher);
-    hasher.finish() as f64 / u64::MAX as f64
+    let mut bytes = Vec::with_capacity(256);
+    for text in series.labels.iter().flat_map(|label| [&*label.name, &*label.value]) {
+        if text.len() < 255 {
+            bytes.push(text.len() as u8);
+        } else {
+            bytes.push(255);
+            bytes.extend_from_slice(&(text.len() as u32).to_le_bytes()[..3]);
+        }
+        bytes.extend_from_slice(text.as_bytes());
+    }
+    xxhash_rust::xxh64::xxh64(&bytes, 0) as f64 / u64::MAX as f64
 }
 
 /// Numbers in either order; NaN comes last in both.
