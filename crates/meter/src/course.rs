@@ -15,6 +15,8 @@ const SERVERS_MAX: usize = 64;
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub(crate) struct Turn {
     pub(crate) since: Timestamp,
+    /// A prompt began it, so that it is known when. Other work was only noticed then.
+    pub(crate) announced: bool,
     /// Its first answer came.
     pub(crate) answered: bool,
 }
@@ -80,7 +82,7 @@ impl Course {
     /// Work that nobody announced (a wake-up, a prompt that was not told) is a request all the same.
     pub(crate) fn works_at(&mut self, at: Timestamp) {
         if self.turn.is_none() && self.closed_at.is_none_or(|closed| at > closed) {
-            self.turn = Some(Turn { since: at, answered: false });
+            self.turn = Some(Turn { since: at, announced: false, answered: false });
             self.ended = false;
         }
     }

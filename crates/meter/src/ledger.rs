@@ -247,12 +247,7 @@ impl Which<'_> {
     }
 }
 
-fn flush(
-    batch: &mut Vec<Sample<'_>>,
-    told: &mut Vec<&Series>,
-    written: &mut Written,
-    sink: &dyn SampleSink,
-) -> Result<(), SamplesError> {
+fn flush(batch: &mut Vec<Sample<'_>>, told: &mut Vec<&Series>, written: &mut Written, sink: &dyn SampleSink) -> Result<(), SamplesError> {
     if batch.is_empty() {
         return Ok(());
     }

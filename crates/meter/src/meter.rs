@@ -110,15 +110,7 @@ impl Meter {
         self.take(event, novelty, cost_usd, now, reference, None);
     }
 
-    fn take(
-        &mut self,
-        event: &Event,
-        novelty: Novelty,
-        cost_usd: Option<f64>,
-        now: Timestamp,
-        reference: Timestamp,
-        lag: Option<f64>,
-    ) {
+    fn take(&mut self, event: &Event, novelty: Novelty, cost_usd: Option<f64>, now: Timestamp, reference: Timestamp, lag: Option<f64>) {
         let history = std::time::Duration::from_secs(self.settings.history_s);
         let live = self.settings.count_history || event.at >= reference.before(history);
         if live { &self.metrics.events } else { &self.metrics.history }.inc();
@@ -142,7 +134,8 @@ impl Meter {
     fn begin(&mut self, moment: &Moment<'_>, id: &str) -> Course {
         let event = moment.event;
         let session = event.session.as_ref().map_or("", |session| session.as_str());
-        let is_subagent = !session.is_empty() && id.len() > session.len() + 1 && id.starts_with(session) && id.as_bytes()[session.len()] == b'/';
+        let is_subagent =
+            !session.is_empty() && id.len() > session.len() + 1 && id.starts_with(session) && id.as_bytes()[session.len()] == b'/';
         let label = self.names.admit(Kind::Agent, if is_subagent { session } else { id }, moment.now_ms);
         if moment.live && !is_subagent && !id.is_empty() {
             lock(&self.ledger).inc(Metric::Monitors, &[], moment.now_ms);
@@ -250,7 +243,8 @@ impl Meter {
 
     fn write_which(&self, which: Which<'_>, now: Timestamp, sink: &dyn SampleSink) -> Result<Written, MeterError> {
         let now_ms = now.as_millis();
-        let zero_ms = now_ms - i64::try_from(self.settings.interval_s).unwrap_or(15).clamp(1, 3_600) * 1_000;
+        // One interval before, and inside of a range that begins there: its left edge does not belong to a range.
+        let zero_ms = now_ms - i64::try_from(self.settings.interval_s).unwrap_or(15).clamp(1, 3_600) * 1_000 + 1;
         let written = lock(&self.ledger).write(which, now_ms, zero_ms, sink);
         match &written {
             Ok(written) => {

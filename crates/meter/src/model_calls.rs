@@ -20,14 +20,7 @@ const TOKENS_MAX: f64 = 1e12;
 const SUMS_MAX: usize = 4_096;
 
 impl Meter {
-    pub(crate) fn model_call(
-        &mut self,
-        moment: &Moment<'_>,
-        course: &mut Course,
-        novelty: Novelty,
-        cost_usd: Option<f64>,
-        now: Timestamp,
-    ) {
+    pub(crate) fn model_call(&mut self, moment: &Moment<'_>, course: &mut Course, novelty: Novelty, cost_usd: Option<f64>, now: Timestamp) {
         let event = moment.event;
         let Fact::ModelCall { message, model, usage, duration, stop_reason, .. } = &event.fact else { return };
         if model.as_deref() == Some(SYNTHETIC) {
@@ -152,14 +145,7 @@ impl Meter {
     }
 
     /// Claude Code's own counters of tokens and dollars count only for a session whose calls nobody tells.
-    pub(crate) fn measurement(
-        &mut self,
-        moment: &Moment<'_>,
-        course: &mut Course,
-        value: f64,
-        temporality: Temporality,
-        now: Timestamp,
-    ) {
+    pub(crate) fn measurement(&mut self, moment: &Moment<'_>, course: &mut Course, value: f64, temporality: Temporality, now: Timestamp) {
         let event = moment.event;
         let (is_tokens, is_dollars) = (&*event.name == "claude_code.token.usage", &*event.name == "claude_code.cost.usage");
         if course.tells_calls || !(is_tokens || is_dollars) || !value.is_finite() || value < 0.0 {

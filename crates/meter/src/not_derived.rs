@@ -158,7 +158,13 @@ pub const NOT_DERIVED: &[NotDerived] = &[
         why: "deliveries of notifications, not events of agents: whoever delivers counts them",
     },
     NotDerived {
-        names: &["mcp_retries_total", "mcp_cache_hits_total", "mcp_cache_misses_total", "mcp_tools_available", "mcp_connection_latency_seconds"],
+        names: &[
+            "mcp_retries_total",
+            "mcp_cache_hits_total",
+            "mcp_cache_misses_total",
+            "mcp_tools_available",
+            "mcp_connection_latency_seconds",
+        ],
         why: "inside of an MCP client that no event tells",
     },
     NotDerived {

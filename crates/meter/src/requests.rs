@@ -39,7 +39,7 @@ impl Meter {
             let last = course.worked_at.filter(|worked| (turn.since..=at).contains(worked)).unwrap_or(at);
             self.close(moment, course, end, last, None);
         }
-        course.turn = Some(Turn { since: at, answered: false });
+        course.turn = Some(Turn { since: at, announced: true, answered: false });
         course.input_at = Some(at);
         course.ended = false;
     }
@@ -56,7 +56,7 @@ impl Meter {
     /// The first answer: what a person waited for.
     pub(crate) fn answered(&mut self, moment: &Moment<'_>, course: &mut Course) {
         let Some(turn) = &mut course.turn else { return };
-        if std::mem::replace(&mut turn.answered, true) || self.settings.request_duration != RequestDuration::Answer {
+        if std::mem::replace(&mut turn.answered, true) || !turn.announced || self.settings.request_duration != RequestDuration::Answer {
             return;
         }
         if let Some(waited) = seconds(turn.since, moment.event.at).filter(|_| moment.live && !course.is_subagent) {
@@ -121,22 +121,15 @@ impl Meter {
         self.close_at(moment.now_ms, moment.live, course, end, at, told);
     }
 
-    pub(crate) fn close_at(
-        &mut self,
-        now_ms: i64,
-        live: bool,
-        course: &mut Course,
-        end: End<'_>,
-        at: Timestamp,
-        told: Option<Duration>,
-    ) {
+    pub(crate) fn close_at(&mut self, now_ms: i64, live: bool, course: &mut Course, end: End<'_>, at: Timestamp, told: Option<Duration>) {
         let turn = course.turn.take();
         course.closed_at = course.closed_at.max(Some(at));
         if !live || course.is_subagent {
             return;
         }
         self.count_request(now_ms, course, end);
-        let took = told.map(|told| told.as_secs_f64()).or_else(|| turn.and_then(|turn| seconds(turn.since, at)));
+        let took =
+            told.map(|told| told.as_secs_f64()).or_else(|| turn.filter(|turn| turn.announced).and_then(|turn| seconds(turn.since, at)));
         let Some(took) = took else { return };
         lock(&self.ledger).observe(Metric::TurnDuration, &[end.status()], took, now_ms);
         let is_observed = self.settings.request_duration == RequestDuration::Answer && turn.is_some_and(|turn| turn.answered);

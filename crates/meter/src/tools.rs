@@ -48,7 +48,10 @@ impl Meter {
         let (status, now_ms) = (status(outcome), moment.now_ms);
         let name = self.names.admit(Kind::Tool, tool, now_ms);
         let mcp = mcp_tool(tool).map(|(server, tool)| {
-            (self.names.admit(Kind::McpServer, server, now_ms), if *name == *crate::names::OTHER { name.clone() } else { self.names.admit(Kind::Tool, tool, now_ms) })
+            (
+                self.names.admit(Kind::McpServer, server, now_ms),
+                if *name == *crate::names::OTHER { name.clone() } else { self.names.admit(Kind::Tool, tool, now_ms) },
+            )
         });
         let mut ledger = lock(&self.ledger);
         ledger.inc(Metric::ToolCalls, &[&name, status], now_ms);
