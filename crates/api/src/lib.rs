@@ -24,6 +24,8 @@ pub mod rules;
 
 pub mod threshold;
 
+pub mod unit;
+
 pub mod prometheus;
 
 pub mod live;

@@ -3,6 +3,8 @@
 #![expect(clippy::expect_used, reason = "an example that may stop")]
 #![allow(dead_code, unreachable_pub)]
 
+#[path = "../../api/tests/it/meters.rs"]
+mod meters;
 #[path = "../../api/tests/it/stage.rs"]
 mod stage;
 
@@ -14,7 +16,7 @@ async fn main() {
     let stage = if std::env::args().nth(2).as_deref() == Some("empty") {
         stage::Stage::empty(Arc::new(paramedic_model::SystemClock)).await
     } else {
-        stage::Stage::with_fleet().await
+        stage::Stage::with_metrics().await
     };
     let listener = tokio::net::TcpListener::bind(("127.0.0.1", port)).await.expect("a free port");
     eprintln!("http://{}", listener.local_addr().expect("an address"));

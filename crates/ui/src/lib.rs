@@ -16,6 +16,8 @@ mod forms;
 
 mod chart;
 
+mod plot;
+
 mod axis;
 
 mod format;

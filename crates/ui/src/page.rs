@@ -19,17 +19,23 @@ pub(crate) enum Tab {
     Agents,
     Incidents,
     Alerts,
+    Rules,
+    Targets,
+    Query,
     Events,
     Cost,
     Connect,
     None,
 }
 
-const TABS: [(Tab, &str, &str); 7] = [
+const TABS: [(Tab, &str, &str); 10] = [
     (Tab::Now, "/", "Now"),
     (Tab::Agents, "/agents", "Agents"),
     (Tab::Incidents, "/incidents", "Incidents"),
     (Tab::Alerts, "/alerts", "Alerts"),
+    (Tab::Rules, "/rules", "Rules"),
+    (Tab::Targets, "/targets", "Targets"),
+    (Tab::Query, "/query", "Query"),
     (Tab::Events, "/events", "Events"),
     (Tab::Cost, "/cost", "Cost"),
     (Tab::Connect, "/connect", "Connect"),
@@ -164,7 +170,7 @@ pub(crate) fn said(words: Option<&str>) -> Markup {
 
 /// Renders items one by one until their text is `bytes_max` long, at least one; gives the text and how many it shows.
 /// Names and texts of agents are theirs to choose, so a number of lines alone does not bound a page.
-pub(crate) fn within<T>(bytes_max: usize, items: impl IntoIterator<Item = T>, render: impl Fn(T) -> Markup) -> (Markup, usize) {
+pub(crate) fn within<T>(bytes_max: usize, items: impl IntoIterator<Item = T>, mut render: impl FnMut(T) -> Markup) -> (Markup, usize) {
     let (mut text, mut shown) = (String::new(), 0);
     for item in items {
         let one = render(item).0;

@@ -12,6 +12,14 @@ pub(crate) mod incident;
 
 pub(crate) mod alerts;
 
+mod cases;
+
+pub(crate) mod rules;
+
+pub(crate) mod targets;
+
+pub(crate) mod query;
+
 pub(crate) mod events;
 
 pub(crate) mod cost;

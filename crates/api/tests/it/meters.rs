@@ -187,10 +187,10 @@ impl RuleBook for Book {
             alerts: vec![alert("GatewayErrors", "gateway", RuleState::Firing, 17, 0.3)],
             ..Self::alerting("GatewayErrors", &format!("{ERROR_RATIO} > 0.05"), RuleState::Firing)
         };
-        let down = RuleView {
-            alerts: vec![alert("TargetDown", "postgres", RuleState::Pending, 1, 0.0)],
-            ..Self::alerting("TargetDown", "up == 0", RuleState::Pending)
-        };
+        let mut gone = alert("TargetDown", "postgres", RuleState::Pending, 1, 0.0);
+        gone.labels.insert("instance".to_owned(), "db-1:5432".to_owned());
+        gone.annotations = map(&[("summary", "postgres db-1:5432 does not answer")]);
+        let down = RuleView { alerts: vec![gone], ..Self::alerting("TargetDown", "up == 0", RuleState::Pending) };
         let dead = RuleView {
             missing: vec![MissingSeries {
                 selector: "queue_jobs_waiting{queue=\"x\"}".to_owned(),

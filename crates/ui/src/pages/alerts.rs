@@ -9,6 +9,7 @@ use axum::response::Response;
 use maud::{Markup, html};
 use paramedic_api::context::DetectorLine;
 use paramedic_api::operations::alerts::{AlertLine, AlertPage, AlertsQuery, list};
+use paramedic_api::unit::unit_of;
 use paramedic_api::{ApiError, Context};
 use paramedic_model::{AgentId, IncidentType, Timestamp};
 use serde::Deserialize;
@@ -17,7 +18,7 @@ use crate::format::{agent_name, agent_path, ago, encode, line, many, running, se
 use crate::forms;
 use crate::page::{Tab, more, row_key, within};
 use crate::pages::agents::name_of;
-use crate::pages::{answer, query_of, reader};
+use crate::pages::{answer, cases, query_of, reader};
 
 const LINES_MAX: usize = 50;
 /// Bytes of the lines together; the list of detectors below, whose words are our own, takes about 10 kB.
@@ -38,7 +39,7 @@ impl Which {
 }
 
 /// What the page is asked for.
-#[derive(Debug, Clone, Default, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 struct Asked {
     which: Option<Which>,
@@ -87,8 +88,11 @@ async fn show(context: &Arc<Context>, query: &str) -> Result<(String, Markup), A
         firing => format!("{} are firing", many(firing as u64, "alert")),
     };
     let names = names(context, &page);
+    let whole = asked == Asked::default();
+    let active = if whole { cases::active(context) } else { Vec::new() };
     let body = html! {
-        div id="head" data-live { h1 { (title) } }
+        div id="head" data-live { h1 { (title) @if let Some(pending) = cases::pending(&active) { ", " (pending) } } }
+        @if whole { div id="cases" data-live { (cases::cases(context, &active, now).await) } }
         (filter(&asked, &context.detectors))
         div id="alerts" data-live { (lines(&page, &asked, &names, now)) }
         (catalogue(&context.detectors))
@@ -140,7 +144,7 @@ fn lines(page: &AlertPage, asked: &Asked, names: &BTreeMap<AgentId, String>, now
     let first = asked.after.is_some_and(|after| after > 0).then(|| format!("/alerts?{}", parameters.trim_end_matches('&')));
     html! {
         table class="cards" {
-            thead { tr { th { "Severity" } th { "Agent" } th { "Why" } th { "Incident" } th { "Began" } th { "Lasted" } } }
+            thead { tr { th { "Severity" } th { "About" } th { "Why" } th { "Incident" } th { "Began" } th { "Lasted" } } }
             tbody { (rows) }
         }
         (more(shown, page.total, first, next))
@@ -159,6 +163,9 @@ fn row(line_of: &AlertLine, names: &BTreeMap<AgentId, String>, now: Timestamp) -
             } }
             td class="wrap" {
                 (line(&alert.reason))
+                @if let (Some(rule), Some(threshold)) = (&alert.rule, &line_of.threshold) {
+                    @if let Some(value) = rule.value { span class="faint" { " (" (unit_of(&rule.expression).show(value)) ", fires at " (threshold.op) " " (unit_of(&rule.expression).show(threshold.value)) ")" } }
+                }
                 div class="faint small" { (short(alert.name(), 60)) }
             }
             td data-th="incident" { @match &line_of.incident { Some(id) => a href=(format!("/incidents/{id}")) data-open { (id) }, None => span class="faint" { "none" } } }

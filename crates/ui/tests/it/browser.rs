@@ -9,7 +9,10 @@ use std::time::{Duration, Instant};
 use serde_json::{Value, json};
 
 use crate::client::Server;
-use crate::{served, stage};
+use crate::{serve, served, stage};
+
+/// An expression whose answer is drawn.
+const CHART: &str = "/query?query=sum+by+(code)+(rate(gateway_requests_total[5m]))";
 
 /// A browser driven over WebDriver (W3C). Ends with the test.
 struct Browser {
@@ -104,7 +107,8 @@ impl Browser {
 #[tokio::test(flavor = "multi_thread")]
 async fn pages_fit_a_desk_and_a_phone_in_light_and_dark() {
     let Some(browser) = Browser::start().await else { return eprintln!("skipped: chromedriver is not installed") };
-    let (_stage, server) = served().await;
+    let metered = stage::Stage::with_metrics().await;
+    let server = serve(&metered).await;
     let stuck = format!("/agents/{}", stage::agent("stuck"));
     for (width, scheme) in [(1280, "light"), (1280, "dark"), (390, "light"), (390, "dark")] {
         browser
@@ -114,8 +118,23 @@ async fn pages_fit_a_desk_and_a_phone_in_light_and_dark() {
             )
             .await;
         browser.devtools("Emulation.setEmulatedMedia", json!({"features": [{"name": "prefers-color-scheme", "value": scheme}]})).await;
-        for path in ["/", "/agents", &stuck, "/incidents", "/incidents/2", "/incidents/3", "/alerts", "/events", "/cost", "/connect", "/me"]
-        {
+        for path in [
+            "/",
+            "/agents",
+            &stuck,
+            "/incidents",
+            "/incidents/2",
+            "/incidents/3",
+            "/alerts",
+            "/rules?why=GatewayErrors",
+            "/targets",
+            "/query",
+            CHART,
+            "/events",
+            "/cost",
+            "/connect",
+            "/me",
+        ] {
             browser.open(&server, path).await;
             let measured =
                 browser.run("return [document.documentElement.scrollWidth, getComputedStyle(document.body).backgroundColor]").await;

@@ -4,10 +4,14 @@
 
 #[path = "../../../api/tests/it/client.rs"]
 mod client;
+#[path = "../../../api/tests/it/meters.rs"]
+mod meters;
 #[path = "../../../api/tests/it/stage.rs"]
 mod stage;
 
 mod pages;
+
+mod metrics;
 
 mod forms;
 
