@@ -16,7 +16,6 @@ use paramedic_journal::{Journal, SqliteJournal};
 use paramedic_model::{AgentId, AlertState, Clock, IncidentId, Timestamp};
 use paramedic_respond::{Desk, Record};
 use paramedic_telemetry::{Offset, Store};
-use prometheus_client::registry::Registry;
 use tokio::net::{TcpListener, UnixListener};
 use tokio::sync::{broadcast, mpsc};
 use tokio_util::sync::CancellationToken;
@@ -26,6 +25,8 @@ use crate::clockwork::Clockwork;
 use crate::connect;
 use crate::instance::{Instance, Ports, SOCKET_FILE};
 use crate::intake::{Announce, Delivery, Intake, Metrics, Pipeline};
+use crate::measuring::{Measuring, Registries};
+use crate::metering::Metering;
 use crate::receivers;
 use crate::settings::Settings;
 
@@ -85,21 +86,30 @@ pub(crate) fn detector_lines() -> Vec<DetectorLine> {
         .collect()
 }
 
-/// The fleet and the detectors of the last checkpoint, and the event they stand at; fresh ones when there is none
-/// that can be read.
-pub(crate) fn fleet_from_checkpoint(dir: &Path, settings: &Settings) -> Result<(Fleet, Detectors, u64)> {
+/// What the last checkpoint gives.
+pub(crate) struct Restored {
+    pub(crate) fleet: Fleet,
+    pub(crate) detectors: Detectors,
+    /// The meter's state; empty for a fresh one.
+    pub(crate) meter: Vec<u8>,
+    /// The event they stand at.
+    pub(crate) seq: u64,
+}
+
+/// The fleet, the detectors and the meter's state of the last checkpoint; fresh ones when there is none that can be read.
+pub(crate) fn fleet_from_checkpoint(dir: &Path, settings: &Settings) -> Result<Restored> {
     let prices = prices(settings)?;
     let detect = settings.detect.clone();
     if let Some(checkpoint) = Checkpoint::load(dir) {
         let fleet = Fleet::load(&checkpoint.fleet, prices.clone(), settings.fleet);
         let detectors = Detectors::load(&checkpoint.detectors, detect.clone());
         match (fleet, detectors) {
-            (Ok(fleet), Ok(detectors)) => return Ok((fleet, detectors, checkpoint.seq)),
+            (Ok(fleet), Ok(detectors)) => return Ok(Restored { fleet, detectors, meter: checkpoint.meter, seq: checkpoint.seq }),
             (Err(error), _) => tracing::warn!(%error, "the checkpoint cannot be used; all events are read again"),
             (_, Err(error)) => tracing::warn!(%error, "the checkpoint cannot be used; all events are read again"),
         }
     }
-    Ok((Fleet::new(prices, settings.fleet), Detectors::new(detect), 0))
+    Ok(Restored { fleet: Fleet::new(prices, settings.fleet), detectors: Detectors::new(detect), meter: Vec::new(), seq: 0 })
 }
 
 /// Sockets that are bound before anything else is opened, so that a taken port is said at once.
@@ -144,32 +154,41 @@ impl App {
         let instance = Instance::acquire(&data_dir).map_err(|error| anyhow::anyhow!("failed to {error}"))?;
         let sockets = Sockets::bind(&settings).await?;
         let ports = sockets.ports();
-        let mut registry = Registry::default();
+        let mut registries = Registries::new();
         let journal: Arc<dyn Journal> = {
             let journal = SqliteJournal::open(&data_dir.join(JOURNAL_FILE)).map_err(|error| anyhow::anyhow!("failed to {error}"))?;
-            journal.metrics().register(&mut registry);
+            registries.add(|registry| journal.metrics().register(registry));
             Arc::new(journal)
         };
         let store = Store::open(&data_dir.join(EVENTS_DIR), settings.telemetry.clone(), clock.clone())
             .map_err(|error| anyhow::anyhow!("failed to {error}"))?;
-        store.metrics().register(&mut registry);
+        registries.add(|registry| store.metrics().register(registry));
         let desk_metrics = paramedic_respond::metrics::Metrics::default();
-        desk_metrics.register(&mut registry);
+        registries.add(|registry| desk_metrics.register(registry));
         let desk = Arc::new(Desk::open(journal.clone(), settings.incidents.clone(), desk_metrics).await?);
-        let (fleet, detectors, seq) = fleet_from_checkpoint(&data_dir, &settings)?;
-        fleet.metrics().register(&mut registry);
-        detectors.metrics().register(&mut registry);
+        let measuring = Measuring::open(&settings, &data_dir, clock.clone(), &mut registries)?;
+        let restored = fleet_from_checkpoint(&data_dir, &settings)?;
+        let (fleet, detectors, seq) = (restored.fleet, restored.detectors, restored.seq);
+        let metering = Metering::new(&restored.meter, settings.meter.clone(), measuring.sink.clone());
         let intake_metrics = Metrics::default();
-        intake_metrics.register(&mut registry);
         let (intake, deliveries) = Intake::new(settings.intake.queue_batches_max, intake_metrics.clone());
-        let receiver = Arc::new(otlp::Receiver::new(Arc::new(intake.clone()), clock.clone(), settings.otlp.clone()));
-        receiver.metrics().register(&mut registry);
+        let sink = measuring.sink.clone();
+        let receiver = Arc::new(otlp::Receiver::with_samples(Arc::new(intake.clone()), sink, clock.clone(), settings.otlp.clone()));
         let tail_metrics = paramedic_collect::metrics::TailMetrics::default();
-        tail_metrics.register(&mut registry);
         let log_metrics = paramedic_collect::metrics::LogMetrics::default();
-        log_metrics.register(&mut registry);
         let api_metrics = paramedic_api::metrics::Metrics::default();
-        api_metrics.register(&mut registry);
+        registries.add(|registry| {
+            fleet.metrics().register(registry);
+            detectors.metrics().register(registry);
+            intake_metrics.register(registry);
+            receiver.metrics().register(registry);
+            tail_metrics.register(registry);
+            log_metrics.register(registry);
+            api_metrics.register(registry);
+            metering.meter().metrics().register(registry);
+        });
+        registries.shown.register_collector(Box::new(metering.meter().exposition()));
+        let instruments = measuring.instruments(&settings, api_metrics.queries.clone());
         let (live, _) = broadcast::channel(paramedic_api::context::LIVE_QUEUE_LEN);
         let fleet = Arc::new(RwLock::new(fleet));
         let activity = Arc::new(Activity::default());
@@ -182,10 +201,11 @@ impl App {
             live: live.clone(),
             health: Arc::new(Health::default()),
             activity: activity.clone(),
-            registry: Arc::new(registry),
+            registry: Arc::new(registries.shown),
             metrics: api_metrics,
             detectors: detector_lines(),
             about: About { host_names: settings.listen.host_names.clone(), ..about(&ports, &data_dir, clock.now()) },
+            instruments,
         });
         let (reload, reloads) = mpsc::channel(1);
         let app = Self {
@@ -207,6 +227,7 @@ impl App {
             store,
             fleet,
             detectors,
+            metering,
             desk,
             clock: clock.clone(),
             metrics: intake_metrics,
@@ -221,6 +242,7 @@ impl App {
         app.start_otlp(&receiver, sockets.otlp_grpc, sockets.otlp_http);
         app.start_watching(&watched, &tail_metrics)?;
         app.start_following_logs(&log_metrics)?;
+        measuring.start(&app.clockwork, registries.own, instance_name(&ports), &app.receiving);
         app.start_housekeeping();
         app._instance.publish(&ports).map_err(|error| anyhow::anyhow!("failed to {error}"))?;
         Ok(app)
@@ -260,6 +282,10 @@ impl App {
             ("fleet", settings.fleet != old.fleet),
             ("incidents", settings.incidents != old.incidents),
             ("intake", settings.intake != old.intake),
+            ("samples", settings.samples != old.samples),
+            ("query", settings.query != old.query),
+            ("remote_write", settings.remote_write != old.remote_write),
+            ("forward", settings.forward != old.forward),
         ];
         let names = needs_restart.into_iter().filter(|(_, changed)| *changed).map(|(name, _)| name).collect();
         let _ = self.reload.send(settings).await;
@@ -449,6 +475,11 @@ fn housekeep(context: &Context, data_dir: &Path, ended: &[&'static str], now: Ti
     report("tasks", ended.is_empty(), false, detail);
 }
 
+/// How this instance is called among targets.
+fn instance_name(ports: &Ports) -> String {
+    ports.http.map_or_else(|| "local".to_owned(), |address| address.to_string())
+}
+
 fn about(ports: &Ports, data_dir: &Path, now: Timestamp) -> About {
     let shown = |address: Option<SocketAddr>| address.map(|address| address.to_string());
     About {
@@ -472,7 +503,8 @@ struct Saver {
 impl Saver {
     async fn save(&self, pipeline: &Pipeline) {
         let fleet = pipeline.fleet.read().unwrap_or_else(PoisonError::into_inner).save();
-        let checkpoint = Checkpoint { seq: pipeline.seq, fleet, detectors: pipeline.detectors.save() };
+        let meter = pipeline.metering.save(pipeline.clock.now());
+        let checkpoint = Checkpoint { seq: pipeline.seq, fleet, detectors: pipeline.detectors.save(), meter };
         let dir = self.dir.clone();
         let saved = tokio::task::spawn_blocking(move || checkpoint.save(&dir)).await;
         match saved {
@@ -521,7 +553,10 @@ async fn run_intake(
                 let now = pipeline.clock.now();
                 pipeline.tick(now).await;
             }
-            Some(settings) = reloads.recv() => pipeline.detectors.set_settings(settings.detect),
+            Some(settings) = reloads.recv() => {
+                pipeline.detectors.set_settings(settings.detect);
+                pipeline.metering.set_settings(settings.meter);
+            }
             _ = saves.tick() => {
                 if pipeline.seq != saved_seq && pipeline.held.is_none() {
                     saver.save(&pipeline).await;

@@ -12,6 +12,7 @@ use paramedic_fleet::{Fleet, Novelty};
 use paramedic_model::{AlertChange, AlertState, Clock, Event, Fact, Timestamp};
 use paramedic_respond::Desk;
 use paramedic_telemetry::{Offset, Store};
+use crate::metering::Metering;
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::registry::Registry;
@@ -130,11 +131,40 @@ pub trait Announce: Send + Sync {
     fn records(&self, records: &[paramedic_respond::Record]);
 }
 
+/// Where one event is judged: everything but the fleet, whose lock is held for a whole batch.
+struct Watchers<'a> {
+    detectors: &'a mut Detectors,
+    metering: &'a mut Metering,
+    metrics: &'a Metrics,
+    activity: &'a Activity,
+    now: Timestamp,
+    /// The events were stored before this start.
+    replayed: bool,
+}
+
+impl Watchers<'_> {
+    /// Takes one event into the fleet and, when it is news, into the detectors and the meter. Further news about a model call
+    /// go there too: its text and its cost may come with a later line of the same message.
+    fn observe(&mut self, fleet: &mut Fleet, event: &Event, changes: &mut Vec<AlertChange>) {
+        let novelty = fleet.observe(event);
+        match novelty {
+            Novelty::New => self.activity.observe(event),
+            Novelty::Update => {}
+            Novelty::Duplicate => {
+                self.metrics.duplicates.inc();
+            }
+        }
+        self.metering.observe(event, novelty, fleet.prices(), self.now, self.replayed);
+        watch(self.detectors, novelty, event, fleet.prices(), changes);
+    }
+}
+
 /// The stages, and the state that the intake task alone changes.
 pub struct Pipeline {
     pub store: Store,
     pub fleet: Arc<RwLock<Fleet>>,
     pub detectors: Detectors,
+    pub metering: Metering,
     pub desk: Arc<Desk>,
     pub clock: Arc<dyn Clock>,
     pub metrics: Metrics,
@@ -147,26 +177,6 @@ pub struct Pipeline {
 }
 
 impl Pipeline {
-    /// Takes one event into the fleet and, when it is news, into the detectors. Further news about a model call go
-    /// there too: its text and its cost may come with a later line of the same message.
-    fn observe(
-        fleet: &mut Fleet,
-        detectors: &mut Detectors,
-        (metrics, activity): (&Metrics, &Activity),
-        event: &Event,
-        changes: &mut Vec<AlertChange>,
-    ) {
-        let novelty = fleet.observe(event);
-        match novelty {
-            Novelty::New => activity.observe(event),
-            Novelty::Update => {}
-            Novelty::Duplicate => {
-                metrics.duplicates.inc();
-            }
-        }
-        watch(detectors, novelty, event, fleet.prices(), changes);
-    }
-
     /// Brings the fleet and the detectors up to the store after a restart. Alerts are decided again; the incidents
     /// know those that were decided before.
     pub async fn catch_up(&mut self) -> anyhow::Result<u64> {
@@ -175,11 +185,13 @@ impl Pipeline {
         let from = self.seq;
         let mut replayed = 0u64;
         {
+            let now = self.clock.now();
             let mut fleet = self.fleet.write().unwrap_or_else(std::sync::PoisonError::into_inner);
-            let (detectors, counters) = (&mut self.detectors, (&self.metrics, self.activity.as_ref()));
+            let (detectors, metering, metrics) = (&mut self.detectors, &mut self.metering, &self.metrics);
+            let mut watchers = Watchers { detectors, metering, metrics, activity: self.activity.as_ref(), now, replayed: true };
             let last = store.replay(from, &mut |stored| {
                 replayed += 1;
-                Self::observe(&mut fleet, detectors, counters, &stored.event, &mut changes);
+                watchers.observe(&mut fleet, &stored.event, &mut changes);
             })?;
             self.seq = self.seq.max(last);
         }
@@ -222,9 +234,12 @@ impl Pipeline {
         let mut changes = Vec::new();
         let mut touched = Vec::new();
         {
+            let now = self.clock.now();
             let mut fleet = self.fleet.write().unwrap_or_else(std::sync::PoisonError::into_inner);
+            let (detectors, metering, metrics) = (&mut self.detectors, &mut self.metering, &self.metrics);
+            let mut watchers = Watchers { detectors, metering, metrics, activity: self.activity.as_ref(), now, replayed: false };
             for event in events {
-                Self::observe(&mut fleet, &mut self.detectors, (&self.metrics, self.activity.as_ref()), event, &mut changes);
+                watchers.observe(&mut fleet, event, &mut changes);
                 if let Some(agent) = &event.agent
                     && touched.last() != Some(agent)
                 {
@@ -273,7 +288,11 @@ impl Pipeline {
     pub async fn tick(&mut self, now: Timestamp) {
         let mut changes = Vec::new();
         self.detectors.tick(now, &mut changes);
-        self.fleet.write().unwrap_or_else(std::sync::PoisonError::into_inner).tick(now);
+        {
+            let mut fleet = self.fleet.write().unwrap_or_else(std::sync::PoisonError::into_inner);
+            fleet.tick(now);
+            self.metering.tick(&fleet, now);
+        }
         self.decide(changes).await;
         if self.held.is_none() {
             match self.desk.tick(now).await {
@@ -288,6 +307,7 @@ impl Pipeline {
             return;
         }
         self.mark_stuck(&changes);
+        self.metering.alerts(&changes, now);
         let mut wait = std::time::Duration::from_millis(100);
         for tries in 1.. {
             match self.desk.apply(&changes, now).await {

@@ -14,6 +14,10 @@ pub mod app;
 
 pub mod intake;
 
+pub mod metering;
+
+mod measuring;
+
 mod checkpoint;
 
 mod clockwork;

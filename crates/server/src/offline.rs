@@ -24,8 +24,9 @@ pub async fn context(dir: &Path, settings: &Settings) -> anyhow::Result<Option<C
         Err(StoreError::NothingRecorded { .. }) => return Ok(None),
         Err(error) => return Err(error.into()),
     };
-    let (mut fleet, _, seq) = fleet_from_checkpoint(dir, settings)?;
-    store.replay(seq, &mut |stored| {
+    let restored = fleet_from_checkpoint(dir, settings)?;
+    let mut fleet = restored.fleet;
+    store.replay(restored.seq, &mut |stored| {
         fleet.observe(&stored.event);
     })?;
     let desk = Desk::open(journal.clone(), settings.incidents.clone(), paramedic_respond::metrics::Metrics::default()).await?;
@@ -43,5 +44,6 @@ pub async fn context(dir: &Path, settings: &Settings) -> anyhow::Result<Option<C
         metrics: paramedic_api::metrics::Metrics::default(),
         detectors: detector_lines(),
         about: About { version: env!("CARGO_PKG_VERSION").to_owned(), data_dir: dir.display().to_string(), ..About::default() },
+        instruments: paramedic_api::Instruments::default(),
     }))
 }

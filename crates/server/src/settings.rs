@@ -24,6 +24,12 @@ pub struct Settings {
     pub intake: Intake,
     pub samples: paramedic_samples::Settings,
     pub query: Query,
+    pub scrape: paramedic_collect::scrape::Settings,
+    pub remote_write: paramedic_remote::ReceiveSettings,
+    pub forward: paramedic_remote::ForwardSettings,
+    pub probe: paramedic_probe::Settings,
+    pub meter: paramedic_meter::Settings,
+    pub rules: paramedic_rules::Settings,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Default, Deserialize)]
@@ -80,6 +86,8 @@ impl Default for Claude {
 pub struct Query {
     /// Seconds that a query may take.
     pub timeout_s: u64,
+    /// Queries that are evaluated at once; others wait for their turn.
+    pub concurrency_max: usize,
     /// Samples that a query may hold in memory at once.
     pub samples_max: usize,
     /// Steps that a range query may have.
@@ -94,7 +102,7 @@ pub struct Query {
 
 impl Default for Query {
     fn default() -> Self {
-        Self { timeout_s: 120, samples_max: 50_000_000, steps_max: 11_000, lookback_s: 300, subquery_step_s: 60, experimental: false }
+        Self { timeout_s: 120, concurrency_max: 8, samples_max: 50_000_000, steps_max: 11_000, lookback_s: 300, subquery_step_s: 60, experimental: false }
     }
 }
 
@@ -166,6 +174,22 @@ impl Settings {
             .or_else(|| from("HOME").map(|home| home.join(".local/share")))
             .map(|base| base.join("paramedic"))
             .ok_or(SettingsError::NoHome)
+    }
+
+    /// Forwarding to the external store that `samples.url` names.
+    #[must_use]
+    pub fn forwarding(&self) -> paramedic_remote::ForwardSettings {
+        let mut forward = self.forward.clone();
+        if forward.store.url.is_empty() {
+            forward.store.url = format!("{}/api/v1/write", self.samples.url.trim_end_matches('/'));
+        }
+        forward
+    }
+
+    /// The settings in use as text, without secrets.
+    #[must_use]
+    pub fn shown(&self) -> String {
+        paramedic_model::secret::mask(&format!("{self:#?}")).into_owned()
     }
 
     /// The Claude Code configuration folders to watch.

@@ -10,6 +10,8 @@ use paramedic_journal::{Journal, SqliteJournal};
 use paramedic_model::{AgentId, ApiErrorClass, Clock, Event, Fact, ManualClock, Source, Timestamp};
 use paramedic_respond::{Desk, Record};
 use paramedic_server::intake::{Announce, Delivery, Metrics, Pipeline};
+use paramedic_samples::Samples;
+use paramedic_server::metering::Metering;
 use paramedic_telemetry::Store;
 
 struct Quiet;
@@ -22,10 +24,12 @@ impl Announce for Quiet {
 async fn pipeline(dir: &Path, clock: Arc<ManualClock>, seq: u64) -> Pipeline {
     let journal: Arc<dyn Journal> = Arc::new(SqliteJournal::open(&dir.join("journal.sqlite")).unwrap());
     let desk = Desk::open(journal, paramedic_respond::Settings::default(), paramedic_respond::metrics::Metrics::default()).await.unwrap();
+    let samples = Samples::open(&dir.join("samples"), paramedic_samples::Settings::default(), clock.clone()).unwrap();
     Pipeline {
         store: Store::open(&dir.join("events"), paramedic_telemetry::Settings::default(), clock.clone()).unwrap(),
         fleet: Arc::new(RwLock::new(Fleet::new(Prices::embedded(), paramedic_fleet::Settings::default()))),
         detectors: Detectors::new(paramedic_detect::Settings::default()),
+        metering: Metering::new(&[], paramedic_meter::Settings::default(), Arc::new(samples)),
         desk: Arc::new(desk),
         clock,
         metrics: Metrics::default(),

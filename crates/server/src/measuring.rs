@@ -1,0 +1,225 @@
+//! Everything around samples: the store, those who fill it, those who ask it, and the rules between them.
+
+use std::path::Path;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use anyhow::Result;
+use axum::body::{Body, Bytes};
+use axum::http::{HeaderMap, HeaderName, HeaderValue, Response, StatusCode};
+use paramedic_api::instruments::{RemoteEnd, TargetList, Work};
+use paramedic_api::query::LocalQuery;
+use paramedic_api::Instruments;
+use paramedic_collect::scrape::{self, Scraper};
+use paramedic_model::{Clock, Target};
+use paramedic_probe::Prober;
+use paramedic_promql::Engine;
+use paramedic_remote::send::Sender;
+use paramedic_remote::{Forwarder, Headers, Queue, ReadSettings, Receiver, read};
+use paramedic_samples::{SampleSink, Samples};
+use prometheus_client::registry::Registry;
+use tokio_util::sync::CancellationToken;
+
+use crate::clockwork::Clockwork;
+use crate::settings::Settings;
+
+/// The samples' folder inside the data folder.
+pub const SAMPLES_DIR: &str = "samples";
+/// The folder of samples that wait for an external store.
+const SPOOL_DIR: &str = "forward";
+
+/// The job under which Paramedic's own metrics are.
+const OWN_JOB: &str = "paramedic";
+
+/// The stages of samples, opened and not yet running.
+pub(crate) struct Measuring {
+    pub(crate) samples: Samples,
+    /// Where everything puts its samples: the store, and the queue to an external one.
+    pub(crate) sink: Arc<dyn SampleSink>,
+    engine: Arc<Engine>,
+    scraper: Scraper,
+    prober: Prober,
+    sender: Mutex<Option<Sender>>,
+    receiver: Arc<Receiver>,
+    remote: paramedic_remote::Metrics,
+    clock: Arc<dyn Clock>,
+    own_interval: Duration,
+}
+
+/// Metrics that stand on `/metrics` and among the instance's own samples.
+pub(crate) struct Registries {
+    /// What `/metrics` shows.
+    pub(crate) shown: Registry,
+    /// What becomes samples by itself: all but those that are samples already.
+    pub(crate) own: Registry,
+}
+
+impl Registries {
+    pub(crate) fn new() -> Self {
+        Self { shown: Registry::default(), own: Registry::default() }
+    }
+
+    pub(crate) fn add(&mut self, register: impl Fn(&mut Registry)) {
+        register(&mut self.shown);
+        register(&mut self.own);
+    }
+}
+
+impl Measuring {
+    pub(crate) fn open(settings: &Settings, data_dir: &Path, clock: Arc<dyn Clock>, registries: &mut Registries) -> Result<Self> {
+        let samples = Samples::open(&data_dir.join(SAMPLES_DIR), settings.samples.clone(), clock.clone())
+            .map_err(|error| anyhow::anyhow!("failed to {error}"))?;
+        let remote = paramedic_remote::Metrics::default();
+        let mut sink: Arc<dyn SampleSink> = Arc::new(samples.clone());
+        let (mut tap, mut sender): (Option<Arc<dyn SampleSink>>, Option<Sender>) = (None, None);
+        if !settings.samples.url.is_empty() {
+            let (queue, loop_) = Queue::open(settings.forwarding(), &data_dir.join(SPOOL_DIR), None, remote.forward.clone())
+                .map_err(|error| anyhow::anyhow!("failed to {error}"))?;
+            sink = Arc::new(Forwarder::new(sink, queue.clone()));
+            tap = Some(Arc::new(queue) as Arc<dyn SampleSink>);
+            sender = Some(loop_);
+        }
+        let receiver = Receiver::new(settings.remote_write.clone(), Arc::new(samples.clone()), tap, remote.receive.clone());
+        let scraper =
+            Scraper::new(settings.scrape.clone(), sink.clone(), clock.clone()).map_err(|error| anyhow::anyhow!("failed to {error}"))?;
+        let prober = Prober::new(&settings.probe, sink.clone(), clock.clone()).map_err(|error| anyhow::anyhow!("failed to {error}"))?;
+        registries.add(|registry| {
+            samples.metrics().register(registry);
+            remote.register(registry);
+            scraper.metrics().register(registry);
+            prober.metrics().register(registry);
+        });
+        Ok(Self {
+            engine: Arc::new(Engine::new(settings.query.options())),
+            samples,
+            sink,
+            scraper,
+            prober,
+            sender: Mutex::new(sender),
+            receiver: Arc::new(receiver),
+            remote,
+            clock,
+            own_interval: Duration::from_secs(settings.meter.interval_s.max(1)),
+        })
+    }
+
+    /// The handles that the faces work with.
+    pub(crate) fn instruments(&self, settings: &Settings, queries: paramedic_api::metrics::QueryMetrics) -> Instruments {
+        let (scraper, prober) = (self.scraper.clone(), self.prober.clone());
+        let query = LocalQuery::new(self.engine.clone(), self.samples.clone(), settings.query.concurrency_max, queries);
+        Instruments {
+            query: Some(Arc::new(query)),
+            samples: Some(self.samples.clone()),
+            targets: vec![target_list(move || scraper.targets()), target_list(move || prober.targets())],
+            remote_write: Some(Arc::new(WriteEnd(self.receiver.clone()))),
+            remote_read: Some(Arc::new(ReadEnd { samples: self.samples.clone(), metrics: self.remote.query.clone() })),
+            settings: settings.shown(),
+            ..Instruments::default()
+        }
+    }
+
+    /// Starts everything that fills the store.
+    pub(crate) fn start(&self, clockwork: &Clockwork, own: Registry, instance: String, stop: &CancellationToken) {
+        let (scraper, cancel) = (self.scraper.clone(), stop.clone());
+        clockwork.start("scrape", async move { scraper.run(cancel).await });
+        clockwork.start("probes", self.prober.clone().run(stop.clone()));
+        if let Some(sender) = self.sender.lock().unwrap_or_else(PoisonError::into_inner).take() {
+            clockwork.start("forwarding", sender.run(stop.clone()));
+        }
+        let own = OwnSamples { registry: own, instance, sink: self.sink.clone(), clock: self.clock.clone(), interval: self.own_interval };
+        clockwork.start("own samples", own.run(stop.clone()));
+    }
+}
+
+fn target_list(list: impl Fn() -> Vec<Target> + Send + Sync + 'static) -> Arc<dyn TargetList> {
+    Arc::new(list)
+}
+
+/// Paramedic's own metrics as samples: what a scrape of `/metrics` would give, without the network.
+struct OwnSamples {
+    registry: Registry,
+    instance: String,
+    sink: Arc<dyn SampleSink>,
+    clock: Arc<dyn Clock>,
+    interval: Duration,
+}
+
+impl OwnSamples {
+    async fn run(self, stop: CancellationToken) {
+        let mut interval = tokio::time::interval(self.interval);
+        interval.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Skip);
+        loop {
+            tokio::select! {
+                () = stop.cancelled() => return,
+                _ = interval.tick() => {}
+            }
+            let mut text = String::new();
+            if prometheus_client::encoding::text::encode(&mut text, &self.registry).is_err() {
+                continue;
+            }
+            if let Err(error) = scrape::take(&text, OWN_JOB, &self.instance, self.sink.as_ref(), self.clock.now()) {
+                tracing::warn!(%error, "own metrics could not be stored as samples");
+            }
+        }
+    }
+}
+
+/// `POST /api/v1/write`.
+struct WriteEnd(Arc<Receiver>);
+
+impl RemoteEnd for WriteEnd {
+    fn handle(&self, headers: HeaderMap, body: Bytes) -> Work<'_, Response<Body>> {
+        let receiver = self.0.clone();
+        Box::pin(async move {
+            let work = move || {
+                let text = |name: &str| headers.get(name).and_then(|value| value.to_str().ok());
+                let named = Headers { content_type: text("content-type"), content_encoding: text("content-encoding") };
+                let answer = receiver.handle(named, &body);
+                response(answer.status, answer.headers, answer.body.into())
+            };
+            off_thread(work).await
+        })
+    }
+}
+
+/// `POST /api/v1/read`.
+struct ReadEnd {
+    samples: Samples,
+    metrics: paramedic_remote::metrics::QueryMetrics,
+}
+
+impl RemoteEnd for ReadEnd {
+    fn handle(&self, _: HeaderMap, body: Bytes) -> Work<'_, Response<Body>> {
+        let (samples, metrics) = (self.samples.clone(), self.metrics.clone());
+        Box::pin(async move {
+            let work = move || {
+                let (answer, bytes) = read::answer(&body, &samples, &ReadSettings::default(), &metrics);
+                let body = if bytes.is_empty() { answer.body.into() } else { bytes };
+                response(answer.status, answer.headers, body)
+            };
+            off_thread(work).await
+        })
+    }
+}
+
+/// Decoding and appending keep a processor busy for milliseconds: not on the threads that serve everybody.
+async fn off_thread(work: impl FnOnce() -> Response<Body> + Send + 'static) -> Response<Body> {
+    match tokio::task::spawn_blocking(work).await {
+        Ok(response) => response,
+        Err(error) => {
+            tracing::error!(%error, "a remote request was given up");
+            response(500, Vec::new(), Vec::new())
+        }
+    }
+}
+
+fn response(status: u16, headers: Vec<(&'static str, String)>, body: Vec<u8>) -> Response<Body> {
+    let mut response = Response::new(Body::from(body));
+    *response.status_mut() = StatusCode::from_u16(status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+    for (name, value) in headers {
+        if let (Ok(name), Ok(value)) = (HeaderName::from_bytes(name.as_bytes()), HeaderValue::from_str(&value)) {
+            response.headers_mut().insert(name, value);
+        }
+    }
+    response
+}
