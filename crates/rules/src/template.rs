@@ -66,7 +66,8 @@ impl fmt::Debug for Book {
 
 /// Puts templates into a book.
 pub(crate) struct Binder {
-    template: Template,
+    /// Always there but while a page is added.
+    template: Option<Template>,
     slot: Slot,
     pages: usize,
 }
@@ -76,31 +77,26 @@ impl Binder {
     pub(crate) fn new(external_url: &str) -> Self {
         let slot = Slot::default();
         let template = Template::new("").max_range_iters(TURNS_MAX).funcs(functions::all(&slot, external_url));
-        Self { template, slot, pages: 0 }
+        Self { template: Some(template), slot, pages: 0 }
     }
 
     /// Adds a text of a rule; the error is what is wrong with it.
-    pub(crate) fn add(mut self, rule: &str, text: &str) -> (Self, Result<Text, String>) {
+    pub(crate) fn add(&mut self, rule: &str, text: &str) -> Result<Text, String> {
         if !text.contains("{{") {
-            return (self, Ok(Text::Plain(text.to_owned())));
+            return Ok(Text::Plain(text.to_owned()));
         }
-        let page = format!("{}", self.pages);
+        let page = self.pages.to_string();
+        let trees = rewrite::trees(rule, &format!("{VARIABLES}{text}"), &page)?;
         self.pages += 1;
-        match rewrite::trees(rule, &format!("{VARIABLES}{text}"), &page) {
-            Ok(trees) => {
-                for (name, tree) in trees {
-                    self.template = self.template.add_parse_tree(&name, tree);
-                }
-                (self, Ok(Text::Template { page, rule: rule.to_owned() }))
-            }
-            Err(message) => (self, Err(message)),
-        }
+        self.template =
+            self.template.take().map(|template| trees.into_iter().fold(template, |all, (name, tree)| all.add_parse_tree(&name, tree)));
+        Ok(Text::Template { page, rule: rule.to_owned() })
     }
 
     pub(crate) fn bind(self, external_labels: &BTreeMap<String, String>, external_url: &str) -> Book {
         let labels = external_labels.iter().map(|(name, value)| (Arc::from(name.as_str()), text(value)));
         Book {
-            template: self.template,
+            template: self.template.unwrap_or_else(|| Template::new("")),
             slot: self.slot,
             external_labels: Value::Map(Arc::new(labels.collect())),
             external_url: text(external_url),

@@ -1,8 +1,8 @@
 use super::*;
 
 fn render(source: &str) -> String {
-    let (binder, text) = Binder::new("http://paramedic.example/prefix").add("Name", source);
-    let text = match text {
+    let mut binder = Binder::new("http://paramedic.example/prefix");
+    let text = match binder.add("Name", source) {
         Ok(text) => text,
         Err(message) => return message,
     };

@@ -4,4 +4,6 @@
 
 mod broken;
 mod corpora;
+mod life;
 mod programs;
+mod stage;
