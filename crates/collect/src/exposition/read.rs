@@ -98,7 +98,7 @@ impl<'a> Reader<'a> {
         let word = ["# HELP ", "# TYPE ", "# UNIT "].into_iter().find(|word| self.cursor.take_word(word));
         let word = word.ok_or("a line begins with # and is none of HELP, TYPE, UNIT and EOF")?;
         let metric = self.metric_name()?;
-        if !self.cursor.take(b' ') && self.cursor.peek() != Some(b'\n') {
+        if !self.cursor.take(b' ') {
             return Err("a metric's name is not followed by one blank");
         }
         let rest = self.cursor.rest_of_line();
@@ -172,22 +172,25 @@ impl<'a> Reader<'a> {
         Ok(())
     }
 
-    /// Everything between the braces; the opening one is taken. A quoted word without a value is the metric's name.
+    /// Everything between the braces; the opening one is taken. A quoted word without a value is the metric's name. The
+    /// text format takes blanks anywhere and does without commas; OpenMetrics has exactly one comma between labels.
     fn read_labels(&mut self, name: &mut Word<'a>, named: bool) -> Done {
         let in_text = self.format == Format::Text;
+        let mut is_first = true;
         loop {
-            self.cursor.skip_blanks();
-            if self.cursor.take(b'}') {
+            self.skip_blanks_in_text();
+            if (in_text || is_first) && self.cursor.take(b'}') {
                 return Ok(());
             }
+            is_first = false;
             let is_quoted = self.cursor.take(b'"');
             let label = if is_quoted { self.cursor.quoted(false)? } else { Word::plain(self.cursor.name(false)) };
             if label.is_empty() {
                 return Err("a label's name is missing");
             }
-            self.cursor.skip_blanks();
+            self.skip_blanks_in_text();
             if self.cursor.take(b'=') {
-                self.cursor.skip_blanks();
+                self.skip_blanks_in_text();
                 if !self.cursor.take(b'"') {
                     return Err("a label's value is not quoted");
                 }
@@ -200,10 +203,23 @@ impl<'a> Reader<'a> {
             } else {
                 return Err("a label has no value");
             }
-            self.cursor.skip_blanks();
-            if !self.cursor.take(b',') && self.cursor.peek() != Some(b'}') {
-                return Err("labels are not separated by a comma");
+            self.skip_blanks_in_text();
+            if !self.cursor.take(b',') {
+                match self.cursor.peek() {
+                    Some(b'}') if !in_text => {
+                        self.cursor.at += 1;
+                        return Ok(());
+                    }
+                    Some(_) if in_text => {}
+                    _ => return Err("labels are not separated by a comma"),
+                }
             }
+        }
+    }
+
+    fn skip_blanks_in_text(&mut self) {
+        if self.format == Format::Text {
+            self.cursor.skip_blanks();
         }
     }
 

@@ -122,6 +122,8 @@ pub struct Intake {
     order: Vec<u32>,
     words: HashSet<Arc<str>>,
     look: u64,
+    /// What was found by the last look, also by one that failed.
+    found: Taken,
     said: BTreeMap<String, (Metadata, bool)>,
     reports: [Labels; 5],
 }
@@ -148,6 +150,7 @@ impl Intake {
             order: Vec::new(),
             words: HashSet::new(),
             look: 0,
+            found: Taken::default(),
             said: BTreeMap::new(),
             reports,
         }
@@ -181,21 +184,23 @@ impl Intake {
         if taken.is_err() {
             self.end(sink, now)?;
         }
-        self.report(sink, now, taken.as_ref().ok(), 0.0)?;
+        self.report(sink, now, taken.is_ok(), 0.0)?;
         taken
     }
 
     /// Takes the samples of a body, all or nothing, and marks the series that it no longer has.
     pub(super) fn samples(&mut self, body: &[u8], format: Format, sink: &dyn SampleSink, now: i64) -> Result<Taken, TakeError> {
         self.look += 1;
-        let mut reading = Reading { intake: self, now, batch: Vec::new(), lines: 0, taken: Taken::default(), error: None };
-        let counts = exposition::parse(body, format, &mut reading)?;
-        let Reading { batch, mut taken, error, .. } = reading;
-        if let Some(error) = error {
-            return Err(error);
-        }
-        (taken.samples, taken.exemplars) = (counts.samples, counts.exemplars);
-        self.order.truncate(usize::try_from(counts.samples).unwrap_or(usize::MAX));
+        self.found = Taken::default();
+        let mut reading = Reading { intake: self, now, batch: Vec::new(), error: None };
+        let parsed = exposition::parse(body, format, &mut reading);
+        let Reading { batch, error, .. } = reading;
+        let exemplars = match (error, parsed) {
+            (Some(error), _) => return Err(error),
+            (None, parsed) => parsed?.exemplars,
+        };
+        let mut taken = Taken { exemplars, ..self.found };
+        self.order.truncate(usize::try_from(taken.samples).unwrap_or(usize::MAX));
         for part in batch.chunks(BATCH_SAMPLES) {
             let samples: Vec<Sample<'_>> = part.iter().filter_map(|(place, time, value)| self.sample(*place, *time, *value)).collect();
             let report = sink.append(&samples)?;
@@ -209,6 +214,7 @@ impl Intake {
         }
         taken.ended_series = self.mark(sink, now, |known, look| known.seen != look)?;
         self.tell_metadata(sink);
+        self.found = taken;
         self.forget();
         Ok(taken)
     }
@@ -218,14 +224,17 @@ impl Intake {
         self.mark(sink, now, |_, _| true)
     }
 
-    /// Writes what is known about the look itself.
-    pub(super) fn report(&self, sink: &dyn SampleSink, now: i64, taken: Option<&Taken>, seconds: f64) -> Result<(), SamplesError> {
-        let none = Taken::default();
-        let counts = taken.unwrap_or(&none);
-        let up = f64::from(u8::from(taken.is_some()));
+    /// Writes what is known about the look itself. A look that failed while it read tells what it had read, as
+    /// Prometheus does; one that failed before must be told with [`found_nothing`](Self::found_nothing).
+    pub(super) fn report(&self, sink: &dyn SampleSink, now: i64, is_up: bool, seconds: f64) -> Result<(), SamplesError> {
+        let Taken { samples, kept, new_series, .. } = self.found;
         #[expect(clippy::cast_precision_loss, reason = "counts are small")]
-        let values = [up, seconds, counts.samples as f64, counts.kept as f64, counts.new_series as f64];
+        let values = [f64::from(u8::from(is_up)), seconds, samples as f64, kept as f64, new_series as f64];
         self.write_reports(sink, now, values)
+    }
+
+    pub(super) fn found_nothing(&mut self) {
+        self.found = Taken::default();
     }
 
     /// Ends also the series that report: the target has left.
@@ -423,26 +432,29 @@ struct Reading<'i> {
     intake: &'i mut Intake,
     now: i64,
     batch: Vec<(u32, i64, f64)>,
-    lines: usize,
-    taken: Taken,
     error: Option<TakeError>,
 }
 
 impl Reading<'_> {
     fn line(&mut self, sample: &exposition::Sample<'_, '_>) -> Result<(), TakeError> {
-        let place = self.intake.place(self.lines, &sample.series)?;
-        self.lines += 1;
+        let line = usize::try_from(self.intake.found.samples).unwrap_or(usize::MAX);
+        self.intake.found.samples += 1;
+        let place = self.intake.place(line, &sample.series)?;
         let known = &mut self.intake.known[place as usize];
         known.seen = self.intake.look;
         if known.labels.is_none() {
             return Ok(());
         }
         let allowed = self.intake.limits.samples;
-        if allowed != 0 && self.taken.kept >= allowed {
-            let metric = sample.series.name.text().into_owned();
-            return Err(TakeError::Limit { limit: Limit::SampleLimit, metric, found: allowed + 1, allowed });
+        self.intake.found.kept += 1;
+        let found = self.intake.found.kept;
+        if allowed != 0 && found > allowed {
+            // The rest is counted, so that an operator sees what the limit would have to be.
+            self.batch = Vec::new();
+            let metric = "the body".to_owned();
+            self.error = Some(TakeError::Limit { limit: Limit::SampleLimit, metric, found, allowed });
+            return Ok(());
         }
-        self.taken.kept += 1;
         let time = if self.intake.honor_timestamps { sample.time.unwrap_or(self.now) } else { self.now };
         self.batch.push((place, time, sample.value));
         Ok(())

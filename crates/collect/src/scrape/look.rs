@@ -99,6 +99,9 @@ impl Look {
     ) {
         let metrics = &self.inner.metrics;
         let sink = &*self.inner.sink;
+        if body.is_err() {
+            self.intake.found_nothing();
+        }
         let outcome = body.and_then(|(body, format)| {
             metrics.body_bytes.inc_by(body.len() as u64);
             self.intake.samples(&body, format, sink, at).map_err(|error| {
@@ -113,7 +116,7 @@ impl Look {
             Ok(_) => Ok(0),
             Err(_) => self.intake.end(sink, at),
         };
-        let stored = stored.and_then(|ended| self.intake.report(sink, at, outcome.as_ref().ok(), seconds).map(|()| ended));
+        let stored = stored.and_then(|ended| self.intake.report(sink, at, outcome.is_ok(), seconds).map(|()| ended));
         let outcome = match (outcome, stored) {
             (Ok(taken), Ok(_)) => Ok(taken),
             (Ok(_), Err(error)) => Err(Failure::new("store", &error.to_string())),

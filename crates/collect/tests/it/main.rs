@@ -8,6 +8,7 @@ mod liveness;
 mod log;
 mod log_tail;
 mod otlp;
+mod prometheus;
 mod recorder;
 mod reference;
 mod scrape;

@@ -72,7 +72,7 @@ fn a_look_reports_about_itself() {
     );
     intake.take(b"?", Format::Text, &recorder, 6).unwrap_err();
     let lines = recorder.lines();
-    for line in [r#"up{instance="i", job="j"} 0 @6"#, r#"scrape_samples_scraped{instance="i", job="j"} 0 @6"#] {
+    for line in [r#"up{instance="i", job="j"} 0 @6"#, r#"scrape_series_added{instance="i", job="j"} 0 @6"#] {
         assert!(lines.iter().any(|found| found == line), "{line} in {lines:?}");
     }
 }
@@ -91,7 +91,7 @@ fn metadata_is_told_once() {
 fn bounds_fail_a_look_by_name() {
     let limits = Limits { samples: 2, labels: 4, label_name_bytes: 10, label_value_bytes: 5 };
     for (body, expect) in [
-        ("a 1\nb 1\nc 1\n", "take c: 3 is more than sample_limit = 2"),
+        ("a 1\nb 1\nc 1\n", "take the body: 3 is more than sample_limit = 2"),
         ("a{x=\"1\",y=\"2\"} 1\n", "take a: 5 is more than label_limit = 4"),
         ("a{abcdefghijk=\"1\"} 1\n", "take a: 11 is more than label_name_length_limit = 10"),
         ("a{x=\"123456\"} 1\n", "take a: 6 is more than label_value_length_limit = 5"),

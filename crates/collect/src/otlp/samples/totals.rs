@@ -75,8 +75,8 @@ impl Totals {
             Entry::Vacant(entry) => {
                 // A total that begins is 0 at first, so that the first difference counts as an increase. It is a
                 // millisecond late because the last sample from before a restart may stand at the start itself.
-                if self.begins_at_zero && start > 0 && start + 1 < time {
-                    ready.push((entry.key().clone(), start + 1, zero_like(&added)));
+                if self.begins_at_zero && (1..=time).contains(&start) {
+                    ready.push((entry.key().clone(), (start + 1).min(time - 1), zero_like(&added)));
                 }
                 ready.push((entry.key().clone(), time, added.clone()));
                 entry.insert(Total { value: added, last: time, window, touched: now });

@@ -85,7 +85,7 @@ const BY_HAND: [(&str, &str); 3] = [
 ];
 
 /// The interpreter of an environment that has the exporters, made once and used again.
-fn python() -> Result<PathBuf, String> {
+pub(super) fn python() -> Result<PathBuf, String> {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../target/test-tools/otel-venv");
     let python = folder.join("bin/python");
     let run = |program: &Path, arguments: &[&str]| match Command::new(program).args(arguments).output() {

@@ -63,7 +63,7 @@ fn metrics_are_named_as_prometheus_names_them() {
         ("calls", "{call}/h", GaugeShape, "calls_per_hour"),
         ("calls", "/d", GaugeShape, "calls_per_day"),
         ("net_per_second", "By/s", GaugeShape, "net_per_second_bytes_per_second"),
-        ("io_bytes_per_second", "By/s", GaugeShape, "io_bytes_per_second_bytes_per_second"),
+        ("io_bytes_per_second", "By/s", GaugeShape, "io_bytes_per_second_per_second"),
         // Braces are annotations.
         ("requests", "{request}", Counter, "requests_total"),
         ("queue", "{message}", GaugeShape, "queue"),
@@ -397,4 +397,68 @@ async fn summaries_scopes_and_promoted_attributes() {
             format!("gc.pause{{{origin}, quantile=\"0.99\"}} 2.5 @5000"),
         ]
     );
+}
+
+/// Sends twice, a second apart, what the exporter is told to send.
+const SENDER: &str = r#"
+import sys, time
+from opentelemetry.exporter.otlp.proto.http.metric_exporter import OTLPMetricExporter
+from opentelemetry.sdk.metrics import Counter, Histogram, MeterProvider
+from opentelemetry.sdk.metrics.export import AggregationTemporality, PeriodicExportingMetricReader
+from opentelemetry.sdk.metrics.view import ExponentialBucketHistogramAggregation, View
+from opentelemetry.sdk.resources import Resource
+delta = {Counter: AggregationTemporality.DELTA, Histogram: AggregationTemporality.DELTA}
+exporter = OTLPMetricExporter(endpoint=sys.argv[1] + "/v1/metrics", preferred_temporality=delta)
+reader = PeriodicExportingMetricReader(exporter, export_interval_millis=3600000)
+views = [View(instrument_name="size", aggregation=ExponentialBucketHistogramAggregation())]
+provider = MeterProvider([reader], resource=Resource({"service.name": "claude-code"}), views=views, shutdown_on_exit=False)
+meter = provider.get_meter("com.anthropic.claude_code", "2.1.0")
+cost, sessions = meter.create_counter("claude_code.cost.usage", unit="USD"), meter.create_counter("claude_code.session.count")
+wait, size = meter.create_histogram("wait", unit="s"), meter.create_histogram("size", unit="By")
+for _ in range(2):
+    cost.add(0.25, {"session.id": "s1", "model": "opus"})
+    sessions.add(1, {"session.id": "s1"})
+    wait.record(0.3)
+    size.record(1000)
+    provider.force_flush()
+    time.sleep(0.1)
+provider.shutdown()
+"#;
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn differences_of_a_real_exporter_add_up() {
+    let python = match tokio::task::spawn_blocking(exporters::python).await.unwrap() {
+        Ok(python) => python,
+        Err(why) => return eprintln!("skipped: {why}"),
+    };
+    let stage = stage(SampleSettings::default());
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let endpoint = format!("http://{}", listener.local_addr().unwrap());
+    let (router, stop) = (stage.receiver.http_router(), CancellationToken::new());
+    let stopped = stop.clone();
+    tokio::spawn(async move { axum::serve(listener, router).with_graceful_shutdown(stopped.cancelled_owned()).await });
+    let run = move || std::process::Command::new(python).args(["-c", SENDER, &endpoint]).env("NO_PROXY", "*").output().unwrap();
+    let output = tokio::task::spawn_blocking(run).await.unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    // Only the values: the times are those of the machine.
+    let mut of_series: BTreeMap<String, Vec<String>> = BTreeMap::new();
+    for line in stage.recorder.lines() {
+        let (series, rest) = line.split_once("} ").unwrap();
+        let (value, time) = rest.rsplit_once(" @").unwrap();
+        of_series.entry(format!("{series}}}")).or_default().push(format!("{time} {value}"));
+    }
+    let mut check = |series: &str, expect: &[&str]| {
+        let mut found = of_series.remove(series).unwrap_or_else(|| panic!("{series} is not in {of_series:?}"));
+        found.sort();
+        let values: Vec<&str> = found.iter().map(|found| found.split_once(' ').unwrap().1).collect();
+        assert_eq!(values, expect, "{series}");
+    };
+    check(r#"claude_code_cost_usage_USD_total{job="claude-code", model="opus", session_id="s1"}"#, &["0", "0.25", "0.5"]);
+    check(r#"claude_code_session_count_total{job="claude-code", session_id="s1"}"#, &["0", "1", "2"]);
+    check(r#"wait_seconds_bucket{job="claude-code", le="5"}"#, &["0", "1", "2"]);
+    check(r#"wait_seconds_bucket{job="claude-code", le="0"}"#, &["0", "0", "0"]);
+    check(r#"wait_seconds_sum{job="claude-code"}"#, &["0", "0.3", "0.6"]);
+    let sizes: Vec<String> = of_series.remove(r#"size_bytes{job="claude-code"}"#).unwrap();
+    assert!(sizes.len() == 3 && sizes.iter().any(|line| line.contains("{count:2, sum:2000, (")), "{sizes:?}");
+    stop.cancel();
 }
