@@ -1,7 +1,7 @@
-//! Measures the receiver on one thread: `cargo run --release -p paramedic-remote --example ingest [series] [rounds] [1.0|2.0]`.
+//! Measures the receiver on one thread: `cargo run --release -p paramedic-remote --example ingest [series] [rounds] [1.0|2.0] [forward]`.
 //!
 //! Bodies are what a Prometheus sends: 2,000 samples per request, one sample per series, ten labels per series, compressed
-//! with snappy. Time is measured from the compressed body to the samples being in the log and in memory.
+//! with snappy. With `forward`, everything also goes to a spool for another store. Time is measured from the compressed body to the samples being in the log and in memory.
 #![expect(clippy::print_stdout, reason = "a benchmark prints")]
 
 use std::error::Error;
@@ -10,10 +10,11 @@ use std::time::{Duration, Instant};
 
 use paramedic_model::{ManualClock, Timestamp};
 use paramedic_promql::SampleValue;
+use paramedic_remote::config::StoreSettings;
 use paramedic_remote::encode::{V2Request, v1_series};
-use paramedic_remote::metrics::ReceiveMetrics;
-use paramedic_remote::{Headers, ReceiveSettings, Receiver};
-use paramedic_samples::{Samples, Settings};
+use paramedic_remote::metrics::{ForwardMetrics, ReceiveMetrics};
+use paramedic_remote::{ForwardSettings, Headers, Queue, ReceiveSettings, Receiver};
+use paramedic_samples::{SampleSink, Samples, Settings};
 
 const START: i64 = 1_768_348_800_000;
 const EVERY: i64 = 15_000;
@@ -75,7 +76,12 @@ fn main() -> Result<(), Box<dyn Error>> {
     let dir = tempfile::tempdir()?;
     let clock = Arc::new(ManualClock::at(Timestamp::from_millis(START)));
     let samples = Arc::new(Samples::open(dir.path(), Settings { upkeep_interval_s: 0, ..Settings::default() }, clock.clone())?);
-    let receiver = Receiver::new(ReceiveSettings::default(), Arc::clone(&samples), None, ReceiveMetrics::default());
+    let forwards = arguments.next().is_some();
+    let store = StoreSettings { url: "http://127.0.0.1:9/api/v1/write".to_owned(), ..StoreSettings::default() };
+    let forward = ForwardSettings { store, ..ForwardSettings::default() };
+    let (queue, _sender) = Queue::open(forward, &dir.path().join("spool"), None, ForwardMetrics::default())?;
+    let tap: Option<Arc<dyn SampleSink>> = if forwards { Some(Arc::new(queue)) } else { None };
+    let receiver = Receiver::new(ReceiveSettings::default(), Arc::clone(&samples), tap, ReceiveMetrics::default());
     let content_type = if v2 { "application/x-protobuf;proto=io.prometheus.write.v2.Request" } else { "application/x-protobuf" };
     let headers = Headers { content_type: Some(content_type), content_encoding: Some("snappy") };
     let (mut wall, mut busy, mut bytes) = (Duration::ZERO, Duration::ZERO, 0);
@@ -91,7 +97,8 @@ fn main() -> Result<(), Box<dyn Error>> {
         }
         if round == 0 {
             let rate = series as f64 / begun.elapsed().as_secs_f64();
-            println!("first round, all series new: {rate:.0} samples/s");
+            let per_cpu = series as f64 / (cpu() - begun_cpu).as_secs_f64().max(0.01);
+            println!("first round, all series new: {rate:.0} samples/s, {per_cpu:.0} samples per CPU second");
         } else {
             wall += begun.elapsed();
             busy += cpu() - begun_cpu;

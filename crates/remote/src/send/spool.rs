@@ -105,9 +105,7 @@ impl Spool {
     /// Opens or creates the spool in a folder.
     pub(crate) fn open(dir: &Path, bytes_max: u64, file_bytes_max: u64) -> Result<Self, RemoteError> {
         std::fs::create_dir_all(dir).map_err(|err| RemoteError::spool(dir, err))?;
-        let lock_path = dir.join("lock");
-        let lock = File::create(&lock_path).map_err(|err| RemoteError::spool(&lock_path, err))?;
-        lock.try_lock().map_err(|err| RemoteError::spool(&lock_path, err.into()))?;
+        let lock = lock_dir(dir)?;
         let cursor_path = dir.join("cursor");
         let cursor_file = OpenOptions::new().read(true).write(true).create(true).truncate(false).open(&cursor_path);
         let cursor_file = cursor_file.map_err(|err| RemoteError::spool(&cursor_path, err))?;
@@ -327,6 +325,23 @@ impl Spool {
     }
 }
 
+/// How often the folder's lock is tried, ten milliseconds apart.
+const LOCK_ATTEMPTS: u32 = 50;
+
+fn lock_dir(dir: &Path) -> Result<File, RemoteError> {
+    let path = dir.join("lock");
+    let file = File::create(&path).map_err(|err| RemoteError::spool(&path, err))?;
+    // A child process that is just being started holds a copy of the lock until it runs its own program.
+    for _ in 0..LOCK_ATTEMPTS {
+        match file.try_lock() {
+            Ok(()) => return Ok(file),
+            Err(std::fs::TryLockError::WouldBlock) => std::thread::sleep(std::time::Duration::from_millis(10)),
+            Err(std::fs::TryLockError::Error(err)) => return Err(RemoteError::spool(&path, err)),
+        }
+    }
+    Err(RemoteError::spool(&path, std::io::Error::new(std::io::ErrorKind::WouldBlock, "another process uses it")))
+}
+
 fn read_cursor(file: &File) -> Option<Position> {
     let mut bytes = [0; 24];
     file.read_exact_at(&mut bytes, 0).ok()?;
@@ -354,6 +369,9 @@ fn scan(path: &Path, number: u64, from: u64) -> Result<SpoolFile, RemoteError> {
     let mut found = SpoolFile { number, bytes: length.min(FILE_HEADER), samples: 0 };
     let mut header = [0; FILE_HEADER as usize];
     if length < FILE_HEADER || file.read_exact_at(&mut header, 0).is_err() || &header[..7] != MAGIC {
+        if length > 0 {
+            tracing::error!(file = %path.display(), "a spool file does not begin as one, and is passed over");
+        }
         return Ok(found);
     }
     if header[7] != VERSION {
@@ -370,6 +388,9 @@ fn scan(path: &Path, number: u64, from: u64) -> Result<SpoolFile, RemoteError> {
             found.samples += u64::from(header.samples);
         }
         found.bytes = end;
+    }
+    if found.bytes < length {
+        tracing::warn!(file = %path.display(), bytes = length - found.bytes, "a spool file has an unfinished end, which is passed over");
     }
     Ok(found)
 }

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use paramedic_promql::histogram::{CUSTOM_BUCKETS, ResetHint};
+use paramedic_promql::histogram::{Buckets, CUSTOM_BUCKETS, ResetHint};
 use paramedic_promql::{Histogram, Matcher, SampleValue};
 use paramedic_remote::encode::{V2Request, v1_series};
 use paramedic_samples::{Metadata, Settings};
@@ -63,7 +63,7 @@ fn any_histogram() -> impl Strategy<Value = Histogram> {
         let factor = if is_float { 1.5 } else { 1.0 };
         let buckets =
             |side: std::collections::BTreeMap<i32, u32>| side.into_iter().map(|(at, count)| (at, f64::from(count) * factor)).collect();
-        let (positive, negative): (Vec<(i32, f64)>, Vec<(i32, f64)>) = (buckets(positive), buckets(negative));
+        let (positive, negative): (Buckets, Buckets) = (buckets(positive), buckets(negative));
         let zero_count = f64::from(zero) * factor;
         let count = positive.iter().chain(&negative).map(|bucket| bucket.1).sum::<f64>() + zero_count;
         let hint = [ResetHint::Unknown, ResetHint::Reset, ResetHint::NotReset, ResetHint::Gauge][usize::from(hint)];
