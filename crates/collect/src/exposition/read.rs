@@ -153,6 +153,9 @@ impl<'a> Reader<'a> {
         }
         let labels = self.labels.len();
         if self.format == Format::OpenMetrics && self.cursor.peek() == Some(b'#') {
+            if !["_total", "_bucket"].iter().any(|ending| name.text().ends_with(ending)) {
+                return Err("only _total and _bucket may have an exemplar");
+            }
             self.exemplar()?;
         }
         self.end_of_line()?;

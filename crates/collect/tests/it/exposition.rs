@@ -132,7 +132,7 @@ fn open_metrics_is_read() {
     ] {
         check(Format::OpenMetrics, body, expect);
     }
-    let body = b"a 1 # {x=\"1\"} 1\na 2 # {} 1\n# EOF\n";
+    let body = b"a_total 1 # {x=\"1\"} 1\na_bucket 2 # {} 1\n# EOF\n";
     let counts = exposition::parse(body, Format::OpenMetrics, &mut Lines::default()).unwrap();
     assert_eq!(counts, Counts { samples: 2, exemplars: 2 });
 }
@@ -152,8 +152,9 @@ fn open_metrics_refuses_with_the_line() {
         ("a 1 \n# EOF\n", "line 1: the time is not a number of seconds"),
         ("a 1 NaN\n# EOF\n", "line 1: the time is not a time"),
         ("a 1 1 2\n# EOF\n", "line 1: something stands behind the sample"),
-        ("a 1 # x\n# EOF\n", "line 1: an exemplar does not begin with # {"),
-        ("a 1 # {x=\"1\"}\n# EOF\n", "line 1: an exemplar has no value"),
+        ("a_total 1 # x\n# EOF\n", "line 1: an exemplar does not begin with # {"),
+        ("a 1 # {x=\"1\"} 1\n# EOF\n", "line 1: only _total and _bucket may have an exemplar"),
+        ("a_total 1 # {x=\"1\"}\n# EOF\n", "line 1: an exemplar has no value"),
         ("a{x=\"1\" } 1\n# EOF\n", "line 1: labels are not separated by a comma"),
         ("a{x=\"1\",} 1\n# EOF\n", "line 1: a label's name is missing"),
         ("a{ x=\"1\"} 1\n# EOF\n", "line 1: a label's name is missing"),

@@ -84,7 +84,6 @@ const BODIES: &[(&str, &str)] = &[
     (OPEN_METRICS, "# TYPE a counter\n# TYPE b info\nb_info{v=\"1\"} 1\n# EOF\n"),
     (OPEN_METRICS, "# HELP a\na 1\n# EOF\n"),
     (OPEN_METRICS, "a_total 1 # {x=\"1\"} 1 1.5\n# EOF\n"),
-    (OPEN_METRICS, "a_total 1 12 # {x=\"1\"} 0.5\n# EOF\n"),
     (OPEN_METRICS, "a 1 # {x=\"1\"} 0.5\n# EOF\n"),
     (OPEN_METRICS, "# TYPE a counter\na_total 1 # {x=\"1\"} 1 1.5\n# EOF\n"),
     (OPEN_METRICS, "# TYPE a counter\na_total 1 # {x=\"1\"} 1\n# EOF\n"),

@@ -104,6 +104,38 @@ fn bounds_fail_a_look_by_name() {
     }
 }
 
+/// Takes bodies and stores nothing.
+struct Nowhere;
+
+impl paramedic_samples::SampleSink for Nowhere {
+    fn append(&self, batch: &[paramedic_samples::Sample<'_>]) -> Result<paramedic_samples::AppendReport, paramedic_samples::SamplesError> {
+        Ok(paramedic_samples::AppendReport { appended: batch.len() as u64, ..Default::default() })
+    }
+
+    fn set_metadata(&self, _: &str, _: paramedic_samples::Metadata) -> Result<(), paramedic_samples::SamplesError> {
+        Ok(())
+    }
+}
+
+/// Not a benchmark, but far from what would be too slow.
+#[test]
+fn a_large_target_is_taken_in_time() {
+    use std::fmt::Write as _;
+    let mut body = String::new();
+    for i in 0..100_000 {
+        writeln!(body, "http_requests_total{{method=\"GET\",handler=\"/api/v1/{i}\",code=\"200\"}} {i}").unwrap();
+    }
+    let mut intake = intake();
+    for (now, new_series) in [(1, 100_000), (2, 0), (3, 0)] {
+        let began = std::time::Instant::now();
+        let taken = intake.take(body.as_bytes(), Format::Text, &Nowhere, now).unwrap();
+        let seconds = began.elapsed().as_secs_f64();
+        println!("{:.2} M samples/s, {new_series} of them new", 0.1 / seconds);
+        assert_eq!((taken.kept, taken.new_series), (100_000, new_series));
+        assert!(seconds < 20.0);
+    }
+}
+
 #[test]
 fn secrets_in_labels_are_masked() {
     let recorder = Recorder::default();
@@ -113,10 +145,13 @@ fn secrets_in_labels_are_masked() {
     assert!(lines.len() == 1 && !lines[0].contains("hunter22") && lines[0].contains("secret=\"database\""), "{lines:?}");
 }
 
+/// Status, headers and body.
+type Answer = (StatusCode, Vec<(&'static str, String)>, Vec<u8>);
+
 /// A target that answers as it is told.
 struct Fake {
     address: String,
-    answer: Arc<Mutex<(StatusCode, Vec<(&'static str, String)>, Vec<u8>)>>,
+    answer: Arc<Mutex<Answer>>,
     asked: Arc<Mutex<Vec<(Uri, HeaderMap)>>>,
     stop: CancellationToken,
 }
