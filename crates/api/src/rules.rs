@@ -1,5 +1,7 @@
 //! Alerting and recording rules as the faces show them, and the seam to whatever evaluates them.
 
+mod book;
+
 use std::collections::BTreeMap;
 
 use paramedic_model::Timestamp;
@@ -7,14 +9,15 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::instruments::Work;
+use crate::threshold::Threshold;
 
 /// The rules of this instance.
 pub trait RuleBook: Send + Sync {
     /// All groups, in the order of their files.
     fn groups(&self) -> Vec<GroupView>;
 
-    /// The expression of an alert taken apart, each part with its values now. None: there is no such alert.
-    fn why(&self, alert: &str) -> Work<'_, Option<Result<Vec<WhyView>, String>>>;
+    /// The rules of an alert's name, their expressions taken apart, each part with its values now.
+    fn why(&self, alert: &str) -> Work<'_, Vec<RuleParts>>;
 }
 
 /// A group of rules and how its last evaluation went.
@@ -130,6 +133,20 @@ pub struct MissingSeries {
     pub selector: String,
     /// Empty where the selector names no metric.
     pub metric: String,
+    /// The group whose rule records this metric, if there is one: then that rule's expression gave nothing.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub recorded_by: Option<String>,
+}
+
+/// A rule and the parts of its expression, the whole first.
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(default)]
+pub struct RuleParts {
+    pub group: String,
+    pub rule: RuleView,
+    /// The number that a value is compared with at the top of the expression.
+    pub threshold: Option<Threshold>,
+    pub parts: Vec<WhyView>,
 }
 
 /// A part of an expression with its values.

@@ -10,8 +10,7 @@ use crate::context::Context;
 use crate::error::{ApiError, Code};
 use crate::operations::alerts::Nothing;
 use crate::registry::{Caller, Method, Operation, Permission};
-use crate::rules::{GroupView, RuleKind, RuleView, WhyView};
-use crate::threshold::{Threshold, threshold_of};
+use crate::rules::{GroupView, RuleParts};
 
 /// All groups of rules.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -33,32 +32,23 @@ pub struct WhyQuery {
     pub alert: String,
 }
 
-/// An alert's rule, and its expression taken apart.
+/// The rules of an alert's name, their expressions taken apart.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Why {
-    pub rule: RuleView,
-    pub group: String,
-    /// The number that a value is compared with at the top of the expression.
-    pub threshold: Option<Threshold>,
-    /// The parts, the whole first.
-    pub parts: Vec<WhyView>,
-    /// Why the parts have no values.
-    pub error: Option<String>,
+    /// More than one where several rules raise alerts of the same name.
+    pub rules: Vec<RuleParts>,
 }
 
 pub async fn why(context: Arc<Context>, _: Caller, query: WhyQuery) -> Result<Why, ApiError> {
-    let unknown =
-        || ApiError::new(Code::NotFound, format!("there is no alerting rule {:?}", query.alert), "GET /api/v1/rules/list lists all rules");
-    let rules = context.instruments.rules.clone().ok_or_else(unknown)?;
-    let named = |rule: &RuleView| rule.kind == RuleKind::Alerting && rule.name == query.alert;
-    let found = rules.groups().into_iter().find_map(|group| Some((group.rules.into_iter().find(|rule| named(rule))?, group.name)));
-    let (rule, group) = found.ok_or_else(unknown)?;
-    let (parts, error) = match rules.why(&query.alert).await {
-        Some(Ok(parts)) => (parts, None),
-        Some(Err(error)) => (Vec::new(), Some(error)),
-        None => return Err(unknown()),
+    let rules = match context.instruments.rules.clone() {
+        Some(rules) => rules.why(&query.alert).await,
+        None => Vec::new(),
     };
-    Ok(Why { threshold: threshold_of(&rule.query), rule, group, parts, error })
+    if rules.is_empty() {
+        let message = format!("there is no alerting rule {:?}", query.alert);
+        return Err(ApiError::new(Code::NotFound, message, "GET /api/v1/rules/list lists all rules"));
+    }
+    Ok(Why { rules })
 }
 
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]

@@ -5,7 +5,10 @@ use std::sync::Arc;
 
 use paramedic_api::instruments::Work;
 use paramedic_api::query::LocalQuery;
-use paramedic_api::rules::{AlertView, GroupView, MissingSeries, RuleBook, RuleHealth, RuleKind, RuleState, RuleView, WhySample, WhyView};
+use paramedic_api::rules::{
+    AlertView, GroupView, MissingSeries, RuleBook, RuleHealth, RuleKind, RuleParts, RuleState, RuleView, WhySample, WhyView,
+};
+use paramedic_api::threshold::threshold_of;
 use paramedic_api::{Context, Instruments};
 use paramedic_model::target::TargetKind;
 use paramedic_model::{AlertChange, AlertState, Fingerprint, IncidentType, RuleAlert, Severity, Target, TargetHealth, Timestamp};
@@ -62,7 +65,7 @@ fn fill(samples: &Samples) {
     for step in 0..=240u64 {
         let at = ago(60).after(std::time::Duration::from_secs(step * 15));
         let failing = step >= 160;
-        let wave = 40.0 + 15.0 * (f64::from(u32::try_from(step).unwrap()) / 20.0).sin();
+        let wave = 40.0 + 15.0 * (f64::from(u32::try_from(step).expect("small")) / 20.0).sin();
         good += if failing { wave * 0.7 } else { wave };
         bad += if failing { wave * 0.3 } else { 0.2 };
         let batch = [
@@ -195,6 +198,7 @@ impl RuleBook for Book {
             missing: vec![MissingSeries {
                 selector: "queue_jobs_waiting{queue=\"x\"}".to_owned(),
                 metric: "queue_jobs_waiting".to_owned(),
+                recorded_by: None,
             }],
             ..Self::alerting("QueueTooLong", "queue_jobs_waiting{queue=\"x\"} > 100", RuleState::Inactive)
         };
@@ -224,7 +228,7 @@ impl RuleBook for Book {
         vec![group("gateway", vec![errors, recorded]), group("targets", vec![down, dead, broken])]
     }
 
-    fn why(&self, alert: &str) -> Work<'_, Option<Result<Vec<WhyView>, String>>> {
+    fn why(&self, alert: &str) -> Work<'_, Vec<RuleParts>> {
         let known = alert == "GatewayErrors";
         Box::pin(async move {
             let part = |expression: &str, depth, value: &str| WhyView {
@@ -234,13 +238,17 @@ impl RuleBook for Book {
                 total: 1,
                 error: None,
             };
-            known.then(|| {
-                Ok(vec![
+            let parts = RuleParts {
+                group: "gateway".to_owned(),
+                rule: self.groups()[0].rules[0].clone(),
+                threshold: threshold_of(&format!("{ERROR_RATIO} > 0.05")),
+                parts: vec![
                     part(&format!("{ERROR_RATIO} > 0.05"), 0, "0.3"),
                     part(ERROR_RATIO, 1, "0.3"),
                     part("sum by (job) (rate(gateway_requests_total[5m]))", 2, "2.7"),
-                ])
-            })
+                ],
+            };
+            if known { vec![parts] } else { Vec::new() }
         })
     }
 }

@@ -158,8 +158,8 @@ async fn the_older_shapes_are_served() {
 async fn rules_and_alerts_tell_value_and_threshold() {
     let (_stage, server) = metered().await;
     let why = server.get("/api/v1/rules/why/GatewayErrors").await.json();
-    assert_eq!((why["threshold"]["op"].as_str(), why["threshold"]["value"].as_f64()), (Some(">"), Some(0.05)));
-    assert_eq!(why["parts"][2]["depth"], 2);
+    assert_eq!((why["rules"][0]["threshold"]["op"].as_str(), why["rules"][0]["threshold"]["value"].as_f64()), (Some(">"), Some(0.05)));
+    assert_eq!(why["rules"][0]["parts"][2]["depth"], 2);
     assert_eq!(server.get("/api/v1/rules/why/NoSuchAlert").await.status, 404);
     let pending = server.get("/api/v1/alerts/pending").await.json();
     assert_eq!(

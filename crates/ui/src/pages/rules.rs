@@ -8,8 +8,8 @@ use axum::http::HeaderMap;
 use axum::response::Response;
 use maud::{Markup, html};
 use paramedic_api::operations::alerts::Nothing;
-use paramedic_api::operations::rules::{Why, WhyQuery, list, why};
-use paramedic_api::rules::{GroupView, RuleHealth, RuleKind, RuleState, RuleView, WhyView};
+use paramedic_api::operations::rules::{WhyQuery, list, why};
+use paramedic_api::rules::{GroupView, RuleHealth, RuleKind, RuleParts, RuleState, RuleView, WhyView};
 use paramedic_api::unit::{Unit, unit_of};
 use paramedic_api::{ApiError, Context};
 use paramedic_model::Timestamp;
@@ -22,7 +22,9 @@ use crate::pages::{answer, query_of, reader};
 
 const ROWS_BYTES_MAX: usize = 38_000;
 /// Bytes of an alert's expression taken apart.
-const WHY_BYTES_MAX: usize = 12_000;
+const WHY_BYTES_MAX: usize = 6_000;
+/// Rules of one name that are explained.
+const EXPLAINED_MAX: usize = 2;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "kebab-case")]
@@ -103,7 +105,7 @@ async fn show(context: &Arc<Context>, query: &str) -> Result<(String, Markup), A
             @if !all.is_empty() { (summary(&rules.groups, &of)) }
         }
         @if all.is_empty() { (empty(rules.enabled)) } @else {
-            @if let Some(told) = &told { (explanation(told, now)) }
+            @if let Some(told) = &told { @for rule in told.rules.iter().take(EXPLAINED_MAX) { (explanation(rule, now)) } }
             (filter(&asked))
             div id="rules" data-live { (lines(&rules.groups, &asked, now)) }
         }
@@ -232,7 +234,7 @@ fn row(rule: &RuleView, asked: &Asked, now: Timestamp) -> Markup {
 }
 
 /// An expression taken apart, each part with its values now.
-fn explanation(why: &Why, now: Timestamp) -> Markup {
+fn explanation(why: &RuleParts, now: Timestamp) -> Markup {
     let rule = &why.rule;
     let (parts, shown) = within(WHY_BYTES_MAX, &why.parts, part);
     html! {
@@ -244,7 +246,6 @@ fn explanation(why: &Why, now: Timestamp) -> Markup {
                 @if let Some(at) = rule.last_at { ", evaluated " (ago(at, now)) }
                 ". " a href="/rules" { "Close" }
             }
-            @if let Some(error) = &why.error { p class="said bad wrap" { (line(error)) } }
             @if let Some(threshold) = &why.threshold {
                 p { "It compares " code { (short(&threshold.measured, 200)) } " with " b { (threshold.op) " " (unit_of(&rule.query).show(threshold.value)) } "." }
             }
@@ -263,7 +264,7 @@ const SAMPLES_MAX: usize = 5;
 
 fn part(part: &WhyView) -> Markup {
     let unit = unit_of(&part.expression);
-    let rows = part.samples.len().min(SAMPLES_MAX).max(1);
+    let rows = part.samples.len().clamp(1, SAMPLES_MAX);
     let more = part.total.saturating_sub(part.samples.len().min(SAMPLES_MAX));
     html! {
         @for i in 0..rows {
