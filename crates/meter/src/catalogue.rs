@@ -209,7 +209,7 @@ catalogue! {
     Heartbeat: Gauge, "session_last_heartbeat", ["session_id", "project"], "seconds",
         "Unix time of an active session's last sign of life: an event, or its process seen alive; absent for a session that waits for a person and whose process is not watched",
         "any event, process reports", "memory daemon";
-    AgentsByState: Gauge, "agents_count", ["state"], "",
+    AgentsByState: Gauge, "agents_by_state", ["state"], "",
         "Agents by state, sub-agents included",
         "the fleet's states", "Paramedic";
     ContextTokens: Gauge, "agent_context_tokens", ["agent_id"], "",

@@ -80,13 +80,14 @@ pub(crate) fn lock(ledger: &Mutex<Ledger>) -> MutexGuard<'_, Ledger> {
 impl Ledger {
     /// Adds to a counter. Values come in the order of the metric's labels; an empty one leaves its label out.
     pub(crate) fn add(&mut self, metric: Metric, values: &[&str], by: f64, now_ms: i64) {
-        let series = self.series(metric, values, now_ms);
-        if let Data::Number(number) = &mut series.data
-            && by > 0.0
-        {
-            *number += by;
-            series.changed.set(true);
-        }
+        self.change(metric, values, now_ms, |series| {
+            if let Data::Number(number) = &mut series.data
+                && by > 0.0
+            {
+                *number += by;
+                series.changed.set(true);
+            }
+        });
     }
 
     pub(crate) fn inc(&mut self, metric: Metric, values: &[&str], now_ms: i64) {
@@ -95,28 +96,32 @@ impl Ledger {
 
     /// Sets a gauge.
     pub(crate) fn set(&mut self, metric: Metric, values: &[&str], to: f64, now_ms: i64) {
-        let series = self.series(metric, values, now_ms);
-        series.seen = true;
-        if series.data != Data::Number(to) || !series.introduced.get() {
-            series.changed.set(true);
-            series.data = Data::Number(to);
-        }
+        self.change(metric, values, now_ms, |series| {
+            series.seen = true;
+            if series.data != Data::Number(to) {
+                series.changed.set(true);
+                series.data = Data::Number(to);
+            }
+        });
     }
 
     pub(crate) fn observe(&mut self, metric: Metric, values: &[&str], seconds: f64, now_ms: i64) {
         let Kind::Histogram(bounds) = metric.description().kind else { return };
-        let series = self.series(metric, values, now_ms);
-        if let Data::Histogram { counts, sum } = &mut series.data
-            && seconds.is_finite()
-        {
-            let seconds = seconds.max(0.0);
-            counts[bounds.partition_point(|bound| *bound < seconds)] += 1;
-            *sum += seconds;
-            series.changed.set(true);
+        if !seconds.is_finite() {
+            return;
         }
+        let seconds = seconds.max(0.0);
+        self.change(metric, values, now_ms, |series| {
+            if let Data::Histogram { counts, sum } = &mut series.data {
+                counts[bounds.partition_point(|bound| *bound < seconds)] += 1;
+                *sum += seconds;
+                series.changed.set(true);
+            }
+        });
     }
 
-    fn series(&mut self, metric: Metric, values: &[&str], now_ms: i64) -> &mut Series {
+    /// Changes a series, which begins with that when it is new.
+    fn change(&mut self, metric: Metric, values: &[&str], now_ms: i64, change: impl FnOnce(&mut Series)) {
         let Self { families, key, .. } = self;
         key.clear();
         for (place, value) in values.iter().enumerate() {
@@ -126,13 +131,14 @@ impl Ledger {
             key.push_str(value);
         }
         let family = &mut families[metric as usize];
-        if !family.contains_key(key.as_str()) {
-            family.insert(key.as_str().into(), Series::new(metric.description(), key));
+        if let Some(series) = family.get_mut(key.as_str()) {
+            series.touched_ms = series.touched_ms.max(now_ms);
+            return change(series);
         }
-        // The line above put it there; a map that lost it would only lose this number.
-        let series = family.entry(key.as_str().into()).or_insert_with(|| Series::new(metric.description(), key));
-        series.touched_ms = series.touched_ms.max(now_ms);
-        series
+        let mut series = Series::new(metric.description(), key);
+        series.touched_ms = now_ms;
+        change(&mut series);
+        family.insert(key.as_str().into(), series);
     }
 
     /// Before gauges are set anew: those that are not set until [`Self::sweep`] end there.

@@ -138,10 +138,40 @@ proptest! {
         let mut last = std::collections::HashMap::new();
         for (labels, time, value) in log.iter() {
             let name = labels.metric_name();
-            if (name.ends_with("_total") || name.ends_with("_bucket") || name.ends_with("_count")) && name != "agents_count" && name != "sessions_active_count" {
+            if (name.ends_with("_total") || name.ends_with("_bucket") || name.ends_with("_count")) && name != "sessions_active_count" {
                 let before = last.insert(labels.clone(), (*time, *value)).unwrap_or((i64::MIN, 0.0));
                 prop_assert!(*value >= before.1 && *time > before.0, "{labels}: {value} after {}", before.1);
             }
         }
     }
+}
+
+/// The real store takes every sample, the zeros before new series and the ends of old ones included.
+#[test]
+fn the_store_refuses_nothing() {
+    use std::sync::Arc;
+
+    let dir = tempfile::tempdir().unwrap();
+    let clock = Arc::new(paramedic_model::time::ManualClock::at(Timestamp::from_secs(crate::stage::MIDNIGHT)));
+    let store = paramedic_samples::Samples::open(dir.path(), paramedic_samples::Settings::default(), clock.clone()).unwrap();
+    let mut stage = Stage::new(Settings { forget_agents_after_s: 60, ..Settings::default() });
+    for interval in 0..120u32 {
+        if interval % 10 < 3 {
+            stage.agent = ["s1", "s2"][interval as usize % 2];
+            stage.prompt();
+            stage.call(usage(10, 10, 0), 0.25);
+            stage.tool("Bash", 1.0, ToolOutcome::Success);
+            stage.turn_ended();
+        }
+        let now = stage.now;
+        stage.look(&[working(if interval < 60 { "s1" } else { "s2" }, now)]);
+        stage.wait(14.0);
+        clock.set(stage.now);
+        let written = stage.meter.write(stage.now, &store).unwrap();
+        assert_eq!(written.refused, 0, "in interval {interval}");
+        assert!(written.samples > 0);
+    }
+    let found = crate::stage::ask(&store, "sum(increase(agent_cost_dollars_total[1h])) and on() vector(1)", stage.now);
+    assert!((found[0].1 - 9.0).abs() < 0.5, "{found:?}");
+    assert_eq!(store.metadata(Some("agent_requests_total"), 1)[0].1.kind, "counter");
 }

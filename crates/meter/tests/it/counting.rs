@@ -110,7 +110,8 @@ fn history_is_followed_but_not_counted_and_costs_today_if_it_is_of_today() {
 #[test]
 fn requests_end_once_and_as_they_ended() {
     type Play = fn(&mut Stage);
-    let cases: &[(&str, Play, &[(&str, f64)])] = &[
+    type Ends = &'static [(&'static str, f64)];
+    let cases: &[(&str, Play, Ends)] = &[
         (
             "a turn told by its last answer, then by its record",
             |s| {

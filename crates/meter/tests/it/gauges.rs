@@ -76,7 +76,7 @@ fn sessions_are_counted_by_project_and_sub_agents_are_none() {
         ("sessions_active{project=\"shop\"}", 1.0),
         ("sessions_active{project=\"site\"}", 2.0),
         ("stream_active_monitors", 3.0),
-        ("agents_count{state=\"working\"}", 2.0),
+        ("agents_by_state{state=\"working\"}", 2.0),
         ("agent_context_tokens{agent_id=\"s1\"} / agent_context_limit_tokens", 0.25),
         ("count(session_last_heartbeat)", 2.0),
         ("session_last_heartbeat{session_id=\"s1\",project=\"shop\"}", now.as_secs() as f64),
