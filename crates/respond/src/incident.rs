@@ -197,8 +197,12 @@ impl Incident {
     /// Agents whose turn failed for good.
     #[must_use]
     pub fn failed_agents(&self) -> usize {
-        let failed: BTreeSet<&AgentId> =
-            self.episodes.iter().filter(|episode| episode.counts.terminal_failures > 0).filter_map(|episode| episode.agent.as_ref()).collect();
+        let failed: BTreeSet<&AgentId> = self
+            .episodes
+            .iter()
+            .filter(|episode| episode.counts.terminal_failures > 0)
+            .filter_map(|episode| episode.agent.as_ref())
+            .collect();
         failed.len()
     }
 

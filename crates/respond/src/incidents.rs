@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, HashMap, VecDeque};
 
 use paramedic_journal::{Entry, Fold};
-use paramedic_model::{AlertChange, IncidentId, IncidentState, Timestamp};
+use paramedic_model::{AlertChange, AlertState, IncidentId, IncidentState, Timestamp};
 use serde::{Deserialize, Serialize};
 
 use crate::config::Settings;
@@ -69,6 +69,36 @@ impl Incidents {
         let mut all: Vec<_> = owned.chain(loose).collect();
         all.sort_by_key(|(episode, _)| std::cmp::Reverse(episode.started_at));
         all
+    }
+
+    /// Alerts of rules that are active as far as the journal knows: what whoever evaluates rules has to end or go on with.
+    #[must_use]
+    pub fn firing_rules(&self) -> Vec<AlertChange> {
+        let of_incident = |incident: &Incident, episode: &Episode| AlertChange {
+            fingerprint: episode.fingerprint.clone(),
+            detector: episode.detector.clone().into(),
+            agent: episode.agent.clone(),
+            session: episode.session.clone(),
+            user: None,
+            started_at: episode.started_at,
+            at: episode.updated_at.unwrap_or(episode.started_at),
+            state: AlertState::Firing,
+            severity: episode.severity,
+            incident_type: incident.incident_type,
+            cause: incident.cause.clone(),
+            reason: episode.reason.clone(),
+            evidence: episode.evidence.clone(),
+            counts: episode.counts.clone(),
+            rule: episode.rule.clone(),
+        };
+        let merged = |incident: &&Incident| incident.state != IncidentState::Merged;
+        let owned = self
+            .incidents
+            .values()
+            .filter(merged)
+            .flat_map(|incident| incident.firing().map(move |episode| of_incident(incident, episode)));
+        let loose = self.loose.iter().map(|loose| loose.change.clone()).filter(|change| change.state == AlertState::Firing);
+        owned.chain(loose).filter(|change| change.rule.is_some()).collect()
     }
 
     /// Entries that looked like ours and could not be read.

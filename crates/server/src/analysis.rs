@@ -202,16 +202,18 @@ impl Reading {
         let mut alerts: Vec<Alert> = incidents
             .alerts()
             .into_iter()
-            .filter_map(|(episode, incident)| Some(Alert {
-                detector: episode.detector,
-                agent: episode.agent?,
-                session: episode.session,
-                started_at: episode.started_at,
-                ended_at: episode.ended_at,
-                severity: episode.severity,
-                reason: episode.reason,
-                incident,
-            }))
+            .filter_map(|(episode, incident)| {
+                Some(Alert {
+                    detector: episode.detector,
+                    agent: episode.agent?,
+                    session: episode.session,
+                    started_at: episode.started_at,
+                    ended_at: episode.ended_at,
+                    severity: episode.severity,
+                    reason: episode.reason,
+                    incident,
+                })
+            })
             .collect();
         alerts.sort_by(|a, b| (a.started_at, &a.detector, &a.agent).cmp(&(b.started_at, &b.detector, &b.agent)));
         let mut found: Vec<IncidentReport> = incidents.list().map(IncidentReport::of).collect();

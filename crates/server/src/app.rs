@@ -20,6 +20,7 @@ use tokio::net::{TcpListener, UnixListener};
 use tokio::sync::{broadcast, mpsc};
 use tokio_util::sync::CancellationToken;
 
+use crate::alerting::RuleAlerts;
 use crate::checkpoint::Checkpoint;
 use crate::clockwork::Clockwork;
 use crate::connect;
@@ -166,11 +167,21 @@ impl App {
         let desk_metrics = paramedic_respond::metrics::Metrics::default();
         registries.add(|registry| desk_metrics.register(registry));
         let desk = Arc::new(Desk::open(journal.clone(), settings.incidents.clone(), desk_metrics).await?);
-        let measuring = Measuring::open(&settings, &data_dir, clock.clone(), &mut registries)?;
-        let restored = fleet_from_checkpoint(&data_dir, &settings)?;
-        let (fleet, detectors, seq) = (restored.fleet, restored.detectors, restored.seq);
-        let metering = Metering::new(&restored.meter, settings.meter.clone(), measuring.sink.clone());
+        let (live, _) = broadcast::channel(paramedic_api::context::LIVE_QUEUE_LEN);
         let intake_metrics = Metrics::default();
+        let restored = fleet_from_checkpoint(&data_dir, &settings)?;
+        let (fleet, detectors, seq) = (Arc::new(RwLock::new(restored.fleet)), restored.detectors, restored.seq);
+        let announcer = Arc::new(Announcer {
+            live: live.clone(),
+            agents: Mutex::default(),
+            incidents: Mutex::default(),
+            fleet: fleet.clone(),
+            desk: desk.clone(),
+        });
+        let rule_alerts =
+            RuleAlerts { desk: desk.clone(), announce: announcer.clone(), metrics: intake_metrics.clone(), clock: clock.clone() };
+        let measuring = Measuring::open(&settings, &data_dir, clock.clone(), Arc::new(rule_alerts), &mut registries)?;
+        let metering = Metering::new(&restored.meter, settings.meter.clone(), measuring.sink.clone());
         let (intake, deliveries) = Intake::new(settings.intake.queue_batches_max, intake_metrics.clone());
         let sink = measuring.sink.clone();
         let receiver = Arc::new(otlp::Receiver::with_samples(Arc::new(intake.clone()), sink, clock.clone(), settings.otlp.clone()));
@@ -178,7 +189,7 @@ impl App {
         let log_metrics = paramedic_collect::metrics::LogMetrics::default();
         let api_metrics = paramedic_api::metrics::Metrics::default();
         registries.add(|registry| {
-            fleet.metrics().register(registry);
+            fleet.read().unwrap_or_else(PoisonError::into_inner).metrics().register(registry);
             detectors.metrics().register(registry);
             intake_metrics.register(registry);
             receiver.metrics().register(registry);
@@ -189,8 +200,6 @@ impl App {
         });
         registries.shown.register_collector(Box::new(metering.meter().exposition()));
         let instruments = measuring.instruments(&settings, api_metrics.queries.clone());
-        let (live, _) = broadcast::channel(paramedic_api::context::LIVE_QUEUE_LEN);
-        let fleet = Arc::new(RwLock::new(fleet));
         let activity = Arc::new(Activity::default());
         let context = Arc::new(Context {
             journal,
@@ -220,8 +229,6 @@ impl App {
             reload,
             _instance: instance,
         };
-        let announcer =
-            Arc::new(Announcer { live, agents: Mutex::default(), incidents: Mutex::default(), fleet: fleet.clone(), desk: desk.clone() });
         let watched = settings.claude_dirs();
         let pipeline = Pipeline {
             store,
@@ -242,6 +249,7 @@ impl App {
         app.start_otlp(&receiver, sockets.otlp_grpc, sockets.otlp_http);
         app.start_watching(&watched, &tail_metrics)?;
         app.start_following_logs(&log_metrics)?;
+        measuring.load_rules(app.context.desk.incidents().await.firing_rules()).await;
         measuring.start(&app.clockwork, registries.own, instance_name(&ports), &app.receiving);
         app.start_housekeeping();
         app._instance.publish(&ports).map_err(|error| anyhow::anyhow!("failed to {error}"))?;

@@ -79,8 +79,7 @@ mod tests {
     const VERSION_1: &[u8] = b"PMCK\x01\0\0\0\x07\0\0\0\0\0\0\0\x05\0\0\0\0\0\0\0\x09\0\0\0\0\0\0\0fleetdetectors";
 
     /// As version 2 writes it, with a meter of 5 bytes.
-    const VERSION_2: &[u8] =
-        b"PMCK\x02\0\0\0\x07\0\0\0\0\0\0\0\x05\0\0\0\0\0\0\0\x09\0\0\0\0\0\0\0\x05\0\0\0\0\0\0\0fleetdetectorsmeter";
+    const VERSION_2: &[u8] = b"PMCK\x02\0\0\0\x07\0\0\0\0\0\0\0\x05\0\0\0\0\0\0\0\x09\0\0\0\0\0\0\0\x05\0\0\0\0\0\0\0fleetdetectorsmeter";
 
     #[test]
     fn a_checkpoint_of_version_1_is_read() {

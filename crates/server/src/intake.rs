@@ -12,11 +12,13 @@ use paramedic_fleet::{Fleet, Novelty};
 use paramedic_model::{AlertChange, AlertState, Clock, Event, Fact, Timestamp};
 use paramedic_respond::Desk;
 use paramedic_telemetry::{Offset, Store};
-use crate::metering::Metering;
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::registry::Registry;
 use tokio::sync::{mpsc, oneshot};
+
+use crate::alerting::{self, TRIES_MAX};
+use crate::metering::Metering;
 
 /// Alert changes that may wait for the end of the back-fill before they are decided early.
 const HELD_CHANGES_MAX: usize = 100_000;
@@ -308,24 +310,7 @@ impl Pipeline {
         }
         self.mark_stuck(&changes);
         self.metering.alerts(&changes, now);
-        let mut wait = std::time::Duration::from_millis(100);
-        for tries in 1.. {
-            match self.desk.apply(&changes, now).await {
-                Ok(records) => {
-                    self.announce.records(&records);
-                    return;
-                }
-                Err(error) => {
-                    self.metrics.journal_failures.inc();
-                    tracing::error!(%error, tries, changes = changes.len(), "alerts could not be written to the journal");
-                }
-            }
-            if tries >= TRIES_MAX {
-                return;
-            }
-            tokio::time::sleep(wait).await;
-            wait = (wait * 2).min(std::time::Duration::from_secs(5));
-        }
+        alerting::write(&self.desk, self.announce.as_ref(), &self.metrics, &changes, now).await;
     }
 
     fn mark_stuck(&self, changes: &[AlertChange]) {
@@ -403,6 +388,3 @@ fn priced(event: &Event, prices: &paramedic_fleet::Prices) -> Option<Event> {
     }
     Some(event)
 }
-
-/// Tries before a batch is given up: about ten minutes of a full disk.
-const TRIES_MAX: u32 = 120;

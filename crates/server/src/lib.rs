@@ -14,6 +14,8 @@ pub mod app;
 
 pub mod intake;
 
+mod alerting;
+
 pub mod metering;
 
 mod measuring;

@@ -7,15 +7,16 @@ use std::time::Duration;
 use anyhow::Result;
 use axum::body::{Body, Bytes};
 use axum::http::{HeaderMap, HeaderName, HeaderValue, Response, StatusCode};
+use paramedic_api::Instruments;
 use paramedic_api::instruments::{RemoteEnd, TargetList, Work};
 use paramedic_api::query::LocalQuery;
-use paramedic_api::Instruments;
 use paramedic_collect::scrape::{self, Scraper};
-use paramedic_model::{Clock, Target};
+use paramedic_model::{AlertChange, Clock, Target};
 use paramedic_probe::Prober;
 use paramedic_promql::Engine;
 use paramedic_remote::send::Sender;
 use paramedic_remote::{Forwarder, Headers, Queue, ReadSettings, Receiver, read};
+use paramedic_rules::{AlertSink, LocalSource, Rules};
 use paramedic_samples::{SampleSink, Samples};
 use prometheus_client::registry::Registry;
 use tokio_util::sync::CancellationToken;
@@ -24,7 +25,7 @@ use crate::clockwork::Clockwork;
 use crate::settings::Settings;
 
 /// The samples' folder inside the data folder.
-pub const SAMPLES_DIR: &str = "samples";
+pub(crate) const SAMPLES_DIR: &str = "samples";
 /// The folder of samples that wait for an external store.
 const SPOOL_DIR: &str = "forward";
 
@@ -40,6 +41,7 @@ pub(crate) struct Measuring {
     scraper: Scraper,
     prober: Prober,
     sender: Mutex<Option<Sender>>,
+    pub(crate) rules: Rules,
     receiver: Arc<Receiver>,
     remote: paramedic_remote::Metrics,
     clock: Arc<dyn Clock>,
@@ -66,7 +68,13 @@ impl Registries {
 }
 
 impl Measuring {
-    pub(crate) fn open(settings: &Settings, data_dir: &Path, clock: Arc<dyn Clock>, registries: &mut Registries) -> Result<Self> {
+    pub(crate) fn open(
+        settings: &Settings,
+        data_dir: &Path,
+        clock: Arc<dyn Clock>,
+        alerts: Arc<dyn AlertSink>,
+        registries: &mut Registries,
+    ) -> Result<Self> {
         let samples = Samples::open(&data_dir.join(SAMPLES_DIR), settings.samples.clone(), clock.clone())
             .map_err(|error| anyhow::anyhow!("failed to {error}"))?;
         let remote = paramedic_remote::Metrics::default();
@@ -83,14 +91,19 @@ impl Measuring {
         let scraper =
             Scraper::new(settings.scrape.clone(), sink.clone(), clock.clone()).map_err(|error| anyhow::anyhow!("failed to {error}"))?;
         let prober = Prober::new(&settings.probe, sink.clone(), clock.clone()).map_err(|error| anyhow::anyhow!("failed to {error}"))?;
+        let engine = Engine::new(settings.query.options());
+        let source = Arc::new(LocalSource::new(engine.clone(), Arc::new(samples.clone())));
+        let rules = Rules::new(settings.rules.clone(), source, sink.clone(), alerts, clock.clone());
         registries.add(|registry| {
+            rules.metrics().register(registry);
             samples.metrics().register(registry);
             remote.register(registry);
             scraper.metrics().register(registry);
             prober.metrics().register(registry);
         });
         Ok(Self {
-            engine: Arc::new(Engine::new(settings.query.options())),
+            engine: Arc::new(engine),
+            rules,
             samples,
             sink,
             scraper,
@@ -110,6 +123,7 @@ impl Measuring {
         Instruments {
             query: Some(Arc::new(query)),
             samples: Some(self.samples.clone()),
+            rules: Some(Arc::new(self.rules.clone())),
             targets: vec![target_list(move || scraper.targets()), target_list(move || prober.targets())],
             remote_write: Some(Arc::new(WriteEnd(self.receiver.clone()))),
             remote_read: Some(Arc::new(ReadEnd { samples: self.samples.clone(), metrics: self.remote.query.clone() })),
@@ -118,7 +132,17 @@ impl Measuring {
         }
     }
 
-    /// Starts everything that fills the store.
+    /// Loads the rules, and takes up what fired before the start. Problems are said; what is good is loaded.
+    pub(crate) async fn load_rules(&self, firing: Vec<AlertChange>) {
+        let loaded = self.rules.load().await;
+        for problem in loaded.problems.iter().filter(|problem| problem.is_error()) {
+            tracing::error!(%problem, "a rule file is not used as it is");
+        }
+        tracing::info!(files = loaded.files, groups = loaded.groups, rules = loaded.rules, "rules loaded");
+        self.rules.restore(firing).await;
+    }
+
+    /// Starts everything that fills the store, and the rules.
     pub(crate) fn start(&self, clockwork: &Clockwork, own: Registry, instance: String, stop: &CancellationToken) {
         let (scraper, cancel) = (self.scraper.clone(), stop.clone());
         clockwork.start("scrape", async move { scraper.run(cancel).await });
@@ -126,6 +150,7 @@ impl Measuring {
         if let Some(sender) = self.sender.lock().unwrap_or_else(PoisonError::into_inner).take() {
             clockwork.start("forwarding", sender.run(stop.clone()));
         }
+        clockwork.start("rules", self.rules.clone().run(stop.clone()));
         let own = OwnSamples { registry: own, instance, sink: self.sink.clone(), clock: self.clock.clone(), interval: self.own_interval };
         clockwork.start("own samples", own.run(stop.clone()));
     }

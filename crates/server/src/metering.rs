@@ -88,7 +88,11 @@ impl Metering {
                 context_tokens: view.context_tokens,
                 context_limit: view.context_limit,
                 last_event_at: view.last_event_at,
-                process: view.process.as_ref().map(|process| ProcessGauge { alive: process.alive, rss_bytes: process.rss_bytes, at: process.at }),
+                process: view.process.as_ref().map(|process| ProcessGauge {
+                    alive: process.alive,
+                    rss_bytes: process.rss_bytes,
+                    at: process.at,
+                }),
             })
             .collect();
         self.meter.agents(&gauges, now);

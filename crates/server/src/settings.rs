@@ -102,7 +102,15 @@ pub struct Query {
 
 impl Default for Query {
     fn default() -> Self {
-        Self { timeout_s: 120, concurrency_max: 8, samples_max: 50_000_000, steps_max: 11_000, lookback_s: 300, subquery_step_s: 60, experimental: false }
+        Self {
+            timeout_s: 120,
+            concurrency_max: 8,
+            samples_max: 50_000_000,
+            steps_max: 11_000,
+            lookback_s: 300,
+            subquery_step_s: 60,
+            experimental: false,
+        }
     }
 }
 

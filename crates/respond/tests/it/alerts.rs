@@ -159,3 +159,17 @@ fn a_rule_s_alert_that_names_nothing_open_opens_its_own_incident_under_its_name(
         assert!(incidents.list().any(|incident| incident.title.starts_with("HighErrorRate: ")));
     }
 }
+
+#[test]
+fn alerts_of_rules_that_are_active_are_known_after_a_restart() {
+    let mut note = rule_fires("Watchdog", "", 1.0, 1.0);
+    note.severity = None;
+    let mut over = rule_fires("Over", "", 0.0, 1.0);
+    let mut story = vec![fires("a", 0.0, 1.0, Severity::Sev3, 3), rule_fires("Slow", "", 0.5, 5.5), note, over.clone()];
+    over.state = AlertState::Resolved;
+    over.at = minute(6.0);
+    story.push(over);
+    let firing = play(&story).firing_rules();
+    let names: Vec<_> = firing.iter().map(|change| (change.rule.as_ref().unwrap().name.as_str(), change.started_at)).collect();
+    assert_eq!(names, [("Slow", minute(0.5)), ("Watchdog", minute(1.0))]);
+}

@@ -9,8 +9,8 @@ use paramedic_fleet::{Fleet, Prices};
 use paramedic_journal::{Journal, SqliteJournal};
 use paramedic_model::{AgentId, ApiErrorClass, Clock, Event, Fact, ManualClock, Source, Timestamp};
 use paramedic_respond::{Desk, Record};
-use paramedic_server::intake::{Announce, Delivery, Metrics, Pipeline};
 use paramedic_samples::Samples;
+use paramedic_server::intake::{Announce, Delivery, Metrics, Pipeline};
 use paramedic_server::metering::Metering;
 use paramedic_telemetry::Store;
 

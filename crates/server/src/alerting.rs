@@ -1,0 +1,58 @@
+//! The way of an alert into the journal, whoever concluded it.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use paramedic_model::{AlertChange, Clock, Timestamp};
+use paramedic_respond::Desk;
+use paramedic_rules::{AlertSink, BoxFuture};
+
+use crate::intake::{Announce, Metrics};
+
+/// Tries before a batch is given up: about ten minutes of a full disk.
+pub(crate) const TRIES_MAX: u32 = 120;
+
+/// Writes changes and tells watchers. Tries again while the journal refuses; true: they are in it.
+pub(crate) async fn write(desk: &Desk, announce: &dyn Announce, metrics: &Metrics, changes: &[AlertChange], now: Timestamp) -> bool {
+    let mut wait = Duration::from_millis(100);
+    for tries in 1..=TRIES_MAX {
+        match desk.apply(changes, now).await {
+            Ok(records) => {
+                announce.records(&records);
+                return true;
+            }
+            Err(error) => {
+                metrics.journal_failures.inc();
+                tracing::error!(%error, tries, changes = changes.len(), "alerts could not be written to the journal");
+            }
+        }
+        tokio::time::sleep(wait).await;
+        wait = (wait * 2).min(Duration::from_secs(5));
+    }
+    false
+}
+
+/// Takes what rules conclude.
+pub(crate) struct RuleAlerts {
+    pub(crate) desk: Arc<Desk>,
+    pub(crate) announce: Arc<dyn Announce>,
+    pub(crate) metrics: Metrics,
+    pub(crate) clock: Arc<dyn Clock>,
+}
+
+impl AlertSink for RuleAlerts {
+    fn alerts(&self, mut changes: Vec<AlertChange>) -> BoxFuture<'_, ()> {
+        Box::pin(async move {
+            changes.iter_mut().for_each(name_cause);
+            write(&self.desk, self.announce.as_ref(), &self.metrics, &changes, self.clock.now()).await;
+        })
+    }
+}
+
+/// A rule may say in its annotation `cause` which condition it is about: alerts of one cause are one incident.
+fn name_cause(change: &mut AlertChange) {
+    let named = change.rule.as_ref().and_then(|rule| rule.annotations.get("cause")).map(|cause| cause.trim().to_owned());
+    if let Some(cause) = named.filter(|cause| !cause.is_empty()) {
+        change.cause = cause;
+    }
+}
