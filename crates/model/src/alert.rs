@@ -22,12 +22,6 @@ use crate::time::Timestamp;
 pub struct Fingerprint(pub String);
 
 impl RuleAlert {
-    /// Causes whose open incident this alert belongs to, so that one trouble seen by a detector and by rules is one
-    /// incident: the words of the annotation `joins`.
-    pub fn joins(&self) -> impl Iterator<Item = &str> {
-        self.annotations.get("joins").map(String::as_str).unwrap_or_default().split_whitespace()
-    }
-
     /// The labels that tell this alert from others of its rule, as `job=agent, instance=a:1`.
     #[must_use]
     pub fn subject(&self) -> String {

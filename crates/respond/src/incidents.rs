@@ -132,13 +132,7 @@ impl Incidents {
 
     /// The incident that an alert of this cause and onset belongs to.
     pub(crate) fn joinable(&self, change: &AlertChange, settings: &Settings) -> Option<&Incident> {
-        let others = change.rule.iter().flat_map(|rule| rule.joins());
-        [change.cause.as_str()]
-            .into_iter()
-            .chain(others)
-            .flat_map(|cause| self.of_cause(cause))
-            .map(|incident| self.follow_merges(incident))
-            .find(|incident| joins(incident, change, settings))
+        self.of_cause(&change.cause).map(|incident| self.follow_merges(incident)).find(|incident| joins(incident, change, settings))
     }
 
     /// Notes of the same cause, not owned yet, that lead up to an onset.

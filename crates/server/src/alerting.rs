@@ -41,18 +41,9 @@ pub(crate) struct RuleAlerts {
 }
 
 impl AlertSink for RuleAlerts {
-    fn alerts(&self, mut changes: Vec<AlertChange>) -> BoxFuture<'_, ()> {
+    fn alerts(&self, changes: Vec<AlertChange>) -> BoxFuture<'_, ()> {
         Box::pin(async move {
-            changes.iter_mut().for_each(name_cause);
             write(&self.desk, self.announce.as_ref(), &self.metrics, &changes, self.clock.now()).await;
         })
-    }
-}
-
-/// A rule may say in its annotation `cause` which condition it is about: alerts of one cause are one incident.
-fn name_cause(change: &mut AlertChange) {
-    let named = change.rule.as_ref().and_then(|rule| rule.annotations.get("cause")).map(|cause| cause.trim().to_owned());
-    if let Some(cause) = named.filter(|cause| !cause.is_empty()) {
-        change.cause = cause;
     }
 }

@@ -46,6 +46,8 @@ impl Metering {
         let novelty = match novelty {
             Novelty::New => paramedic_meter::Novelty::New,
             Novelty::Update => paramedic_meter::Novelty::Update,
+            // It counts nothing, but it may be the one that says that the turn is over.
+            Novelty::Duplicate if matches!(event.fact, Fact::ModelCall { stop_reason: Some(_), .. }) => paramedic_meter::Novelty::Update,
             Novelty::Duplicate => return,
         };
         let cost = cost_of(event, prices);
