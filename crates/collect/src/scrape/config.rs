@@ -22,7 +22,7 @@ pub struct Settings {
     pub rescan_s: u64,
     /// Targets of all jobs together; further ones are left out and counted. Default 10,000.
     pub targets_max: usize,
-    /// Looks that may be under way at the same time. Default 256.
+    /// Looks that may be under way at the same time; read at the start only. Default 256.
     pub looks_max: usize,
 }
 

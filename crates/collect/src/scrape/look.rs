@@ -64,11 +64,15 @@ impl Look {
     }
 
     /// One look; the error is that there shall be no further one.
-    async fn look(self, due: i64, stop: &CancellationToken) -> Result<Box<Self>, Box<Intake>> {
+    async fn look(mut self, due: i64, stop: &CancellationToken) -> Result<Box<Self>, Box<Intake>> {
         let began = self.inner.clock.now();
         let late = began.as_millis() - due;
         let at = if (0..=TOLERANCE_MS).contains(&late) { due } else { began.as_millis() };
         let started = tokio::time::Instant::now();
+        if self.client.is_err() {
+            // A file with certificates may be there now.
+            self.client = fetch::client(&self.job);
+        }
         let body = match &self.client {
             Err(failure) => Err(failure.clone()),
             Ok(client) => tokio::select! {
