@@ -112,6 +112,18 @@ pub struct RuleView {
     pub missing: Vec<MissingSeries>,
 }
 
+/// Where the embedded rules say they are from.
+pub const PACK_FOLDER: &str = "pack/";
+
+impl GroupView {
+    /// Whether a rule of this group is an embedded one that only waits for metrics that nobody sends.
+    #[must_use]
+    pub fn waits(&self, rule: &RuleView) -> bool {
+        let active = matches!(rule.state, RuleState::Firing | RuleState::Pending) || rule.health == RuleHealth::Err;
+        self.file.starts_with(PACK_FOLDER) && !rule.missing.is_empty() && !active
+    }
+}
+
 /// An alert that is pending or firing.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(default)]

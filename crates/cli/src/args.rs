@@ -17,6 +17,18 @@ pub(crate) struct Args {
 const EXIT_CODES: &str =
     "Exit codes: 0 done, 1 failed, 2 wrong command line, 3 no running instance, 4 not found, 5 problems found, 6 refused";
 
+const QUERY_EXAMPLES: &str = "Examples:
+  paramedic query up
+  paramedic query 'topk(5, sum by (agent) (increase(agent_cost_dollars_total[1h])))'
+  paramedic query 'rate(agent_requests_total[5m])' --range 3h --plot
+  paramedic query 'process_resident_memory_bytes' --range 1h --step 30s --json";
+
+const RULES_EXAMPLES: &str = "Examples:
+  paramedic rules list --problems
+  paramedic rules check rules/*.yml
+  paramedic rules test tests/*.yml
+  paramedic rules why TargetDown";
+
 #[derive(Debug, Clone, ClapArgs)]
 pub(crate) struct Common {
     /// Data folder [default: $XDG_DATA_HOME/paramedic or ~/.local/share/paramedic]
@@ -52,8 +64,16 @@ pub(crate) enum Verb {
         override_usage = "paramedic incident <ID> [note|ack|severity|title|state|resolve|reopen|cancel|merge]\n       paramedic incident open <TITLE>"
     )]
     Incident(IncidentVerb),
-    /// List recent alerts and notes
+    /// List alerts: pending, firing and resolved, with value and threshold; and notes
     Alerts(AlertsArgs),
+    /// Evaluate a PromQL expression: a table, or drawn with --plot
+    #[command(after_help = QUERY_EXAMPLES)]
+    Query(QueryArgs),
+    /// List alerting and recording rules, check and test rule files, or see why an alert fires
+    #[command(subcommand, after_help = RULES_EXAMPLES)]
+    Rules(RulesVerb),
+    /// List what is scraped and probed, what is down first
+    Targets(TargetsArgs),
     /// Search events
     Events(Box<EventsArgs>),
     /// Show what the agents cost
@@ -222,6 +242,66 @@ pub(crate) enum IncidentChange {
 pub(crate) struct AlertsArgs {
     #[arg(long, default_value_t = 50)]
     pub(crate) limit: usize,
+}
+
+#[derive(Debug, Clone, ClapArgs)]
+pub(crate) struct QueryArgs {
+    /// The expression, in PromQL
+    pub(crate) expression: String,
+    /// The moment, or the end of the range: RFC 3339, seconds since 1970, or how long ago (15m, 2h) [default: now]
+    #[arg(long, value_name = "TIME")]
+    pub(crate) time: Option<String>,
+    /// Evaluate over this long up to the moment (15m, 1h, 7d)
+    #[arg(long, value_name = "DURATION")]
+    pub(crate) range: Option<String>,
+    /// Between the points of a range [default: what fits the width]
+    #[arg(long, value_name = "DURATION")]
+    pub(crate) step: Option<String>,
+    /// Draw it in the terminal; over an hour where no range is given
+    #[arg(long, conflicts_with = "json")]
+    pub(crate) plot: bool,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum RulesVerb {
+    /// List all rules by group
+    List {
+        /// Only those that are pending or firing
+        #[arg(long)]
+        active: bool,
+        /// Only those that fail, or look for series that never were
+        #[arg(long)]
+        problems: bool,
+        /// Only those whose name or expression contains this
+        text: Option<String>,
+    },
+    /// Check rule files (Prometheus's, also as PrometheusRule objects); with a running instance, also whether their series exist
+    Check {
+        #[arg(required = true, value_name = "FILE")]
+        files: Vec<PathBuf>,
+        /// Do not ask a running instance for series
+        #[arg(long)]
+        offline: bool,
+    },
+    /// Run unit tests of rules, in promtool's format
+    Test {
+        #[arg(required = true, value_name = "FILE")]
+        files: Vec<PathBuf>,
+    },
+    /// Show the parts of an alert's expression with their values now
+    Why {
+        /// The alert's name
+        alert: String,
+    },
+}
+
+#[derive(Debug, Clone, ClapArgs)]
+pub(crate) struct TargetsArgs {
+    /// Only those that are down
+    #[arg(long)]
+    pub(crate) down: bool,
+    /// Only those whose job or address contains this
+    pub(crate) text: Option<String>,
 }
 
 #[derive(Debug, Clone, ClapArgs)]

@@ -132,6 +132,15 @@ impl Face {
         self.send(method, &target, "application/json", Full::new(bytes::Bytes::from(body)).boxed()).await
     }
 
+    /// Asks Prometheus's API: the whole answer.
+    pub(crate) async fn prometheus(&self, path: &str, parameters: &[(&str, &str)]) -> Result<Value> {
+        let pairs = parameters.iter().map(|(name, value)| format!("{}={}", escape(name, b""), escape(value, b"")));
+        let form = pairs.collect::<Vec<_>>().join("&");
+        let body = Full::new(bytes::Bytes::from(form)).boxed();
+        let answer = self.send("POST", path, "application/x-www-form-urlencoded", body).await?;
+        serde_json::from_slice(&answer).context("the answer is not JSON")
+    }
+
     /// Posts a body that is still being made.
     pub(crate) async fn stream(&self, target: &str, chunks: tokio::sync::mpsc::Receiver<bytes::Bytes>) -> Result<Vec<u8>> {
         self.send("POST", target, "application/octet-stream", Chunks(chunks).boxed()).await
@@ -224,6 +233,11 @@ async fn in_process(context: &Arc<paramedic_api::Context>, operation: &Operation
 
 fn refusal(status: u16, body: &[u8]) -> Failure {
     let answer: Value = serde_json::from_slice(body).unwrap_or_default();
+    if let (Some(kind), Some(what)) = (answer["errorType"].as_str(), answer["error"].as_str()) {
+        // An error in Prometheus's form; a query that took too long is no instance that is not there.
+        let exit = if kind == "unavailable" { Exit::Unreachable } else { Exit::Failed };
+        return Failure::new(exit, what, if kind == "timeout" { "ask for less: a shorter range, a larger step, fewer series" } else { "" });
+    }
     let text = |key: &str| answer["error"][key].as_str().unwrap_or_default().to_owned();
     let what = if text("message").is_empty() { format!("the instance answered {status}") } else { text("message") };
     Failure::new(exit_of(status), what, in_verbs(&text("hint")))
@@ -233,6 +247,7 @@ fn refusal(status: u16, body: &[u8]) -> Failure {
 fn in_verbs(hint: &str) -> String {
     hint.replace("GET /api/v1/agents lists", "paramedic agents --all lists")
         .replace("GET /api/v1/incidents lists", "paramedic incidents lists")
+        .replace("GET /api/v1/rules/list lists", "paramedic rules list lists")
 }
 
 const fn exit_of(status: u16) -> Exit {

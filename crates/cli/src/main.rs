@@ -10,6 +10,8 @@ mod face;
 
 mod show;
 
+mod plot;
+
 mod verb;
 
 use std::process::ExitCode;

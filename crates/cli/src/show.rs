@@ -61,9 +61,19 @@ pub(crate) fn table(head: &[&str], rows: impl IntoIterator<Item = Vec<String>>) 
     line(&lines)
 }
 
+/// Columns of the terminal; a hundred where there is none.
+pub(crate) fn width() -> usize {
+    Table::new().width().map_or(100, usize::from).clamp(40, 200)
+}
+
 /// A cell's text: one line, capped.
 pub(crate) fn clean(cell: &str) -> String {
     text::one_line(&text::capped(cell, CELL_BYTES_MAX)).into_owned()
+}
+
+/// A line that is a whole message: one line, with room for an expression.
+pub(crate) fn clean_long(text: &str) -> String {
+    text::one_line(&text::capped(text, 10 * CELL_BYTES_MAX)).into_owned()
 }
 
 /// `3 min ago`; `in the future` when clocks differ.

@@ -2,6 +2,8 @@
 
 mod agents;
 
+mod alerts;
+
 mod analyze;
 
 mod config;
@@ -21,6 +23,12 @@ mod ingest;
 mod journal;
 
 mod promql_test;
+
+mod query;
+
+mod rules;
+
+mod targets;
 
 mod up;
 
@@ -50,7 +58,10 @@ pub(crate) fn run(args: Args) -> Result<Exit> {
         Verb::Agent(query) => wait(agents::agent(common, &query)),
         Verb::Incidents(query) => wait(incidents::incidents(common, &query)),
         Verb::Incident(verb) => wait(incidents::incident(common, verb)),
-        Verb::Alerts(query) => wait(incidents::alerts(common, &query)),
+        Verb::Query(query) => wait(query::query(common, &query)),
+        Verb::Rules(verb) => wait(rules::rules(common, verb)),
+        Verb::Targets(query) => wait(targets::targets(common, &query)),
+        Verb::Alerts(query) => wait(alerts::alerts(common, &query)),
         Verb::Events(query) => wait(events::events(common, &query)),
         Verb::Cost => wait(cost::cost(common)),
         Verb::Ingest(ingest) => wait(ingest::ingest(common, &ingest)),

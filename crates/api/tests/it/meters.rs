@@ -32,9 +32,14 @@ impl Stage {
 
     /// Fills a store with an hour of samples and puts everything that measures into the context.
     pub fn equip(&mut self) {
+        self.equip_with(now());
+    }
+
+    /// As [`Self::equip`], with the hour before another moment.
+    pub fn equip_with(&mut self, end: Timestamp) {
         let clock = Arc::clone(&self.context.clock);
         let samples = Samples::open(&self.dir.path().join("samples"), Settings::default(), clock).expect("opens");
-        fill(&samples);
+        fill(&samples, end);
         let metrics = self.context.metrics.queries.clone();
         let query = LocalQuery::new(Arc::new(Engine::default()), samples.clone(), 4, metrics);
         let instruments = Instruments {
@@ -55,7 +60,7 @@ fn ms(at: Timestamp) -> i64 {
     at.as_millis()
 }
 
-fn fill(samples: &Samples) {
+fn fill(samples: &Samples, end: Timestamp) {
     let sample = |pairs: &'static [(&'static str, &'static str)], at: Timestamp, value: f64| Sample {
         series: Key::Pairs(pairs),
         time: ms(at),
@@ -63,7 +68,7 @@ fn fill(samples: &Samples) {
     };
     let (mut good, mut bad) = (0.0, 0.0);
     for step in 0..=240u64 {
-        let at = ago(60).after(std::time::Duration::from_secs(step * 15));
+        let at = end.before(std::time::Duration::from_secs(3_600)).after(std::time::Duration::from_secs(step * 15));
         let failing = step >= 160;
         let wave = 40.0 + 15.0 * (f64::from(u32::try_from(step).expect("small")) / 20.0).sin();
         good += if failing { wave * 0.7 } else { wave };

@@ -335,3 +335,63 @@ async fn promtool_can_query() {
         assert!(output.status.success() && text.contains(expect), "{program}: {text}{}", String::from_utf8_lossy(&output.stderr));
     }
 }
+
+/// Ends with the test.
+struct Program(std::process::Child);
+
+impl Drop for Program {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+/// What a real Prometheus has for an expression.
+async fn peer_value(peer: &Server, query: &str) -> Option<String> {
+    let stream = tokio::net::TcpStream::connect(peer.0).await;
+    drop(stream.ok()?);
+    let answer = peer.get(&format!("/api/v1/query?query={query}")).await;
+    let body: Value = serde_json::from_str(&text_of(&answer.body)).ok()?;
+    Some(body.pointer("/data/result/0/value/1")?.as_str()?.to_owned())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_real_prometheus_scrapes_metrics_and_federation() {
+    let mut stage = Stage::empty(Arc::new(paramedic_model::SystemClock)).await;
+    stage.equip_with(paramedic_model::Clock::now(&paramedic_model::SystemClock));
+    let server = Server::start(paramedic_api::router(Arc::clone(&stage.context))).await;
+    let port = std::net::TcpListener::bind(("127.0.0.1", 0)).unwrap().local_addr().unwrap().port();
+    let settings = format!(
+        "global: {{scrape_interval: 1s}}\nscrape_configs:\n- job_name: metrics\n  static_configs: [{{targets: ['{0}']}}]\n- job_name: federate\n  honor_labels: true\n  metrics_path: /federate\n  params: {{'match[]': ['{{job=\"gateway\"}}', 'agent_queue_depth']}}\n  static_configs: [{{targets: ['{0}']}}]\n",
+        server.0
+    );
+    let file = stage.dir.path().join("prometheus.yml");
+    std::fs::write(&file, settings).unwrap();
+    let program = Command::new("prometheus")
+        .arg(format!("--config.file={}", file.display()))
+        .arg(format!("--storage.tsdb.path={}", stage.dir.path().join("tsdb").display()))
+        .arg(format!("--web.listen-address=127.0.0.1:{port}"))
+        .stdout(std::process::Stdio::null())
+        .stderr(std::process::Stdio::null())
+        .spawn();
+    let Ok(program) = program else { return eprintln!("skipped: prometheus is not installed") };
+    let _program = Program(program);
+    let peer = Server(std::net::SocketAddr::from(([127, 0, 0, 1], port)));
+    for (query, expect) in [
+        ("up%7Bjob%3D%22metrics%22%7D", "1"),
+        ("up%7Bjob%3D%22federate%22%7D", "1"),
+        ("agent_queue_depth%7Bqueue%3D%22batch%22%7D", "3"),
+        ("up%7Binstance%3D%22gw-1%3A9090%22%7D", "1"),
+        ("count(paramedic_api_requests_total)%20%3E%20bool%200", "1"),
+    ] {
+        let began = std::time::Instant::now();
+        loop {
+            let found = peer_value(&peer, query).await;
+            if found.as_deref() == Some(expect) {
+                break;
+            }
+            assert!(began.elapsed() < std::time::Duration::from_secs(40), "{query}: {found:?}");
+            tokio::time::sleep(std::time::Duration::from_millis(200)).await;
+        }
+    }
+}

@@ -2,14 +2,13 @@
 
 use anyhow::Result;
 use clap::Parser as _;
-use paramedic_api::operations::alerts::AlertPage;
 use paramedic_api::operations::incidents::{Changed, IncidentDetail, IncidentPage};
 use paramedic_model::{Clock as _, IncidentKind, IncidentState, IncidentType, Severity, SystemClock, Timestamp};
 use paramedic_respond::{Incident, IncidentCounts};
 use serde_json::{Value, json};
 
 use super::agents::many;
-use crate::args::{AlertsArgs, Common, IncidentArgs, IncidentChange, IncidentVerb, IncidentsArgs};
+use crate::args::{Common, IncidentArgs, IncidentChange, IncidentVerb, IncidentsArgs};
 use crate::exit::{Exit, Failure};
 use crate::face::Face;
 use crate::show;
@@ -48,40 +47,6 @@ pub(super) async fn incidents(common: &Common, args: &IncidentsArgs) -> Result<E
     if page.total > page.incidents.len() {
         show::line(&format!("{} of {}; more with --limit {}", page.incidents.len(), page.total, page.total))?;
     }
-    Ok(Exit::Done)
-}
-
-pub(super) async fn alerts(common: &Common, args: &AlertsArgs) -> Result<Exit> {
-    let face = Face::open(common).await?;
-    let (page, value) = face.get::<AlertPage>("alert.list", &json!({"limit": args.limit})).await?;
-    if common.json {
-        show::json(&value)?;
-        return Ok(Exit::Done);
-    }
-    if page.alerts.is_empty() {
-        show::line("No alerts so far. All quiet.")?;
-        return Ok(Exit::Done);
-    }
-    let now = SystemClock.now();
-    show::table(
-        &["began", "state", "severity", "alert", "about", "incident", "reason"],
-        page.alerts.iter().map(|alert| {
-            let episode = &alert.alert;
-            vec![
-                show::ago(episode.started_at, now),
-                if episode.ended_at.is_some() { "ended" } else { "active" }.to_owned(),
-                episode.severity.map_or_else(|| "note".to_owned(), |severity| severity.to_string()),
-                episode.name().to_owned(),
-                match (&episode.agent, &episode.rule) {
-                    (Some(agent), _) => agent.to_string(),
-                    (None, Some(rule)) => rule.subject(),
-                    (None, None) => "-".to_owned(),
-                },
-                alert.incident.as_ref().map_or_else(|| "-".to_owned(), ToString::to_string),
-                episode.reason.clone(),
-            ]
-        }),
-    )?;
     Ok(Exit::Done)
 }
 

@@ -19,6 +19,7 @@ mod exporters;
 mod lifecycle;
 mod live;
 mod logs;
+mod metrics;
 mod pages;
 mod processes;
 mod verbs;

@@ -33,22 +33,25 @@ enum Which {
     NoData,
     Failing,
     Recording,
+    Waiting,
 }
 
 impl Which {
-    const ALL: [(Self, &'static str, &'static str); 4] = [
+    const ALL: [(Self, &'static str, &'static str); 5] = [
         (Self::Active, "active", "firing or pending"),
         (Self::NoData, "no-data", "never had data"),
         (Self::Failing, "failing", "cannot be evaluated"),
         (Self::Recording, "recording", "recording"),
+        (Self::Waiting, "waiting", "embedded, wait for their metrics"),
     ];
 
-    fn wants(self, rule: &RuleView) -> bool {
+    fn wants(self, group: &GroupView, rule: &RuleView) -> bool {
         match self {
+            Self::Waiting => group.waits(rule),
             Self::Active => matches!(rule.state, RuleState::Firing | RuleState::Pending) && rule.kind == RuleKind::Alerting,
-            Self::NoData => !rule.missing.is_empty(),
+            Self::NoData => !rule.missing.is_empty() && !group.waits(rule),
             Self::Failing => rule.health == RuleHealth::Err,
-            Self::Recording => rule.kind == RuleKind::Recording,
+            Self::Recording => rule.kind == RuleKind::Recording && !group.waits(rule),
         }
     }
 }
@@ -64,10 +67,12 @@ struct Asked {
 }
 
 impl Asked {
-    fn wants(&self, rule: &RuleView) -> bool {
+    /// Embedded rules whose metrics nobody sends are shown only when they are asked for.
+    fn wants(&self, group: &GroupView, rule: &RuleView) -> bool {
         let text = self.text.as_deref().unwrap_or("").to_lowercase();
         let contains = |field: &str| field.to_lowercase().contains(&text);
-        self.which.is_none_or(|which| which.wants(rule)) && (text.is_empty() || contains(&rule.name) || contains(&rule.query))
+        self.which.map_or(!group.waits(rule) || !text.is_empty(), |which| which.wants(group, rule))
+            && (text.is_empty() || contains(&rule.name) || contains(&rule.query))
     }
 
     fn parameters(&self) -> String {
@@ -89,9 +94,10 @@ async fn show(context: &Arc<Context>, query: &str) -> Result<(String, Markup), A
         Some(alert) => Some(why(Arc::clone(context), reader(), WhyQuery { alert: alert.clone() }).await?),
         None => None,
     };
-    let all: Vec<&RuleView> = rules.groups.iter().flat_map(|group| &group.rules).collect();
-    let of = |which: Which| all.iter().filter(|rule| which.wants(rule)).count();
-    let firing = all.iter().filter(|rule| rule.state == RuleState::Firing).count();
+    let all: Vec<(&GroupView, &RuleView)> =
+        rules.groups.iter().flat_map(|group| group.rules.iter().map(move |rule| (group, rule))).collect();
+    let of = |which: Which| all.iter().filter(|(group, rule)| which.wants(group, rule)).count();
+    let firing = all.iter().filter(|(_, rule)| rule.state == RuleState::Firing).count();
     let title = match firing {
         _ if all.is_empty() => "No rules".to_owned(),
         0 => "No rule fires".to_owned(),
@@ -151,10 +157,17 @@ fn filter(asked: &Asked) -> Markup {
 fn lines(groups: &[GroupView], asked: &Asked, now: Timestamp) -> Markup {
     let wanted: Vec<(&GroupView, &RuleView, bool)> = groups
         .iter()
-        .flat_map(|group| group.rules.iter().filter(|rule| asked.wants(rule)).enumerate().map(move |(i, rule)| (group, rule, i == 0)))
+        .flat_map(|group| {
+            group.rules.iter().filter(|rule| asked.wants(group, rule)).enumerate().map(move |(i, rule)| (group, rule, i == 0))
+        })
         .collect();
     if wanted.is_empty() {
-        return html! { p class="empty" { "No rule matches. " a href="/rules" { "Show all" } "." } };
+        return html! {
+            p class="empty" {
+                @if asked.which.is_none() && asked.text.is_none() { "All rules wait for their metrics. " a href="/rules?which=waiting" { "Show them" } "." }
+                @else { "No rule matches. " a href="/rules" { "Show all" } "." }
+            }
+        };
     }
     let start = asked.after.unwrap_or(0).min(wanted.len());
     let mut first_row = true;
@@ -249,7 +262,7 @@ fn explanation(why: &RuleParts, now: Timestamp) -> Markup {
             @if let Some(threshold) = &why.threshold {
                 p { "It compares " code { (short(&threshold.measured, 200)) } " with " b { (threshold.op) " " (unit_of(&rule.query).show(threshold.value)) } "." }
             }
-            @for missing in &rule.missing { p class="lv-warn" { "There was never a series for " code { (short(&missing.selector, 200)) } "." } }
+            @for missing in &rule.missing { p class="lv-warn" { "No series in the last 24 h, when last looked: " code { (short(&missing.selector, 200)) } } }
             table {
                 thead { tr { th { "Part" } th { "Series" } th class="num" { "Value now" } } }
                 tbody { (parts) }
