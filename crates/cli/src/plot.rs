@@ -72,7 +72,9 @@ fn share(part: usize, whole: usize) -> f64 {
 /// Puts a series into the grid: one mark for each column that has a value, joined upwards and downwards.
 fn trace(grid: &mut [Vec<char>], points: &[(i64, f64)], (from_ms, to_ms): (i64, i64), (low, high): (f64, f64), mark: char) {
     let columns = grid.first().map_or(0, Vec::len);
-    let mut before: Option<(usize, usize)> = None;
+    // What lies further apart than two steps is a gap.
+    let step = points.windows(2).map(|pair| pair[1].0 - pair[0].0).min().unwrap_or(0);
+    let mut before: Option<(i64, usize, usize)> = None;
     for (ms, value) in points {
         if !value.is_finite() {
             before = None;
@@ -80,15 +82,12 @@ fn trace(grid: &mut [Vec<char>], points: &[(i64, f64)], (from_ms, to_ms): (i64, 
         }
         let column = place(number(ms - from_ms) / number(to_ms - from_ms).max(1.0), columns);
         let row = ROWS - 1 - place((value - low) / (high - low), ROWS);
-        let rows = match before {
-            Some((known, beside)) if known + 1 == column && row > beside + 1 => beside + 1..=row,
-            Some((known, beside)) if known + 1 == column && row + 1 < beside => row..=beside - 1,
-            _ => row..=row,
-        };
-        for row in rows {
-            grid[row][column] = mark;
+        grid[row][column] = mark;
+        if let Some((_, start, beside)) = before.filter(|before| ms - before.0 < 2 * step) {
+            grid[beside][start..column.max(start)].fill(mark);
+            grid[row.min(beside)..=row.max(beside)].iter_mut().for_each(|cells| cells[column] = mark);
         }
-        before = Some((column, row));
+        before = Some((*ms, column, row));
     }
 }
 

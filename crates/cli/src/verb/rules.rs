@@ -58,7 +58,7 @@ async fn list(common: &Common, active: bool, problems: bool, text: &str) -> Resu
         show::line(match total {
             0 if !list.enabled => "Rules are not evaluated here.",
             0 => "No rule is loaded. Name rule files under rules.files in the settings.",
-            _ if problems => "Every rule can be evaluated and has had data.",
+            _ if problems => "Every rule can be evaluated, and those of your files have data.",
             _ if active => "No rule is pending or firing.",
             _ => "No rule matches.",
         })?;
