@@ -2,8 +2,11 @@
 //!
 //! The answer has the shape of our own engine's. Remarks (warnings and infos) come as the texts the store made of them.
 
+mod catalogue;
 mod histogram;
 mod json;
+
+pub use catalogue::{Listed, Selection};
 
 use std::time::Duration;
 
@@ -59,8 +62,8 @@ impl ExternalEngine {
         let timeout = format!("{}s", self.timeout_s);
         let mut form = form_of(parameters);
         form.push_str(&form_of(&[("timeout", &timeout)]));
-        let answered = tokio::time::timeout(Duration::from_secs(self.timeout_s), self.request(path, form)).await;
-        let reply = answered.unwrap_or(Err(EngineError::Timeout(self.timeout_s)));
+        let fetched = self.within_time(self.request(path, form, true)).await;
+        let reply = fetched.and_then(|(status, body)| json::read(status, &body));
         self.metrics.query_seconds.observe(begun.elapsed().as_secs_f64());
         if let Err(err) = &reply {
             self.metrics.failed_queries.get_or_create(&ByReason { reason: reason(err) }).inc();
@@ -68,17 +71,27 @@ impl ExternalEngine {
         reply
     }
 
-    async fn request(&self, path: &str, form: String) -> Result<Reply, EngineError> {
-        let request = self.store.post(path).await.map_err(|err| EngineError::Unreachable(err.to_string()))?;
-        let request = request.header("Content-Type", "application/x-www-form-urlencoded").header("Accept", "application/json");
-        let response = request.body(form).send().await.map_err(|err| self.unreachable(&err))?;
-        let status = response.status().as_u16();
-        let body = match body_of(response, self.answer_bytes_max).await {
-            Ok(body) => body,
-            Err(BodyError::TooLarge) => return Err(EngineError::TooLarge(self.answer_bytes_max)),
-            Err(BodyError::Failed(err)) => return Err(self.unreachable(&err)),
+    async fn within_time<T>(&self, work: impl Future<Output = Result<T, EngineError>>) -> Result<T, EngineError> {
+        let answered = tokio::time::timeout(Duration::from_secs(self.timeout_s), work).await;
+        answered.unwrap_or(Err(EngineError::Timeout(self.timeout_s)))
+    }
+
+    /// A status and a body, whatever they say.
+    async fn request(&self, path: &str, form: String, post: bool) -> Result<(u16, Vec<u8>), EngineError> {
+        let unreachable = |err: std::io::Error| EngineError::Unreachable(err.to_string());
+        let request = if post {
+            let request = self.store.post(path).await.map_err(unreachable)?;
+            request.header("Content-Type", "application/x-www-form-urlencoded").body(form)
+        } else {
+            self.store.get(path, &form).await.map_err(unreachable)?
         };
-        json::read(status, &body)
+        let response = request.header("Accept", "application/json").send().await.map_err(|err| self.unreachable(&err))?;
+        let status = response.status().as_u16();
+        match body_of(response, self.answer_bytes_max).await {
+            Ok(body) => Ok((status, body)),
+            Err(BodyError::TooLarge) => Err(EngineError::TooLarge(self.answer_bytes_max)),
+            Err(BodyError::Failed(err)) => Err(self.unreachable(&err)),
+        }
     }
 
     fn unreachable(&self, err: &reqwest::Error) -> EngineError {

@@ -53,11 +53,25 @@ impl Store {
 
     /// A POST to the store's address with more path behind it.
     pub(crate) async fn post(&self, path: &str) -> std::io::Result<RequestBuilder> {
+        self.signed(self.client.post(self.address(path))).await
+    }
+
+    /// A GET with more path behind the store's address, and a query.
+    pub(crate) async fn get(&self, path: &str, query: &str) -> std::io::Result<RequestBuilder> {
+        let mut url = self.address(path);
+        url.set_query(Some(query));
+        self.signed(self.client.get(url)).await
+    }
+
+    fn address(&self, path: &str) -> Url {
         let mut url = self.url.clone();
         if !path.is_empty() {
             url.set_path(&format!("{}{path}", self.url.path().trim_end_matches('/')));
         }
-        let mut request = self.client.post(url);
+        url
+    }
+
+    async fn signed(&self, mut request: RequestBuilder) -> std::io::Result<RequestBuilder> {
         // Files are read each time, so that a new password or token is taken up.
         if let Some(file) = &self.settings.token_file {
             request = request.bearer_auth(first_line(file).await?);

@@ -16,6 +16,8 @@ pub mod intake;
 
 mod alerting;
 
+mod external;
+
 pub mod metering;
 
 mod measuring;

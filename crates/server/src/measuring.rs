@@ -9,19 +9,21 @@ use axum::body::{Body, Bytes};
 use axum::http::{HeaderMap, HeaderName, HeaderValue, Response, StatusCode};
 use paramedic_api::Instruments;
 use paramedic_api::instruments::{RemoteEnd, TargetList, Work};
-use paramedic_api::query::LocalQuery;
-use paramedic_collect::scrape::{self, Scraper};
+use paramedic_api::query::{LocalQuery, Query};
+use paramedic_collect::exposition::Format;
+use paramedic_collect::scrape::{Intake, Scraper};
 use paramedic_model::{AlertChange, Clock, Target};
 use paramedic_probe::Prober;
 use paramedic_promql::Engine;
 use paramedic_remote::send::Sender;
-use paramedic_remote::{Forwarder, Headers, Queue, ReadSettings, Receiver, read};
-use paramedic_rules::{AlertSink, LocalSource, Rules};
+use paramedic_remote::{ExternalEngine, Forwarder, Headers, QuerySettings, Queue, ReadSettings, Receiver, read};
+use paramedic_rules::{AlertSink, LocalSource, QuerySource, Rules};
 use paramedic_samples::{SampleSink, Samples};
 use prometheus_client::registry::Registry;
 use tokio_util::sync::CancellationToken;
 
 use crate::clockwork::Clockwork;
+use crate::external::{ExternalQuery, ExternalSource};
 use crate::settings::Settings;
 
 /// The samples' folder inside the data folder.
@@ -38,6 +40,8 @@ pub(crate) struct Measuring {
     /// Where everything puts its samples: the store, and the queue to an external one.
     pub(crate) sink: Arc<dyn SampleSink>,
     engine: Arc<Engine>,
+    /// The engine of `samples.url`, where there is one.
+    external: Option<ExternalEngine>,
     scraper: Scraper,
     prober: Prober,
     sender: Mutex<Option<Sender>>,
@@ -92,7 +96,11 @@ impl Measuring {
             Scraper::new(settings.scrape.clone(), sink.clone(), clock.clone()).map_err(|error| anyhow::anyhow!("failed to {error}"))?;
         let prober = Prober::new(&settings.probe, sink.clone(), clock.clone()).map_err(|error| anyhow::anyhow!("failed to {error}"))?;
         let engine = Engine::new(settings.query.options());
-        let source = Arc::new(LocalSource::new(engine.clone(), Arc::new(samples.clone())));
+        let external = external(settings, &remote)?;
+        let source: Arc<dyn QuerySource> = match &external {
+            Some(external) => Arc::new(ExternalSource(external.clone())),
+            None => Arc::new(LocalSource::new(engine.clone(), Arc::new(samples.clone()))),
+        };
         let rules = Rules::new(settings.rules.clone(), source, sink.clone(), alerts, clock.clone());
         registries.add(|registry| {
             rules.metrics().register(registry);
@@ -103,6 +111,7 @@ impl Measuring {
         });
         Ok(Self {
             engine: Arc::new(engine),
+            external,
             rules,
             samples,
             sink,
@@ -119,9 +128,12 @@ impl Measuring {
     /// The handles that the faces work with.
     pub(crate) fn instruments(&self, settings: &Settings, queries: paramedic_api::metrics::QueryMetrics) -> Instruments {
         let (scraper, prober) = (self.scraper.clone(), self.prober.clone());
-        let query = LocalQuery::new(self.engine.clone(), self.samples.clone(), settings.query.concurrency_max, queries);
+        let query: Arc<dyn Query> = match &self.external {
+            Some(engine) => Arc::new(ExternalQuery { engine: engine.clone(), lookback: Duration::from_secs(settings.query.lookback_s) }),
+            None => Arc::new(LocalQuery::new(self.engine.clone(), self.samples.clone(), settings.query.concurrency_max, queries)),
+        };
         Instruments {
-            query: Some(Arc::new(query)),
+            query: Some(query),
             samples: Some(self.samples.clone()),
             rules: Some(Arc::new(self.rules.clone())),
             targets: vec![target_list(move || scraper.targets()), target_list(move || prober.targets())],
@@ -156,6 +168,17 @@ impl Measuring {
     }
 }
 
+fn external(settings: &Settings, metrics: &paramedic_remote::Metrics) -> Result<Option<ExternalEngine>> {
+    if settings.samples.url.is_empty() {
+        return Ok(None);
+    }
+    let mut store = settings.forward.store.clone();
+    store.url.clone_from(&settings.samples.url);
+    let query = QuerySettings { store, timeout_s: settings.query.timeout_s, ..QuerySettings::default() };
+    let engine = ExternalEngine::new(&query, metrics.query.clone()).map_err(|error| anyhow::anyhow!("failed to {error}"))?;
+    Ok(Some(engine))
+}
+
 fn target_list(list: impl Fn() -> Vec<Target> + Send + Sync + 'static) -> Arc<dyn TargetList> {
     Arc::new(list)
 }
@@ -171,6 +194,9 @@ struct OwnSamples {
 
 impl OwnSamples {
     async fn run(self, stop: CancellationToken) {
+        let labels = [("job", OWN_JOB), ("instance", self.instance.as_str())].map(|(name, value)| (name.to_owned(), value.to_owned()));
+        // It remembers what was there, so that series that end are marked.
+        let mut intake = Intake::new(labels.into());
         let mut interval = tokio::time::interval(self.interval);
         interval.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Skip);
         loop {
@@ -182,7 +208,7 @@ impl OwnSamples {
             if prometheus_client::encoding::text::encode(&mut text, &self.registry).is_err() {
                 continue;
             }
-            if let Err(error) = scrape::take(&text, OWN_JOB, &self.instance, self.sink.as_ref(), self.clock.now()) {
+            if let Err(error) = intake.take(text.as_bytes(), Format::OpenMetrics, self.sink.as_ref(), self.clock.now().as_millis()) {
                 tracing::warn!(%error, "own metrics could not be stored as samples");
             }
         }
