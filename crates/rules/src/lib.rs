@@ -39,6 +39,8 @@ pub mod missing;
 pub mod view;
 pub mod why;
 
+pub mod testing;
+
 pub mod pack;
 pub mod thresholds;
 
@@ -53,5 +55,6 @@ pub use ports::AlertSink;
 pub use problem::{Level, Problem};
 pub use rules::{Loaded, Rules};
 pub use source::{BoxFuture, LastSample, LocalSource, QueryFailure, QuerySource, Question, SeriesStore};
+pub use testing::{TestReport, test_file, test_text};
 pub use view::{AlertView, GroupView, Kind, MissingSeries, RuleHealth, RuleStateView, RuleView};
 pub use why::{Part, PartSeries, Why};

@@ -147,7 +147,7 @@ impl LiveGroup {
 
     /// Takes over what is known of the rules of a group that this one replaces. Gives the rules that are no more.
     pub(crate) fn inherit<'a>(&self, before: &'a Self) -> Vec<&'a LiveRule> {
-        let mut known: BTreeMap<(RuleKind, &str, &BTreeMap<String, String>), Vec<&LiveRule>> = BTreeMap::new();
+        let mut known: BTreeMap<Likeness<'_>, Vec<&LiveRule>> = BTreeMap::new();
         for rule in before.rules.iter().rev() {
             known.entry((rule.rule.kind, &rule.rule.name, &rule.rule.labels)).or_default().push(rule);
         }
@@ -164,6 +164,9 @@ impl LiveGroup {
         known.into_values().flatten().collect()
     }
 }
+
+/// What makes a rule the same rule after a reload: its kind, name and labels.
+type Likeness<'a> = (RuleKind, &'a str, &'a BTreeMap<String, String>);
 
 /// Everything that a group's evaluation depends on.
 fn identity(group: &Group, settings: &Settings) -> u64 {

@@ -1,5 +1,7 @@
 //! Strict reading of YAML nodes as the values a rule file has, with every complaint at its place.
 
+use std::collections::hash_map::Entry as MapEntry;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 use paramedic_promql::number::parse_duration_ms;
@@ -124,12 +126,12 @@ impl Reader {
 
     fn mapping(&mut self, node: &Arc<Node>) -> Vec<Entry> {
         let mut entries = Vec::new();
-        self.collect(node, &mut entries, 0);
+        self.collect(node, &mut entries, &mut HashSet::new(), 0);
         entries
     }
 
     /// Adds a mapping's entries that are not there yet: those of merged mappings come after its own.
-    fn collect(&mut self, node: &Arc<Node>, entries: &mut Vec<Entry>, merges: usize) {
+    fn collect(&mut self, node: &Arc<Node>, entries: &mut Vec<Entry>, taken: &mut HashSet<String>, merges: usize) {
         let pairs = match &node.content {
             Content::Null => return,
             Content::Mapping(pairs) => pairs,
@@ -139,35 +141,42 @@ impl Reader {
         if self.entries_read > ENTRIES_MAX || merges > MERGES_MAX {
             return self.error(node, "the file repeats itself too often");
         }
-        let (own, mut merged): (usize, Vec<&Arc<Node>>) = (entries.len(), Vec::new());
+        let mut own: HashMap<&str, usize> = HashMap::new();
+        let mut merged: Vec<&Arc<Node>> = Vec::new();
         for (key, value) in pairs {
             let name = match &key.content {
                 Content::Scalar(name) if name.plain && name.text == "<<" => {
                     merged.push(value);
                     continue;
                 }
-                Content::Scalar(name) => name.text.clone(),
-                Content::Null => "null".to_owned(),
+                Content::Scalar(name) => name.text.as_str(),
+                Content::Null => "null",
                 _ => {
                     self.error(key, format!("expected a name, got {}", key.kind()));
                     continue;
                 }
             };
-            if let Some(first) = entries[own..].iter().find(|entry| entry.key == name) {
-                let message = format!("mapping key {name:?} already defined at line {}", first.line);
-                self.error(key, message);
-            } else if !entries[..own].iter().any(|entry| entry.key == name) {
-                entries.push(Entry { key: name, line: key.line, column: key.column, value: Arc::clone(value) });
+            match own.entry(name) {
+                MapEntry::Occupied(first) => {
+                    let message = format!("mapping key {name:?} already defined at line {}", first.get());
+                    self.error(key, message);
+                }
+                MapEntry::Vacant(free) => {
+                    free.insert(key.line);
+                    if taken.insert(name.to_owned()) {
+                        entries.push(Entry { key: name.to_owned(), line: key.line, column: key.column, value: Arc::clone(value) });
+                    }
+                }
             }
         }
         for value in merged {
             match &value.content {
                 Content::Sequence(items) => {
                     for item in items {
-                        self.collect(item, entries, merges + 1);
+                        self.collect(item, entries, taken, merges + 1);
                     }
                 }
-                Content::Mapping(_) => self.collect(value, entries, merges + 1),
+                Content::Mapping(_) => self.collect(value, entries, taken, merges + 1),
                 _ => self.error(value, "map merge requires map or sequence of maps as the value"),
             }
         }

@@ -9,7 +9,7 @@ use paramedic_promql::number::{format_general, parse_duration_ms, parse_float};
 use paramedic_promql::{Labels, Point};
 
 use super::humanize::{four_digits, humanize, humanize_1024, humanize_duration};
-use super::rewrite::{BOUNDED, METHOD, OR_EMPTY, PRINTED};
+use super::rewrite::{ARGUMENT, BOUNDED, METHOD, OR_EMPTY, PRINTED};
 use super::{OUTPUT_BYTES_MAX, Slot, label_map, text};
 
 /// Marks a map that stands for a moment; its value is nanoseconds since 1970.
@@ -378,6 +378,13 @@ fn internal(map: &mut FuncMap) {
         print(&args[0], &mut printed, true);
         Ok(Value::String(printed.into()))
     });
+    add(map, ARGUMENT, 3, |args| {
+        let (Value::String(format), Value::Int(place), Value::Float(value)) = (&args[0], &args[1], &args[2]) else {
+            return Ok(args[2].clone());
+        };
+        let is_plain = usize::try_from(*place).ok().and_then(|place| verb(format, place)) == Some('v');
+        Ok(if is_plain { text(&format_general(*value)) } else { args[2].clone() })
+    });
     map.insert(
         METHOD.to_owned(),
         Arc::new(|args: &[Value]| {
@@ -389,6 +396,31 @@ fn internal(map: &mut FuncMap) {
             }
         }),
     );
+}
+
+/// The verb with which a format prints an argument; `None` for formats that name their arguments by number.
+fn verb(format: &str, place: usize) -> Option<char> {
+    let mut chars = format.chars();
+    let mut next = 0;
+    while let Some(c) = chars.next() {
+        if c != '%' {
+            continue;
+        }
+        loop {
+            match chars.next()? {
+                '%' => break,
+                '+' | '-' | '#' | ' ' | '.' | '0'..='9' => {}
+                '*' => next += 1,
+                '[' => return None,
+                found if next == place => return Some(found),
+                _ => {
+                    next += 1;
+                    break;
+                }
+            }
+        }
+    }
+    None
 }
 
 /// As Go prints a value; `top` is a value that is printed by itself.

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use gotmpl::Template;
-use gotmpl::parse::{ActionNode, BranchNode, CommandNode, Expr, ListNode, Node, PipeNode, Pos};
+use gotmpl::parse::{ActionNode, BranchNode, CommandNode, Expr, ListNode, Node, Number, PipeNode, Pos};
 
 use super::functions;
 
@@ -13,6 +13,8 @@ pub(super) const OR_EMPTY: &str = "__or_empty";
 pub(super) const BOUNDED: &str = "__bounded";
 /// Prints a value as Go does.
 pub(super) const PRINTED: &str = "__printed";
+/// Makes a number text for the verb `%v`.
+pub(super) const ARGUMENT: &str = "__argument";
 /// Calls a method of a value.
 pub(super) const METHOD: &str = "__method";
 
@@ -120,8 +122,13 @@ impl Rewriter<'_> {
 
     fn pipe(&mut self, mut pipe: PipeNode, scopes: &mut Scopes) -> PipeNode {
         let mut commands = Vec::with_capacity(pipe.commands.len() * 2);
-        for command in pipe.commands {
+        for (i, command) in pipe.commands.into_iter().enumerate() {
             let pos = command.pos;
+            let format = command.args.get(1).filter(|_| is_call(&command, "printf")).cloned();
+            if let (1.., Some(format)) = (i, format) {
+                let place = command.args.len() - 2;
+                commands.push(call(pos, ARGUMENT, vec![format, number(pos, place)]));
+            }
             let calls = matches!(command.args.first(), Some(Expr::Identifier(..) | Expr::Chain(..)));
             commands.push(self.command(command, scopes));
             if calls {
@@ -140,6 +147,17 @@ impl Rewriter<'_> {
     fn command(&mut self, mut command: CommandNode, scopes: &Scopes) -> CommandNode {
         let mut scopes = scopes.clone();
         let arguments = command.args.len();
+        let pos = command.pos;
+        if is_call(&command, "printf") {
+            let format = command.args.get(1).cloned();
+            for (place, arg) in command.args.iter_mut().skip(2).enumerate() {
+                let value = std::mem::replace(arg, Expr::Nil(pos));
+                *arg = as_argument(pos, call(pos, ARGUMENT, format.iter().cloned().chain([number(pos, place), value]).collect()));
+            }
+        } else if arguments == 2 && (is_call(&command, "print") || is_call(&command, "println")) {
+            let value = std::mem::replace(&mut command.args[1], Expr::Nil(pos));
+            command.args[1] = as_argument(pos, call(pos, PRINTED, vec![value]));
+        }
         command.args = command.args.into_iter().enumerate().map(|(i, arg)| self.expr(arg, i == 0 && arguments > 1, &mut scopes)).collect();
         // `(toTime x).Format "2006"`: the function is a field of a value, found when it is executed.
         if let [Expr::Pipe(pos, pipe), ..] = &command.args[..]
@@ -157,7 +175,7 @@ impl Rewriter<'_> {
     fn expr(&mut self, expr: Expr, called: bool, scopes: &mut Scopes) -> Expr {
         match expr {
             Expr::Identifier(pos, name) => {
-                if !self.known.contains(name.as_str()) {
+                if !self.known.contains(name.as_str()) && !matches!(name.as_str(), ARGUMENT | PRINTED) {
                     self.complain(pos, format!("function {:?} not defined", name.as_str()));
                 }
                 Expr::Identifier(pos, name)
@@ -199,6 +217,18 @@ fn call(pos: Pos, name: &str, args: Vec<Expr>) -> CommandNode {
     let mut all = vec![identifier(pos, name)];
     all.extend(args);
     CommandNode { pos, args: all }
+}
+
+fn number(pos: Pos, number: usize) -> Expr {
+    Expr::Number(pos, Number::Int(number as i64))
+}
+
+fn is_call(command: &CommandNode, function: &str) -> bool {
+    matches!(command.args.first(), Some(Expr::Identifier(_, name)) if name.as_str() == function)
+}
+
+fn as_argument(pos: Pos, command: CommandNode) -> Expr {
+    Expr::Pipe(pos, PipeNode { pos, decl: Vec::new(), commands: vec![command], is_assign: false })
 }
 
 fn or_empty(pos: Pos, value: Expr) -> Expr {

@@ -4,6 +4,8 @@
 
 mod broken;
 mod corpora;
+mod fuzz;
 mod life;
 mod programs;
 mod stage;
+mod unit_tests;
