@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use anyhow::{Context as _, Result};
 use paramedic_api::health::Check;
+use paramedic_api::instruments::{Reload, Work};
 use paramedic_api::{About, Activity, Context, DetectorLine, Health, Live, Phase};
 use paramedic_collect::{liveness, log_tail, otlp, tail};
 use paramedic_detect::Detectors;
@@ -17,7 +18,7 @@ use paramedic_model::{AgentId, AlertState, Clock, IncidentId, Timestamp};
 use paramedic_respond::{Desk, Record};
 use paramedic_telemetry::{Offset, Store};
 use tokio::net::{TcpListener, UnixListener};
-use tokio::sync::{broadcast, mpsc};
+use tokio::sync::{broadcast, mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
 
 use crate::alerting::RuleAlerts;
@@ -47,6 +48,35 @@ const GROUP_DELIVERIES_MAX: usize = 8;
 /// Batches of the tailer that may wait.
 const TAIL_BATCHES_MAX: usize = 4;
 
+/// Somebody asks for the settings to be read anew, and waits for what came of it.
+pub type ReloadRequest = oneshot::Sender<Result<(), String>>;
+
+/// What came of taking new settings.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Reloaded {
+    /// Sections whose changes take effect at the next start.
+    pub needs_restart: Vec<&'static str>,
+    /// What could not be taken; the rest was.
+    pub problems: Vec<String>,
+}
+
+/// Requests to read the settings anew that may wait.
+const RELOADS_MAX: usize = 4;
+
+/// `POST /-/reload`.
+struct Reloader(mpsc::Sender<ReloadRequest>);
+
+impl Reload for Reloader {
+    fn reload(&self) -> Work<'_, Result<(), String>> {
+        Box::pin(async move {
+            let (reply, answer) = oneshot::channel();
+            let unable = || "this instance cannot read its settings anew".to_owned();
+            self.0.send(reply).await.map_err(|_| unable())?;
+            answer.await.unwrap_or_else(|_| Err(unable()))
+        })
+    }
+}
+
 /// A running instance. Dropping it without [`App::drain`] is a crash, and must be as safe as one.
 pub struct App {
     context: Arc<Context>,
@@ -60,6 +90,8 @@ pub struct App {
     /// Stops what serves people.
     serving: CancellationToken,
     reload: mpsc::Sender<Settings>,
+    reload_requests: Mutex<Option<mpsc::Receiver<ReloadRequest>>>,
+    measuring: Measuring,
     _instance: Instance,
 }
 
@@ -199,7 +231,9 @@ impl App {
             metering.meter().metrics().register(registry);
         });
         registries.shown.register_collector(Box::new(metering.meter().exposition()));
-        let instruments = measuring.instruments(&settings, api_metrics.queries.clone());
+        let (reload_asked, reload_requests) = mpsc::channel(RELOADS_MAX);
+        let mut instruments = measuring.instruments(&settings, api_metrics.queries.clone());
+        instruments.reload = Some(Arc::new(Reloader(reload_asked)));
         let activity = Arc::new(Activity::default());
         let context = Arc::new(Context {
             journal,
@@ -227,6 +261,8 @@ impl App {
             receiving: CancellationToken::new(),
             serving: CancellationToken::new(),
             reload,
+            reload_requests: Mutex::new(Some(reload_requests)),
+            measuring,
             _instance: instance,
         };
         let watched = settings.claude_dirs();
@@ -249,8 +285,8 @@ impl App {
         app.start_otlp(&receiver, sockets.otlp_grpc, sockets.otlp_http);
         app.start_watching(&watched, &tail_metrics)?;
         app.start_following_logs(&log_metrics)?;
-        measuring.load_rules(app.context.desk.incidents().await.firing_rules()).await;
-        measuring.start(&app.clockwork, registries.own, instance_name(&ports), &app.receiving);
+        app.measuring.load_rules(app.context.desk.incidents().await.firing_rules()).await;
+        app.measuring.start(&app.clockwork, registries.own, instance_name(&ports), &app.receiving);
         app.start_housekeeping();
         app._instance.publish(&ports).map_err(|error| anyhow::anyhow!("failed to {error}"))?;
         Ok(app)
@@ -276,8 +312,14 @@ impl App {
         &self.intake
     }
 
-    /// Takes new thresholds of the detectors. What needs a restart is named.
-    pub async fn reload(&self, settings: Settings) -> Vec<&'static str> {
+    /// Requests of the API to read the settings anew, for whoever knows where they are; once.
+    pub fn reload_requests(&self) -> Option<mpsc::Receiver<ReloadRequest>> {
+        self.reload_requests.lock().unwrap_or_else(PoisonError::into_inner).take()
+    }
+
+    /// Takes new settings of detectors, the meter, scrapes and probes, and reads the rule files anew.
+    pub async fn reload(&self, settings: Settings) -> Reloaded {
+        let problems = self.measuring.reload(&settings).await;
         let old = &self.settings;
         let needs_restart = [
             ("data", settings.data != old.data),
@@ -292,12 +334,13 @@ impl App {
             ("intake", settings.intake != old.intake),
             ("samples", settings.samples != old.samples),
             ("query", settings.query != old.query),
+            ("rules", settings.rules != old.rules),
             ("remote_write", settings.remote_write != old.remote_write),
             ("forward", settings.forward != old.forward),
         ];
-        let names = needs_restart.into_iter().filter(|(_, changed)| *changed).map(|(name, _)| name).collect();
+        let needs_restart = needs_restart.into_iter().filter(|(_, changed)| *changed).map(|(name, _)| name).collect();
         let _ = self.reload.send(settings).await;
-        names
+        Reloaded { needs_restart, problems }
     }
 
     /// Stops: tells live clients, takes nothing more in, finishes what is under way, and saves. At most the

@@ -1,5 +1,6 @@
 //! Everything around samples: the store, those who fill it, those who ask it, and the rules between them.
 
+use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -92,8 +93,8 @@ impl Measuring {
             sender = Some(loop_);
         }
         let receiver = Receiver::new(settings.remote_write.clone(), Arc::new(samples.clone()), tap, remote.receive.clone());
-        let scraper =
-            Scraper::new(settings.scrape.clone(), sink.clone(), clock.clone()).map_err(|error| anyhow::anyhow!("failed to {error}"))?;
+        let scraper = Scraper::new(settings.scraping().map_err(|error| anyhow::anyhow!("failed to {error}"))?, sink.clone(), clock.clone())
+            .map_err(|error| anyhow::anyhow!("failed to {error}"))?;
         let prober = Prober::new(&settings.probe, sink.clone(), clock.clone()).map_err(|error| anyhow::anyhow!("failed to {error}"))?;
         let engine = Engine::new(settings.query.options());
         let external = external(settings, &remote)?;
@@ -140,6 +141,7 @@ impl Measuring {
             remote_write: Some(Arc::new(WriteEnd(self.receiver.clone()))),
             remote_read: Some(Arc::new(ReadEnd { samples: self.samples.clone(), metrics: self.remote.query.clone() })),
             settings: settings.shown(),
+            flags: flags(settings),
             ..Instruments::default()
         }
     }
@@ -152,6 +154,19 @@ impl Measuring {
         }
         tracing::info!(files = loaded.files, groups = loaded.groups, rules = loaded.rules, "rules loaded");
         self.rules.restore(firing).await;
+    }
+
+    /// Takes new scrapes and probes, and reads the rule files anew. What could not be taken is said; the rest is in use.
+    pub(crate) async fn reload(&self, settings: &Settings) -> Vec<String> {
+        let mut problems = Vec::new();
+        match settings.scraping() {
+            Ok(scrape) => problems.extend(self.scraper.reload(scrape).err().map(|error| format!("failed to {error}"))),
+            Err(error) => problems.push(format!("failed to {error}")),
+        }
+        problems.extend(self.prober.reload(&settings.probe).err().map(|error| format!("failed to {error}")));
+        let loaded = self.rules.load().await;
+        problems.extend(loaded.problems.iter().filter(|problem| problem.is_error()).map(ToString::to_string));
+        problems
     }
 
     /// Starts everything that fills the store, and the rules.
@@ -177,6 +192,23 @@ fn external(settings: &Settings, metrics: &paramedic_remote::Metrics) -> Result<
     let query = QuerySettings { store, timeout_s: settings.query.timeout_s, ..QuerySettings::default() };
     let engine = ExternalEngine::new(&query, metrics.query.clone()).map_err(|error| anyhow::anyhow!("failed to {error}"))?;
     Ok(Some(engine))
+}
+
+/// Limits in use under Prometheus's names, where it has one.
+fn flags(settings: &Settings) -> BTreeMap<String, String> {
+    let retention = settings.samples.retention_h;
+    let all = [
+        ("query.timeout", format!("{}s", settings.query.timeout_s)),
+        ("query.max-concurrency", settings.query.concurrency_max.to_string()),
+        ("query.max-samples", settings.query.samples_max.to_string()),
+        ("query.lookback-delta", format!("{}s", settings.query.lookback_s)),
+        ("storage.tsdb.retention.time", format!("{retention}h")),
+        ("storage.tsdb.retention.size", format!("{}B", settings.samples.bytes_max)),
+        ("web.enable-remote-write-receiver", "true".to_owned()),
+        ("web.enable-lifecycle", "true".to_owned()),
+        ("rules.max-concurrent-evals", settings.rules.concurrent_groups_max.to_string()),
+    ];
+    all.into_iter().map(|(name, value)| (name.to_owned(), value)).collect()
 }
 
 fn target_list(list: impl Fn() -> Vec<Target> + Send + Sync + 'static) -> Arc<dyn TargetList> {

@@ -184,6 +184,22 @@ impl Settings {
             .ok_or(SettingsError::NoHome)
     }
 
+    /// What is scraped: the jobs of these settings and those of Prometheus's configuration files.
+    pub fn scraping(&self) -> Result<paramedic_collect::scrape::Settings, SettingsError> {
+        let mut scrape = self.scrape.clone();
+        for file in std::mem::take(&mut scrape.prometheus_files) {
+            let path = PathBuf::from(&file);
+            let text = std::fs::read_to_string(&path).map_err(|source| SettingsError::Io { file: path.clone(), source })?;
+            let imported = paramedic_collect::scrape::from_prometheus_yaml(&text)
+                .map_err(|error| SettingsError::Invalid { file: path, why: error.to_string() })?;
+            for key in &imported.unsupported {
+                tracing::warn!(file, key, "left out: this key of a scrape job is not supported");
+            }
+            scrape.jobs.extend(imported.jobs);
+        }
+        Ok(scrape)
+    }
+
     /// Forwarding to the external store that `samples.url` names.
     #[must_use]
     pub fn forwarding(&self) -> paramedic_remote::ForwardSettings {

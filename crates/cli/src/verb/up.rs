@@ -6,8 +6,10 @@ use std::sync::Arc;
 use anyhow::{Context as _, Result};
 use paramedic_collect::hook;
 use paramedic_model::{Clock, SystemClock};
+use paramedic_server::app::ReloadRequest;
 use paramedic_server::{App, Settings, connect, sample};
 use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
 use crate::args::{Common, UpArgs};
@@ -130,28 +132,49 @@ fn readable(dir: &Path) -> bool {
     std::fs::read_dir(dir.join("projects")).is_ok()
 }
 
+/// Reads the settings again. What came of it in words: an error when something could not be taken.
+async fn reload(app: &App, common: &Common, args: &UpArgs) -> std::result::Result<String, String> {
+    let settings = settings(common, args).map_err(|error| format!("settings not changed: {error:#}"))?;
+    let reloaded = app.reload(settings).await;
+    let mut told = "settings and rules read again".to_owned();
+    if !reloaded.needs_restart.is_empty() {
+        told.push_str(&format!("; changes of these take effect at the next start: {}", reloaded.needs_restart.join(", ")));
+    }
+    if reloaded.problems.is_empty() {
+        return Ok(told);
+    }
+    Err(format!("{told}; not taken: {}", reloaded.problems.join("; ")))
+}
+
+/// The next request of the API; never, where there are none.
+async fn next(requests: &mut Option<mpsc::Receiver<ReloadRequest>>) -> Option<ReloadRequest> {
+    match requests {
+        Some(requests) => requests.recv().await,
+        None => std::future::pending().await,
+    }
+}
+
 /// Returns when it is time to stop.
 async fn wait_for_signals(app: &App, common: &Common, args: &UpArgs) -> Result<()> {
     let (mut terminate, mut interrupt, mut hangup) =
         (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?, signal(SignalKind::hangup())?);
     // Other daemons of this field are told things with these; here they must not be the end of the watch.
     let (mut user_1, mut user_2) = (signal(SignalKind::user_defined1())?, signal(SignalKind::user_defined2())?);
+    let mut requests = app.reload_requests();
     loop {
         tokio::select! {
             _ = terminate.recv() => return Ok(()),
             _ = interrupt.recv() => return Ok(()),
             _ = user_1.recv() => message("SIGUSR1 means nothing here; SIGHUP reads the settings again, SIGTERM stops"),
             _ = user_2.recv() => message("SIGUSR2 means nothing here; SIGHUP reads the settings again, SIGTERM stops"),
-            _ = hangup.recv() => match settings(common, args) {
-                Ok(settings) => {
-                    let needs_restart = app.reload(settings).await;
-                    if needs_restart.is_empty() {
-                        message("settings read again");
-                    } else {
-                        message(&format!("settings read again; changes of these take effect at the next start: {}", needs_restart.join(", ")));
-                    }
-                }
-                Err(error) => message(&format!("settings not changed: {error:#}")),
+            _ = hangup.recv() => match reload(app, common, args).await {
+                Ok(told) => message(&told),
+                Err(told) => message(&told),
+            },
+            Some(asked) = next(&mut requests) => {
+                let came = reload(app, common, args).await;
+                message(came.as_ref().unwrap_or_else(|told| told));
+                let _ = asked.send(came.map(drop));
             }
         }
     }

@@ -14,6 +14,8 @@ use super::relabel::{Relabel, Rules};
 pub struct Settings {
     /// The jobs, as `[[scrape.jobs]]`. Default none.
     pub jobs: Vec<Job>,
+    /// Prometheus configuration files whose `scrape_configs` are taken as further jobs. Default none.
+    pub prometheus_files: Vec<String>,
     /// Seconds between two looks at a target, for jobs that do not say it. Default 15.
     pub interval_s: u64,
     /// Seconds that a look may take, for jobs that do not say it; never more than the interval. Default 10.
@@ -28,7 +30,15 @@ pub struct Settings {
 
 impl Default for Settings {
     fn default() -> Self {
-        Self { jobs: Vec::new(), interval_s: 15, timeout_s: 10, rescan_s: 5, targets_max: 10_000, looks_max: 256 }
+        Self {
+            jobs: Vec::new(),
+            prometheus_files: Vec::new(),
+            interval_s: 15,
+            timeout_s: 10,
+            rescan_s: 5,
+            targets_max: 10_000,
+            looks_max: 256,
+        }
     }
 }
 
