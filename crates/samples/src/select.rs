@@ -8,7 +8,7 @@ use std::time::Instant;
 use paramedic_promql::{Labels, Matcher, Need, Samples as Decoded, Storage, StorageError, StoredSeries, Visitor};
 
 use crate::error::SamplesError;
-use crate::head::read;
+use crate::head::{SeriesRef, read};
 use crate::series::tidy;
 use crate::store::Samples;
 
@@ -46,6 +46,14 @@ impl Samples {
         inner.metrics.selects.inc();
         inner.metrics.select_seconds.observe(begun.elapsed().as_secs_f64());
         Ok(found)
+    }
+
+    /// The labels of a series in memory; none once it has left it.
+    pub fn labels(&self, series: SeriesRef) -> Option<Labels> {
+        let head = &self.inner.head;
+        let _stay = read(&head.leaving);
+        let known = read(&head.catalogue).id_at(series.place()) == Some(series.0);
+        known.then(|| head.labels_at(series.place())).flatten()
     }
 
     /// The label sets of series that pass any of the lists of matchers (an empty list of lists means all), sorted.

@@ -54,10 +54,7 @@ impl Evaluator<'_> {
         if is_streamable(expr, grid) {
             self.stream(expr, grid, &mut |annotations, budget, labels, series| folding.add(annotations, budget, labels, series))?;
         } else {
-            for (count, series) in self.vector(expr, grid)?.iter().enumerate() {
-                if count % 1024 == 1023 {
-                    self.budget.check()?;
-                }
+            for series in &self.vector(expr, grid)? {
                 folding.add(&mut self.annotations, &mut self.budget, &series.labels, series)?;
             }
         }
@@ -76,6 +73,7 @@ impl Evaluator<'_> {
             let mut result = Series::absent(key.of(&vector[members[0]].labels), drop_name, grid.steps);
             let mut values = Vec::with_capacity(members.len());
             for (step, q) in params.iter().enumerate() {
+                self.budget.spend(members.len())?;
                 values.clear();
                 for at in &members {
                     match vector[*at].at(step) {
@@ -107,6 +105,7 @@ impl Evaluator<'_> {
         let mut known: HashMap<Labels, usize> = HashMap::new();
         let mut results: Vec<Series> = Vec::new();
         for series in vector {
+            self.budget.spend(8 * grid.steps)?;
             // A series often keeps its value for many steps.
             let mut last: Option<(u64, usize)> = None;
             for step in 0..grid.steps {
@@ -153,6 +152,7 @@ struct Folding<'k> {
 
 impl Folding<'_> {
     fn add(&mut self, annotations: &mut Annotations, budget: &mut Budget, labels: &Labels, series: &Series) -> Evaluated<()> {
+        budget.spend(self.steps)?;
         let number = self.groups.number(labels, self.key);
         if number == self.folds.len() {
             // A cell is as large as four samples.

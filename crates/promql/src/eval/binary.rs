@@ -49,8 +49,8 @@ impl Evaluator<'_> {
             (Value::Scalar(left), Value::Scalar(right)) => {
                 Ok(Value::Scalar(left.into_iter().zip(right).map(|(a, b)| scalar_operation(*op, a, b)).collect()))
             }
-            (Value::Vector(vector), Value::Scalar(scalar)) => Ok(Value::Vector(self.with_scalar(operator, vector, &scalar, false))),
-            (Value::Scalar(scalar), Value::Vector(vector)) => Ok(Value::Vector(self.with_scalar(operator, vector, &scalar, true))),
+            (Value::Vector(vector), Value::Scalar(scalar)) => Ok(Value::Vector(self.with_scalar(operator, vector, &scalar, false)?)),
+            (Value::Scalar(scalar), Value::Vector(vector)) => Ok(Value::Vector(self.with_scalar(operator, vector, &scalar, true)?)),
             (Value::Vector(left), Value::Vector(right)) => {
                 let matching = matching.as_ref().ok_or_else(|| QueryError::execution("a vector operation without matching"))?;
                 let vector = if op.is_set() {
@@ -65,10 +65,11 @@ impl Evaluator<'_> {
     }
 
     /// An operation between every element of a vector and a scalar; `swapped` when the scalar is on the left.
-    fn with_scalar(&mut self, operator: Operator, mut vector: Vec<Series>, scalar: &[f64], swapped: bool) -> Vec<Series> {
+    fn with_scalar(&mut self, operator: Operator, mut vector: Vec<Series>, scalar: &[f64], swapped: bool) -> Evaluated<Vec<Series>> {
         let Operator { op, returns_bool, .. } = operator;
         let drops_name = op.changes_metric() || returns_bool;
         for series in &mut vector {
+            self.budget.spend(scalar.len())?;
             series.drop_name |= drops_name;
             if !series.has_histograms() && !matches!(op, BinaryOp::TrimLower | BinaryOp::TrimUpper) {
                 floats_with_scalar(operator, series, scalar, swapped);
@@ -96,7 +97,7 @@ impl Evaluator<'_> {
             }
         }
         vector.retain(|series| !series.is_empty());
-        vector
+        Ok(vector)
     }
 
     fn between_vectors(
@@ -139,10 +140,8 @@ impl Evaluator<'_> {
         for (at, number) in one_numbers.iter().enumerate() {
             join.add_one(&one, at, *number, &active)?;
         }
-        for (count, (series, number)) in many.iter().zip(&many_numbers).enumerate() {
-            if count % 256 == 255 {
-                self.budget.check()?;
-            }
+        for (series, number) in many.iter().zip(&many_numbers) {
+            self.budget.spend(grid.steps)?;
             join.match_many(series, *number, &one, fill_one)?;
             self.budget.charge(grid.steps)?;
         }

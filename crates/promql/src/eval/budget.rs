@@ -1,14 +1,20 @@
 //! What a query may still cost.
 
+use std::cell::Cell;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use crate::error::QueryError;
 
+/// Samples looked at between two looks at the clock: some milliseconds at most.
+const WORK_PER_CHECK: usize = 1 << 16;
+
 /// Counts samples and watches the deadline and the cancellation.
 pub(crate) struct Budget {
     used: usize,
+    /// Work since the last look at the clock.
+    work: Cell<usize>,
     samples_max: usize,
     deadline: Option<Instant>,
     cancel: Option<Arc<AtomicBool>>,
@@ -17,7 +23,7 @@ pub(crate) struct Budget {
 impl Budget {
     /// The one place that reads a clock: a deadline is about the time that passes, not about the time of the data.
     pub(crate) fn new(samples_max: usize, timeout: Duration, cancel: Option<Arc<AtomicBool>>) -> Self {
-        Self { used: 0, samples_max, deadline: Instant::now().checked_add(timeout), cancel }
+        Self { used: 0, work: Cell::new(0), samples_max, deadline: Instant::now().checked_add(timeout), cancel }
     }
 
     /// Ends the query when its time is over or its client has left.
@@ -29,6 +35,18 @@ impl Budget {
             return Err(QueryError::Timeout);
         }
         Ok(())
+    }
+
+    /// Notes work inside of a loop, in samples looked at, and checks now and then.
+    #[inline]
+    pub(crate) fn spend(&self, work: usize) -> Result<(), QueryError> {
+        let spent = self.work.get().saturating_add(work);
+        if spent < WORK_PER_CHECK {
+            self.work.set(spent);
+            return Ok(());
+        }
+        self.work.set(0);
+        self.check()
     }
 
     /// Counts samples that are now held in memory.

@@ -76,6 +76,10 @@ impl ClassicGroups {
 }
 
 impl ClassicGroup {
+    pub(super) fn len(&self) -> usize {
+        self.members.len()
+    }
+
     fn is_mixed(&self, step: usize) -> bool {
         self.mixed.as_ref().is_some_and(|mixed| mixed[step])
     }

@@ -4,7 +4,7 @@
 use super::range::{count_changes, count_resets};
 use super::series::Series;
 use super::window::{Reach, View, Windows, slide};
-use super::{Evaluated, Grid};
+use super::{Budget, Evaluated, Grid};
 use crate::error::QueryError;
 use crate::parse::{Extent, Function};
 use crate::storage::Samples;
@@ -26,11 +26,17 @@ pub(super) fn check_function(extent: Extent, function: &Function) -> Evaluated<(
 }
 
 /// A function over an extended selector.
-pub(super) fn over_windows(windows: &Windows, series: &Reach<'_>, grid: Grid, function: &Function, result: &mut Series) -> Evaluated<()> {
+pub(super) fn over_windows(
+    windows: &Windows,
+    series: &Reach<'_>,
+    (grid, budget): (Grid, &Budget),
+    function: &Function,
+    result: &mut Series,
+) -> Evaluated<()> {
     if !series.histograms.is_empty() {
         return Err(QueryError::execution(NO_HISTOGRAMS));
     }
-    slide(windows, series, grid, |step, view| {
+    slide(windows, series, grid, budget, |step, view| {
         let range = windows.range_of(view.window);
         let value = match function.name {
             "changes" => anchored_part(view, range.start).map(|part| count_changes(&part)),
@@ -44,8 +50,7 @@ pub(super) fn over_windows(windows: &Windows, series: &Reach<'_>, grid: Grid, fu
         if let Some(value) = value {
             result.set_float(step, value);
         }
-    });
-    Ok(())
+    })
 }
 
 /// The samples within the range and the last one before it.

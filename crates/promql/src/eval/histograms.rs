@@ -66,7 +66,7 @@ impl Evaluator<'_> {
         let places = Places { first: args[0].start, vector: args[1].start, correction: args[1].start };
         let groups = ClassicGroups::new(&vector, grid, places.vector, &mut self.annotations);
         let asks: Vec<Ask> = quantiles.into_iter().map(Ask::Quantile).collect();
-        Ok(self.ask_histograms(&vector, &groups, &asks, (places, grid), |labels| labels.clone()))
+        self.ask_histograms(&vector, &groups, &asks, (places, grid), |labels| labels.clone())
     }
 
     fn histogram_quantiles(&mut self, args: &[Expr], grid: Grid) -> Evaluated<Vec<Series>> {
@@ -95,7 +95,7 @@ impl Evaluator<'_> {
                     let mut builder = labels.builder();
                     builder.set(&label, &format_open_metrics(q));
                     builder.build()
-                });
+                })?;
                 for series in &mut part {
                     (0..grid.steps).filter(|step| quantiles[*step].to_bits() != q.to_bits()).for_each(|step| series.clear(step));
                 }
@@ -111,7 +111,7 @@ impl Evaluator<'_> {
         let places = Places { first: args[0].start, vector: args[2].start, correction: args[2].start };
         let groups = ClassicGroups::new(&vector, grid, places.vector, &mut self.annotations);
         let asks: Vec<Ask> = lower.into_iter().zip(upper).map(|(lower, upper)| Ask::Fraction(lower, upper)).collect();
-        Ok(self.ask_histograms(&vector, &groups, &asks, (places, grid), |labels| labels.clone()))
+        self.ask_histograms(&vector, &groups, &asks, (places, grid), |labels| labels.clone())
     }
 
     fn check_quantiles(&mut self, quantiles: &[f64], position: usize) {
@@ -128,10 +128,11 @@ impl Evaluator<'_> {
         asks: &[Ask],
         (places, grid): (Places, Grid),
         relabel: impl Fn(&Labels) -> Labels,
-    ) -> Vec<Series> {
+    ) -> Evaluated<Vec<Series>> {
         let mut results = Vec::new();
         for (at, series) in vector.iter().enumerate().filter(|(_, series)| series.has_histograms()) {
             let mut result = Series::absent(relabel(&series.labels), true, grid.steps);
+            self.budget.spend(32 * grid.steps)?;
             for (step, ask) in asks.iter().enumerate() {
                 if let Some(histogram) = series.histogram(step)
                     && !groups.is_mixed(at, step)
@@ -144,6 +145,7 @@ impl Evaluator<'_> {
         for group in &groups.groups {
             let mut result = Series::absent(relabel(&group.labels), true, grid.steps);
             for (step, ask) in asks.iter().enumerate() {
+                self.budget.spend(group.len())?;
                 if let Some(value) = self.ask_classic(*ask, group, vector, (step, grid.at(step)), places) {
                     result.set_float(step, value);
                 }
@@ -151,7 +153,7 @@ impl Evaluator<'_> {
             results.push(result);
         }
         results.retain(|series| !series.is_empty());
-        results
+        Ok(results)
     }
 
     fn ask_native(&mut self, ask: Ask, histogram: &Arc<Histogram>, labels: &Labels, places: Places) -> f64 {

@@ -28,6 +28,7 @@ impl Evaluator<'_> {
             params.push(self.scalar(arg, grid)?);
         }
         for series in &mut vector {
+            self.budget.spend(grid.steps)?;
             series.drop_name = true;
             series.histograms = None;
             if let Some(change) = simple(name) {
@@ -71,6 +72,7 @@ impl Evaluator<'_> {
         };
         let mut vector = self.vector(arg, grid)?;
         for series in &mut vector {
+            self.budget.spend(grid.steps)?;
             series.drop_name = true;
             series.histograms = None;
             series.map_floats(|value| part(&Civil::from_seconds(value as i64)) as f64);

@@ -9,7 +9,7 @@ use super::extended;
 use super::rate::{Change, change_over_windows, last_change};
 use super::stream::is_streamable;
 use super::window::{RangeSource, Reach, View, Windows, slide};
-use super::{Evaluated, Evaluator, Grid, Series};
+use super::{Budget, Evaluated, Evaluator, Grid, Series};
 use crate::annotations::{Annotations, Operation};
 use crate::engine::Point;
 use crate::error::QueryError;
@@ -94,7 +94,7 @@ impl Evaluator<'_> {
         let source = self.range_source(range_arg, grid)?;
         extended::check_function(source.windows.extent, function)?;
         if function.name == "absent_over_time" {
-            return Ok(absent_over_time(&source, range_arg, grid).into_iter().collect());
+            return Ok(absent_over_time(&source, range_arg, grid, &self.budget)?.into_iter().collect());
         }
         let mut vector = Vec::with_capacity(source.series.len());
         for (count, series) in source.series.iter().enumerate() {
@@ -102,7 +102,7 @@ impl Evaluator<'_> {
                 self.budget.check()?;
             }
             let mut result = Series::absent(series.labels.clone(), range.drops_name() || series.drop_name, grid.steps);
-            range.apply(&source.windows, &series.labels, &series.reach(), grid, &mut self.annotations, &mut result)?;
+            range.apply(&source.windows, &series.labels, &series.reach(), grid, (&mut self.annotations, &self.budget), &mut result)?;
             if result.is_empty() {
                 continue;
             }
@@ -141,24 +141,24 @@ impl RangeFunction {
         labels: &Labels,
         reach: &Reach<'_>,
         grid: Grid,
-        annotations: &mut Annotations,
+        (annotations, budget): (&mut Annotations, &Budget),
         result: &mut Series,
     ) -> Evaluated<()> {
         let mut remarks = Remarks { annotations, position: self.position, labels };
         match (self.change, self.kernel) {
-            _ if windows.extent != Extent::Plain => extended::over_windows(windows, reach, grid, self.function, result)?,
-            (Some(change), _) => change_over_windows(windows, reach, grid, change, &mut remarks, result),
+            _ if windows.extent != Extent::Plain => extended::over_windows(windows, reach, (grid, budget), self.function, result)?,
+            (Some(change), _) => change_over_windows(windows, reach, (grid, budget), change, &mut remarks, result)?,
             (None, _) if matches!(self.function.name, "min_over_time" | "max_over_time") => {
-                extremes_over_windows(windows, reach, grid, self.function.name == "max_over_time", &mut remarks, result);
+                extremes_over_windows(windows, reach, (grid, budget), self.function.name == "max_over_time", &mut remarks, result)?;
             }
             (None, Some(kernel)) => {
                 let mut at_step = vec![0.0; self.params.len()];
-                slide(windows, reach, grid, |step, view| {
+                slide(windows, reach, grid, budget, |step, view| {
                     at_step.iter_mut().zip(&self.params).for_each(|(slot, values)| *slot = values[step]);
                     if let Some(point) = kernel(view, &at_step, &mut remarks) {
                         result.set(step, point);
                     }
-                });
+                })?;
             }
             (None, None) => return Err(QueryError::Unsupported(format!("function {:?}", self.function.name))),
         }
@@ -309,12 +309,19 @@ fn combine_histograms<'v>(
 }
 
 /// The smallest or largest value of each window, in one walk: a value that a later one beats can never be the answer again.
-fn extremes_over_windows(windows: &Windows, series: &Reach<'_>, grid: Grid, largest: bool, remarks: &mut Remarks<'_>, result: &mut Series) {
+fn extremes_over_windows(
+    windows: &Windows,
+    series: &Reach<'_>,
+    (grid, budget): (Grid, &Budget),
+    largest: bool,
+    remarks: &mut Remarks<'_>,
+    result: &mut Series,
+) -> Evaluated<()> {
     let values = &series.samples.values;
     let beats = |a: f64, b: f64| if largest { a >= b } else { a <= b };
     let mut candidates: VecDeque<usize> = VecDeque::new();
     let mut next = 0;
-    slide(windows, series, grid, |step, view| {
+    slide(windows, series, grid, budget, |step, view| {
         if view.values.is_empty() {
             return;
         }
@@ -336,7 +343,7 @@ fn extremes_over_windows(windows: &Windows, series: &Reach<'_>, grid: Grid, larg
             candidates.pop_front();
         }
         result.set_float(step, candidates.front().map_or(f64::NAN, |at| values[*at]));
-    });
+    })
 }
 
 /// The smallest or largest value and its time in seconds; NaN loses against every number.
@@ -361,7 +368,7 @@ fn variance(values: &[f64]) -> f64 {
     (squares.0 + squares.1) / count
 }
 
-/// The quantile of some values; NaN sorts before every number. Sorts the values.
+/// The quantile of some values; NaN sorts before every number. Puts the values in another order.
 pub(super) fn quantile(q: f64, values: &mut [f64]) -> f64 {
     if values.is_empty() || q.is_nan() {
         return f64::NAN;
@@ -372,13 +379,16 @@ pub(super) fn quantile(q: f64, values: &mut [f64]) -> f64 {
     if q > 1.0 {
         return f64::INFINITY;
     }
-    values.sort_unstable_by(|a, b| b.is_nan().cmp(&a.is_nan()).then(a.partial_cmp(b).unwrap_or(std::cmp::Ordering::Equal)));
+    let order = |a: &f64, b: &f64| b.is_nan().cmp(&a.is_nan()).then(a.partial_cmp(b).unwrap_or(std::cmp::Ordering::Equal));
     let last = values.len() - 1;
     let rank = q * last as f64;
     let lower = (rank.floor().max(0.0) as usize).min(last);
-    let upper = (lower + 1).min(last);
     let weight = rank - rank.floor();
-    values[lower] * (1.0 - weight) + values[upper] * weight
+    // Only two places of the order are asked for: the rest need not be sorted.
+    let (_, low, above) = values.select_nth_unstable_by(lower, order);
+    let low = *low;
+    let high = above.iter().copied().min_by(order).unwrap_or(low);
+    low * (1.0 - weight) + high * weight
 }
 
 fn quantile_over_time(view: &View<'_>, params: Params<'_>, remarks: &mut Remarks<'_>) -> Option<Point> {
@@ -489,12 +499,12 @@ fn check_parameters(function: &Function, params: &[Vec<f64>]) -> Evaluated<()> {
     Ok(())
 }
 
-fn absent_over_time(source: &RangeSource, arg: &Expr, grid: Grid) -> Option<Series> {
+fn absent_over_time(source: &RangeSource, arg: &Expr, grid: Grid, budget: &Budget) -> Evaluated<Option<Series>> {
     let mut absent = vec![true; grid.steps];
     for series in &source.series {
-        slide(&source.windows, &series.reach(), grid, |step, _| absent[step] = false);
+        slide(&source.windows, &series.reach(), grid, budget, |step, _| absent[step] = false)?;
     }
-    absent_series(arg, &absent, grid.steps)
+    Ok(absent_series(arg, &absent, grid.steps))
 }
 
 /// The series that says where nothing was: 1 at each such step, with the labels the selector asked for.

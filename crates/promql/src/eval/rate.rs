@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use super::range::Remarks;
 use super::window::{Reach, View, Windows, slide};
-use super::{Grid, Series};
+use super::{Budget, Evaluated, Grid, Series};
 use crate::annotations::Operation;
 use crate::engine::Point;
 use crate::histogram::{Histogram, ResetHint};
@@ -21,14 +21,14 @@ pub(super) struct Change {
 pub(super) fn change_over_windows(
     windows: &Windows,
     series: &Reach<'_>,
-    grid: Grid,
+    (grid, budget): (Grid, &Budget),
     change: Change,
     remarks: &mut Remarks<'_>,
     result: &mut Series,
-) {
+) -> Evaluated<()> {
     let resets = if change.counter { resets_within(series) } else { Vec::new() };
     let values = &series.samples.values;
-    slide(windows, series, grid, |step, view| {
+    slide(windows, series, grid, budget, |step, view| {
         let point = if view.is_mixed() {
             remarks.mixed();
             None
@@ -45,7 +45,7 @@ pub(super) fn change_over_windows(
         if let Some(point) = point {
             result.set(step, point);
         }
-    });
+    })
 }
 
 /// Where a counter fell, in reach of any window.

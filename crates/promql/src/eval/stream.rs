@@ -113,7 +113,7 @@ impl Evaluator<'_> {
             budget.charge(reach.weight())?;
             scratch.reset();
             scratch.drop_name = function.drops_name();
-            function.apply(&windows, labels, &reach, grid, annotations, &mut scratch)?;
+            function.apply(&windows, labels, &reach, grid, (annotations, budget), &mut scratch)?;
             if scratch.is_empty() {
                 return Ok(());
             }
@@ -145,6 +145,7 @@ impl Evaluator<'_> {
             let mut cursor = Cursor::new(&samples, first);
             let mut found = 0;
             for step in 0..grid.steps {
+                budget.spend(1)?;
                 let reference = if pinned { first } else { first + grid.step * step as i64 };
                 match cursor.newest(reference, lookback) {
                     Some(Newest::Float(time, value)) => scratch.set_float(step, value_of(time, value)),

@@ -30,9 +30,7 @@ impl Evaluator<'_> {
         let mut order: Vec<usize> = Vec::new();
         for members in &members {
             for (step, param) in params.iter().enumerate() {
-                if step % 64 == 63 {
-                    self.budget.check()?;
-                }
+                self.budget.spend(1 + members.len())?;
                 for at in self.choose(op, &vector, members, (step, *param), position) {
                     if kept[at].is_empty() {
                         kept[at] = vec![false; params.len()];

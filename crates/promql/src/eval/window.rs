@@ -3,7 +3,7 @@
 use std::ops::Range;
 use std::sync::Arc;
 
-use super::Grid;
+use super::{Budget, Evaluated, Grid};
 use crate::histogram::Histogram;
 use crate::labels::Labels;
 use crate::number::is_stale;
@@ -145,6 +145,9 @@ impl View<'_> {
     }
 }
 
+/// What looking at a histogram counts for, in floats.
+const HISTOGRAM_WORK: usize = 32;
+
 /// Two ends that only move forward.
 struct Slider {
     low: usize,
@@ -168,14 +171,24 @@ impl Slider {
 }
 
 /// Slides the window over one series and calls `visit` for every step at which it holds a sample.
-pub(crate) fn slide(windows: &Windows, series: &Reach<'_>, grid: Grid, mut visit: impl FnMut(usize, &View<'_>)) {
+///
+/// One series can keep a processor busy for minutes (a long window at many steps), so the time limit is watched in here.
+pub(crate) fn slide(
+    windows: &Windows,
+    series: &Reach<'_>,
+    grid: Grid,
+    budget: &Budget,
+    mut visit: impl FnMut(usize, &View<'_>),
+) -> Evaluated<()> {
     let Samples { times, values, histograms } = series.samples;
     let (mut floats, mut others) = (Slider::new(&series.floats), Slider::new(&series.histograms));
     for step in 0..grid.steps {
         let window = windows.window(grid, step);
         floats.advance(series.floats.end, |i| times[i], window);
         others.advance(series.histograms.end, |i| histograms[i].0, window);
-        if floats.low == floats.high && others.low == others.high {
+        let (floats_here, others_here) = (floats.high - floats.low, others.high - others.low);
+        budget.spend(1 + floats_here + HISTOGRAM_WORK * others_here)?;
+        if floats_here + others_here == 0 {
             continue;
         }
         let view = View {
@@ -188,4 +201,5 @@ pub(crate) fn slide(windows: &Windows, series: &Reach<'_>, grid: Grid, mut visit
         };
         visit(step, &view);
     }
+    Ok(())
 }

@@ -2,8 +2,9 @@
 
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
+use paramedic_promql::histogram::Histogram;
 use paramedic_promql::{Engine, Labels, MemoryStorage, Options, QueryError, Range, SampleValue, Value};
 
 fn storage(series: usize, samples: i64) -> MemoryStorage {
@@ -37,6 +38,46 @@ fn a_query_ends_with_its_time_or_its_client() {
     let gone = Some(Arc::new(AtomicBool::new(true)));
     let expr = engine.parse("sum(m_total)").unwrap();
     assert!(matches!(engine.instant_expr(&storage, &expr, 0, gone), Err(QueryError::Cancelled)));
+}
+
+/// One series that keeps a processor busy: the limits hold inside of it too.
+#[test]
+fn a_heavy_series_ends_with_its_time_or_its_client() {
+    let storage = storage(1, 2_000);
+    let native = Labels::from_pairs(&[("__name__", "h")]);
+    let histogram = |t: i64| Histogram { count: t as f64, positive: vec![(0, t as f64), (1, 1.0)], ..Histogram::default() };
+    storage.append(&native, (0..2_000).map(|t| (t * 15_000, SampleValue::Histogram(Arc::new(histogram(t))))));
+    let range = Range { start_ms: 0, end_ms: 3_599_000, step_ms: 1_000 };
+    for query in [
+        "quantile_over_time(0.5, m_total[1h:100ms])",
+        "stddev_over_time(m_total[1h:100ms])",
+        "max_over_time(m_total[1h:100ms])",
+        "changes(m_total[5h:100ms])",
+        "sum_over_time(h[1h:1s])",
+        "rate(h[1h:1s])",
+        "sum(avg_over_time(m_total[1h:100ms]))",
+        "quantile_over_time(0.5, last_over_time(m_total[2h:50ms])[1h:100ms])",
+    ] {
+        let late = Duration::from_millis(300);
+        let engine = Engine::new(Options { timeout: Duration::from_millis(50), ..Options::default() });
+        let expr = engine.parse(query).unwrap();
+        let begun = Instant::now();
+        let outcome = engine.range_expr(&storage, &expr, range, None);
+        assert!(begun.elapsed() < late, "{query}: {:?} until the time limit", begun.elapsed());
+        // What is fast enough to have an answer is none of this test's business.
+        assert!(matches!(outcome, Err(QueryError::Timeout)) || outcome.is_ok(), "{query}");
+        let gone = Arc::new(AtomicBool::new(false));
+        let leaves = Arc::clone(&gone);
+        let client = std::thread::spawn(move || {
+            std::thread::sleep(Duration::from_millis(50));
+            leaves.store(true, std::sync::atomic::Ordering::Relaxed);
+        });
+        let begun = Instant::now();
+        let outcome = Engine::default().range_expr(&storage, &expr, range, Some(gone));
+        assert!(begun.elapsed() < late, "{query}: {:?} until the client's end", begun.elapsed());
+        assert!(matches!(outcome, Err(QueryError::Cancelled)) || outcome.is_ok(), "{query}");
+        client.join().unwrap();
+    }
 }
 
 #[test]

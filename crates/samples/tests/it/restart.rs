@@ -56,6 +56,7 @@ fn a_series_that_left_comes_back_as_the_same() {
     assert_eq!(store.stats().series, 1);
     let report = store.append_refs(&[(old, START + 5 * HOUR, 3.0)]).expect("appends");
     assert_eq!((report.unknown_series, report.stored()), (1, 0), "the old reference is not mistaken for another series");
+    assert!(store.labels(old).is_none(), "nobody else answers to the name of a series that left");
     let other = store.series_ref(&Labels::from_pairs(&[("__name__", "other")])).expect("a reference");
     assert_ne!(other, old);
 

@@ -61,6 +61,7 @@ fn a_life() {
     // The same series under its reference, and with its labels in another order.
     let up_ref = store.series_ref(&up).expect("a reference");
     assert_eq!(store.series_ref_of(&[("job", "agents"), ("empty", ""), ("__name__", "up")]).expect("a reference"), up_ref);
+    assert_eq!(store.labels(up_ref).as_ref(), Some(&up));
     assert_eq!(store.append_refs(&[(up_ref, START + 60_000, f64::INFINITY)]).expect("appends").appended, 1);
     let bits = vec![
         (START, 1f64.to_bits()),
