@@ -82,6 +82,14 @@ impl Home {
         instance
     }
 
+    /// Starts it with these settings.
+    #[track_caller]
+    pub fn up_configured(&self, settings: &str) -> Instance {
+        let file = self.path().join("paramedic.toml");
+        fs::write(&file, settings).unwrap();
+        self.up_with(&["--config", file.to_str().unwrap()])
+    }
+
     pub fn log(&self) -> String {
         fs::read_to_string(self.path().join("up.log")).unwrap_or_default()
     }
