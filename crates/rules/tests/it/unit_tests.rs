@@ -268,3 +268,20 @@ fn every_embedded_alert_fires_and_clears() {
     println!("{tests} tests of the pack");
     assert!(pack::texts(&Settings::default()).len() >= files.len());
 }
+
+#[test]
+fn the_real_engine_gives_the_same_alerts_for_the_embedded_rules() {
+    let temp = tempfile::tempdir().unwrap();
+    std::fs::create_dir_all(temp.path().join("tests/pack")).unwrap();
+    for (name, text) in pack::texts(&Settings::default()) {
+        let path = temp.path().join(name);
+        std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+        std::fs::write(path, text).unwrap();
+    }
+    for path in yaml_files(&Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/pack")) {
+        let copy = temp.path().join("tests/pack").join(path.file_name().unwrap());
+        std::fs::copy(&path, &copy).unwrap();
+        let Some(output) = promtool(&["test", "rules", copy.to_str().unwrap()]) else { return };
+        assert!(output.status.success(), "{}{}", path.display(), String::from_utf8_lossy(&output.stdout));
+    }
+}
