@@ -25,7 +25,7 @@ impl RuleAlert {
     /// The labels that tell this alert from others of its rule, as `job=agent, instance=a:1`.
     #[must_use]
     pub fn subject(&self) -> String {
-        let told = ["alertname", "severity", "category", "component"];
+        let told = ["alertname", "severity", "category", "component", "cause", "sev"];
         let labels = self.labels.iter().filter(|(name, _)| !told.contains(&name.as_str()));
         labels.map(|(name, value)| format!("{name}={value}")).collect::<Vec<_>>().join(", ")
     }

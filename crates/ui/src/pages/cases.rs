@@ -1,4 +1,4 @@
-//! The alerts of rules that hold now, each with its value drawn over the last hour against its threshold.
+//! The alerts of rules that hold now, each with its value drawn against its threshold.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -21,8 +21,10 @@ const CASES_MAX: usize = 12;
 const DRAWN_MAX: usize = 6;
 /// How long a drawing may take.
 const PATIENCE: Duration = Duration::from_secs(2);
-const WINDOW_MS: i64 = 3_600_000;
-const STEP_MS: i64 = 30_000;
+/// The shortest and the longest time that is drawn: what happened lately, and still the moment it began.
+const WINDOW_MS: std::ops::RangeInclusive<i64> = 600_000..=86_400_000;
+/// Points of a drawing.
+const POINTS: i64 = 120;
 
 /// All alerts of rules that fire or are pending: firing first, then the oldest.
 pub(crate) fn active(context: &Context) -> Vec<(RuleView, AlertView)> {
@@ -40,12 +42,9 @@ pub(crate) fn active(context: &Context) -> Vec<(RuleView, AlertView)> {
 pub(crate) async fn cases(context: &Context, all: &[(RuleView, AlertView)], now: Timestamp) -> Markup {
     let mut shown = Vec::new();
     for (i, (rule, alert)) in all.iter().take(CASES_MAX).enumerate() {
-        let threshold = threshold_of(&rule.query);
-        let drawn = match &threshold {
-            Some(threshold) if i < DRAWN_MAX => history(context, threshold, alert, now).await,
-            _ => None,
-        };
-        shown.push(case(rule, alert, threshold.as_ref(), drawn, now));
+        let subject = Subject { name: &rule.name, expression: &rule.query, labels: &alert.labels };
+        let drawn = if i < DRAWN_MAX { drawing(context, subject, alert.active_at.unwrap_or(now), now).await } else { None };
+        shown.push(case(rule, alert, drawn, now));
     }
     html! {
         @if !shown.is_empty() {
@@ -55,14 +54,46 @@ pub(crate) async fn cases(context: &Context, all: &[(RuleView, AlertView)], now:
     }
 }
 
-/// What the alert measures, over the last hour: the one series whose labels the alert carries.
-async fn history(context: &Context, threshold: &Threshold, alert: &AlertView, now: Timestamp) -> Option<Line> {
+/// What is drawn: an alert's expression, and the labels that tell its series from others.
+#[derive(Clone, Copy)]
+pub(crate) struct Subject<'a> {
+    pub(crate) name: &'a str,
+    pub(crate) expression: &'a str,
+    pub(crate) labels: &'a BTreeMap<String, String>,
+}
+
+/// The measured side of an alert's comparison against its threshold, from before it began until `to`. None: the expression
+/// compares with no number, or nothing was measured.
+pub(crate) async fn drawing(context: &Context, subject: Subject<'_>, began: Timestamp, to: Timestamp) -> Option<Markup> {
+    let threshold = threshold_of(subject.expression)?;
+    let end_ms = to.as_millis();
+    let window_ms = ((end_ms - began.as_millis()) * 2).clamp(*WINDOW_MS.start(), *WINDOW_MS.end());
+    let range = Range { start_ms: end_ms - window_ms, end_ms, step_ms: (window_ms / POINTS).max(1_000) };
+    let line = history(context, &threshold, subject.labels, range).await?;
+    let unit = unit_of(subject.expression);
+    let last = line.points.last().map_or(f64::NAN, |point| point.1);
+    let limit = format!("fires at {} {}", threshold.op, unit.show(threshold.value));
+    let label = format!("{} since {}: last {}, {limit}", short(subject.name, 100), Timestamp::from_millis(range.start_ms), unit.show(last));
+    let plot = Plot {
+        label: &label,
+        lines: &[line],
+        from_ms: range.start_ms,
+        to_ms: end_ms,
+        step_ms: range.step_ms,
+        unit,
+        limit: Some((threshold.value, limit)),
+        height: 96,
+    };
+    Some(html! { figure { (plot.render()) } })
+}
+
+/// What the alert measures: the one series whose labels the alert carries.
+async fn history(context: &Context, threshold: &Threshold, labels: &BTreeMap<String, String>, range: Range) -> Option<Line> {
     let engine = context.instruments.query.as_ref()?;
-    let range = Range { start_ms: now.as_millis() - WINDOW_MS, end_ms: now.as_millis(), step_ms: STEP_MS };
     let answered = engine.range(&threshold.measured, range, Limits { timeout: Some(PATIENCE), lookback_ms: None }).await.ok()?;
     let Value::Matrix(series) = answered.value else { return None };
     let only = series.len() == 1;
-    let found = series.into_iter().find(|series| only || belongs(&series.labels, &alert.labels))?;
+    let found = series.into_iter().find(|series| only || belongs(&series.labels, labels))?;
     (!found.floats.is_empty()).then_some(Line { name: String::new(), points: found.floats })
 }
 
@@ -74,10 +105,10 @@ fn belongs(series: &Labels, alert: &BTreeMap<String, String>) -> bool {
         .all(|label| alert.get(&*label.name).is_some_and(|value| **value == *label.value))
 }
 
-fn case(rule: &RuleView, alert: &AlertView, threshold: Option<&Threshold>, drawn: Option<Line>, now: Timestamp) -> Markup {
-    let unit = unit_of(&rule.query);
+fn case(rule: &RuleView, alert: &AlertView, drawn: Option<Markup>, now: Timestamp) -> Markup {
+    let (unit, threshold) = (unit_of(&rule.query), threshold_of(&rule.query));
     let (class, words) = if alert.state == RuleState::Firing { ("r-firing", "firing") } else { ("r-pending", "pending") };
-    let told = ["alertname", "severity", "sev"];
+    let told = ["alertname", "severity", "sev", "cause"];
     html! {
         section class="case" {
             h3 {
@@ -89,8 +120,8 @@ fn case(rule: &RuleView, alert: &AlertView, threshold: Option<&Threshold>, drawn
                 @if let Some(summary) = alert.annotations.get("summary").or_else(|| alert.annotations.get("description")) { (line(summary)) }
             }
             p class="faint small wrap" { @for (name, value) in alert.labels.iter().filter(|(name, _)| !told.contains(&name.as_str())).take(8) { span class="hit" { (short(name, 40)) "=" (short(value, 80)) } } }
-            p class="small" { (measured(alert, threshold, unit)) (since(rule, alert, now)) }
-            @if let (Some(line), Some(threshold)) = (drawn, threshold) { (drawing(rule, line, threshold, unit, now)) }
+            p class="small" { (measured(alert, threshold.as_ref(), unit)) (since(rule, alert, now)) }
+            @if let Some(drawn) = drawn { (drawn) }
         }
     }
 }
@@ -114,23 +145,6 @@ fn since(rule: &RuleView, alert: &AlertView, now: Timestamp) -> Markup {
         @if alert.keep_firing_since.is_some() { ", kept firing" }
         "."
     }
-}
-
-fn drawing(rule: &RuleView, line: Line, threshold: &Threshold, unit: Unit, now: Timestamp) -> Markup {
-    let last = line.points.last().map_or(f64::NAN, |point| point.1);
-    let limit = format!("fires at {} {}", threshold.op, unit.show(threshold.value));
-    let label = format!("{} over the last hour: now {}, {limit}", short(&rule.name, 100), unit.show(last));
-    let plot = Plot {
-        label: &label,
-        lines: &[line],
-        from_ms: now.as_millis() - WINDOW_MS,
-        to_ms: now.as_millis(),
-        step_ms: STEP_MS,
-        unit,
-        limit: Some((threshold.value, limit)),
-        height: 96,
-    };
-    html! { figure { (plot.render()) } }
 }
 
 /// How many are pending, in words.

@@ -9,16 +9,17 @@ use axum::response::Response;
 use maud::{Markup, html};
 use paramedic_api::operations::incidents::{IncidentDetail, IncidentQuery, read};
 use paramedic_api::{ApiError, Context};
-use paramedic_model::{AgentId, IncidentKind, IncidentState, Severity, Timestamp};
+use paramedic_model::{AgentId, IncidentKind, IncidentState, RuleAlert, Severity, Timestamp};
 use paramedic_respond::record::SYSTEM_ACTOR;
 use paramedic_respond::timeline::TimelineItem;
 use paramedic_respond::{Episode, Incident};
 
 use crate::format::{
-    absolute, agent_name, agent_path, ago, clock, count, due, incident_state, many, percent, running, severity, short, span,
+    absolute, agent_name, agent_path, ago, clock, count, due, encode, incident_state, many, percent, running, severity, short, span,
 };
 use crate::page::{Tab, said, within};
 use crate::pages::agents::name_of;
+use crate::pages::cases::{Subject, drawing};
 use crate::pages::{answer, done_of, reader};
 use crate::{axis, forms};
 
@@ -35,6 +36,8 @@ const NAMES_MAX: usize = 200;
 const EVIDENCE_MAX: usize = 8;
 const EVIDENCE_BYTES_MAX: usize = 2_500;
 const TEXT_BYTES_MAX: usize = 400;
+/// Episodes whose evidence is on the page.
+const TELLING_MAX: usize = 3;
 
 pub(crate) async fn page(
     State(context): State<Arc<Context>>,
@@ -50,13 +53,14 @@ async fn show(context: &Arc<Context>, id: String, query: &str) -> Result<(String
     let detail = read(Arc::clone(context), reader(), IncidentQuery { id }).await?;
     let (incident, now) = (&detail.incident, context.now());
     let names = &Names::of_agents(context, incident);
+    let drawings = drawings(context, incident, now).await;
     let body = html! {
         (said(done_of(query)))
         div id="head" data-live { (head(&detail, now)) }
         div id="axis" data-live { h2 { "When" } (axis::episodes(incident, names, now)) (alerts(incident, names, now)) }
         div class="split" {
             div {
-                div id="evidence" data-live { (evidence(incident, names, now)) }
+                div id="evidence" data-live { (evidence(incident, names, &drawings, now)) }
                 div id="affected" data-live { (affected(incident, names)) }
                 h2 { "Timeline" }
                 (note_form(incident))
@@ -103,13 +107,20 @@ fn head(detail: &IncidentDetail, now: Timestamp) -> Markup {
         dl class="facts" {
             div { dt { "Since" } dd { (clock(incident.started_at, now)) " " small { "UTC, " (ago(incident.started_at, now)) } } }
             div { dt { @if incident.resolved_at.is_some() { "Lasted" } @else { "Lasting" } } dd { (lasting(incident, now)) } }
-            div { dt { "Agents" } dd { (count(incident.counts.agents as u64)) } }
-            div { dt { "Sessions" } dd { (count(incident.counts.sessions as u64)) } }
+            // An alert of a rule about a machine has none, and a zero would say that nobody is hit.
+            @if incident.counts.agents > 0 || !from_rules_only(incident) {
+                div { dt { "Agents" } dd { (count(incident.counts.agents as u64)) } }
+                div { dt { "Sessions" } dd { (count(incident.counts.sessions as u64)) } }
+            }
             @if incident.counts.users > 0 { div { dt { "Users" } dd { (count(incident.counts.users as u64)) } } }
             @if let Some(rate) = incident.counts.error_rate.filter(|rate| *rate > 0.0) { div { dt { "Model calls failed" } dd { (percent(rate)) " " small { (failures(incident)) } } } }
             @if incident.counts.flaps > 0 || incident.reopened > 0 { div { dt { "Came back" } dd { (many(incident.counts.flaps + u64::from(incident.reopened), "time")) } } }
         }
     }
+}
+
+fn from_rules_only(incident: &Incident) -> bool {
+    !incident.episodes.is_empty() && incident.episodes.iter().all(|episode| episode.rule.is_some())
 }
 
 /// Who took it, how long after it was detected, and whether that was soon enough.
@@ -182,20 +193,64 @@ pub(crate) fn subject(episode: &Episode, names: &Names) -> Markup {
     }
 }
 
-/// Why we say so: each alert's newest sentence, and the facts under it.
-fn evidence(incident: &Incident, names: &Names, now: Timestamp) -> Markup {
+/// The episodes that say most: the newest of each alert, what failed for good first, then what is worst, then what is newest.
+fn telling(incident: &Incident) -> Vec<&Episode> {
     let mut newest: BTreeMap<(&str, &str), &Episode> = BTreeMap::new();
     for episode in &incident.episodes {
         newest.insert((episode.name(), episode.agent.as_ref().map_or(episode.fingerprint.0.as_str(), AgentId::as_str)), episode);
     }
     let mut newest: Vec<_> = newest.into_values().collect();
-    // What failed for good says most, then what is worst, then what is newest.
     newest.sort_by_key(|episode| std::cmp::Reverse((episode.counts.terminal_failures, episode.severity, episode.started_at)));
+    newest
+}
+
+/// The values of the most telling episodes that come from rules.
+async fn drawings(context: &Context, incident: &Incident, now: Timestamp) -> Vec<Option<Markup>> {
+    let mut drawn = Vec::new();
+    for episode in telling(incident).into_iter().take(TELLING_MAX) {
+        drawn.push(match &episode.rule {
+            Some(rule) => {
+                let subject = Subject { name: &rule.name, expression: &rule.expression, labels: &rule.labels };
+                drawing(context, subject, episode.started_at, episode.ended_at.unwrap_or(now)).await
+            }
+            None => None,
+        });
+    }
+    drawn
+}
+
+/// What the rule's author had to say, and where its runbook is.
+fn advice(rule: &RuleAlert) -> Markup {
+    let told = |name: &str| rule.annotations.get(name).map(|text| text.trim()).filter(|text| !text.is_empty());
+    html! {
+        @for name in ["description", "impact", "action"] {
+            @if let Some(text) = told(name) { p class="wrap small" { @if name != "description" { b { (capital(name)) ": " } } (short(text, TEXT_BYTES_MAX)) } }
+        }
+        p class="small" {
+            @if let Some(address) = told("runbook_url").filter(|address| address.starts_with("https://") || address.starts_with("http://")) {
+                a href=(address) rel="noopener noreferrer" { "Runbook" } " · "
+            } @else if let Some(runbook) = told("runbook") { "Runbook " b { (short(runbook, 80)) } " · " }
+            a href=(format!("/query?query={}&range=1h", encode(&rule.expression))) { "the expression" }
+            " · " a href=(format!("/rules?why={}", encode(&rule.name))) { "why, with the values now" }
+        }
+    }
+}
+
+fn capital(word: &str) -> String {
+    let mut letters = word.chars();
+    letters.next().map(|first| first.to_uppercase().chain(letters).collect()).unwrap_or_default()
+}
+
+/// Why we say so: each alert's newest sentence, and the facts under it.
+fn evidence(incident: &Incident, names: &Names, drawings: &[Option<Markup>], now: Timestamp) -> Markup {
+    let newest = telling(incident);
     html! {
         h2 { "Why" }
         @if newest.is_empty() { p class="soft" { "Opened by hand: no alert belongs to it." } }
-        @for episode in newest.iter().take(3) { div class="why" {
+        @for (i, episode) in newest.iter().take(TELLING_MAX).enumerate() { div class="why" {
             p class="wrap" { (severity(episode.severity)) " " (short(&episode.reason, TEXT_BYTES_MAX)) " " span class="faint" { (subject(episode, names)) } }
+            @if let Some(rule) = &episode.rule { (advice(rule)) }
+            @if let Some(Some(drawing)) = drawings.get(i) { (drawing) }
             @if !episode.evidence.is_empty() {
                 ol class="timeline" {
                     (within(EVIDENCE_BYTES_MAX, episode.evidence.iter().take(EVIDENCE_MAX), |fact| html! { li { (clock(fact.at, now)) code class="wrap" { (short(&fact.text, TEXT_BYTES_MAX)) } } }).0)
@@ -210,6 +265,9 @@ fn affected(incident: &Incident, names: &Names) -> Markup {
     let (agents, shown) = within(AGENTS_BYTES_MAX, incident.agents.iter().take(AGENTS_MAX), |agent| {
         html! { a class="id hit" href=(agent_path(agent)) title=(short(agent.as_str(), 100)) { (names.of(agent)) } " " }
     });
+    if incident.agents.is_empty() && from_rules_only(incident) {
+        return html! {};
+    }
     html! {
         h2 { "Who is hit" }
         @if incident.agents.is_empty() { p class="soft" { "No agent is named." } }
