@@ -25,11 +25,11 @@ impl From<&str> for Confidential {
     }
 }
 
-/// Settings of all probes. Nothing is looked at by default.
+/// Settings of all probes. By default only this machine is looked at.
 #[derive(Debug, Clone, PartialEq, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Settings {
-    /// Measure this machine: memory, CPU, load, pressure, file systems, disks and networks. Default false.
+    /// Measure this machine: memory, CPU, load, pressure, file systems, disks and networks. Default true.
     pub host: bool,
     /// Details of the host probe.
     pub host_options: HostSettings,
@@ -64,7 +64,7 @@ pub struct Settings {
 impl Default for Settings {
     fn default() -> Self {
         Self {
-            host: false,
+            host: true,
             host_options: HostSettings::default(),
             memory_daemon: false,
             process: Vec::new(),

@@ -1,11 +1,11 @@
 //! Whether a name resolves: through the system's resolver, or by asking one server over UDP (RFC 1035).
 
+use std::hash::{BuildHasher, Hasher, RandomState};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::time::Instant;
 
 use paramedic_model::Timestamp;
 use tokio::net::UdpSocket;
-use xxhash_rust::xxh3::xxh3_64;
 
 use crate::config::DnsSettings;
 use crate::error::{Failure, ProbeError};
@@ -53,7 +53,7 @@ struct Dns {
 }
 
 impl Probe for Dns {
-    fn look<'a>(&'a mut self, now: Timestamp, reading: &'a mut Reading) -> Looking<'a> {
+    fn look<'a>(&'a mut self, _now: Timestamp, reading: &'a mut Reading) -> Looking<'a> {
         Box::pin(async move {
             let answers = match &self.server {
                 None => {
@@ -61,7 +61,7 @@ impl Probe for Dns {
                     reading.gauge("probe_dns_lookup_time_seconds", took.as_secs_f64());
                     u16::try_from(addresses.len()).unwrap_or(u16::MAX)
                 }
-                Some((host, port)) => self.ask(host, *port, now, reading).await?,
+                Some((host, port)) => self.ask(host, *port, reading).await?,
             };
             reading.gauge("probe_dns_answer_rrs", f64::from(answers));
             if answers < self.answers_min {
@@ -73,7 +73,7 @@ impl Probe for Dns {
 }
 
 impl Dns {
-    async fn ask(&self, host: &str, port: u16, now: Timestamp, reading: &mut Reading) -> Result<u16, Failure> {
+    async fn ask(&self, host: &str, port: u16, reading: &mut Reading) -> Result<u16, Failure> {
         let (addresses, _) = wire::resolve(host, port).await?;
         let server = addresses.first().copied().ok_or_else(|| Failure::new("no address of the server"))?;
         let own = if server.is_ipv6() { IpAddr::V6(Ipv6Addr::UNSPECIFIED) } else { IpAddr::V4(Ipv4Addr::UNSPECIFIED) };
@@ -81,9 +81,8 @@ impl Dns {
         // A socket that is connected takes answers of that server only.
         let socket = UdpSocket::bind(SocketAddr::new(own, 0)).await.map_err(doing)?;
         socket.connect(server).await.map_err(doing)?;
-        // Not guessable from outside: it also depends on where this process is in memory.
-        let seed = [now.as_micros().to_le_bytes(), (std::ptr::from_ref(self).addr() as u64).to_le_bytes().map(|byte| byte as u8)].concat();
-        let id = (xxh3_64(&seed) & 0xffff) as u16;
+        // The standard library's hasher begins with random bits, so that nobody outside can guess the id.
+        let id = (RandomState::new().build_hasher().finish() & 0xffff) as u16;
         let begun = Instant::now();
         socket.send(&[&id.to_be_bytes()[..], &self.question[2..]].concat()).await.map_err(doing)?;
         let mut buffer = [0u8; ANSWER_BYTES_MAX];

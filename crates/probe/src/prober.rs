@@ -219,7 +219,7 @@ impl Inner {
         // The semaphore is never closed.
         let _permit = permits.acquire_owned().await;
         let mut probe = entry.probe.lock().await;
-        let now = self.clock.now();
+        let now = next_time(self.clock.now(), lock(&entry.state).target.last_at);
         let mut reading = Reading::new(&entry.plan.labels, entry.plan.samples_max);
         let begun = Instant::now();
         let looked = tokio::time::timeout(entry.plan.timeout, probe.look(now, &mut reading)).await;
@@ -298,7 +298,7 @@ impl Inner {
         let mut state = lock(&entry.state);
         state.is_gone = true;
         let ended: Vec<(Labels, f64)> = state.series.drain().map(|series| (series, stale())).collect();
-        self.append(self.clock.now(), ended.iter());
+        self.append(next_time(self.clock.now(), state.target.last_at), ended.iter());
     }
 
     fn append<'a>(&self, now: Timestamp, samples: impl Iterator<Item = &'a (Labels, f64)>) {
@@ -335,6 +335,13 @@ impl Inner {
             }
         }
     }
+}
+
+/// The time of a look's samples. Two looks within a millisecond would be two values for one time, of which the store refuses
+/// the second. A clock that stepped back further than that is believed.
+fn next_time(now: Timestamp, last: Option<Timestamp>) -> Timestamp {
+    let earliest = last.map_or(now, |last| last.after(Duration::from_millis(1)));
+    if earliest.since(now) < Duration::from_secs(1) { now.max(earliest) } else { now }
 }
 
 /// Counters by the naming convention, and those that exporters name otherwise.

@@ -259,7 +259,7 @@ mod tests {
     #[test]
     fn a_restart_is_a_new_process_in_place_of_an_ended_one() {
         let mut history = History::default();
-        let at = |secs| Timestamp::from_secs(1_700_000_000 + secs);
+        let at = |secs: i64| Timestamp::from_secs(1_700_000_000 + secs);
         history.note(&[one(5, 100, 10, 'S')], at(0));
         assert_eq!((history.restarts, history.user_ticks), (0, 10));
         history.note(&[one(5, 100, 60, 'S')], at(10));

@@ -192,7 +192,7 @@ mod tests {
     fn only_recent_calls_count() {
         let key = || (Box::from("1"), Box::from("d"), Box::from("u"));
         let look = |calls, total| HashMap::from([(key(), Sums::of(calls, total, 0.0))]);
-        let at = |secs| Timestamp::from_secs(1_700_000_000 + secs);
+        let at = |secs: i64| Timestamp::from_secs(1_700_000_000 + secs);
         let mut statements = Statements::default();
         assert_eq!(statements.estimate(at(0), look(1_000.0, 1_000.0)), None);
         close(statements.estimate(at(15), look(1_010.0, 31_000.0)).unwrap(), 3_000.0);
