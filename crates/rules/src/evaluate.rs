@@ -65,7 +65,7 @@ pub(crate) fn evaluate(group: &LiveGroup, ports: &Ports, at_ms: i64) {
 /// Answers templates that ask, at the moment of the evaluation.
 fn asker(ports: &Ports, at: Timestamp) -> Ask {
     let source = Arc::clone(&ports.source);
-    let limit = ports.settings.query_timeout();
+    let limit = ports.settings().query_timeout();
     Arc::new(move |text: &str| {
         let expr = Engine::default().parse(text).map_err(|err| err.to_string())?;
         let answer = wait_at_most(source.instant(Question { text, expr: &expr }, at), limit).map_err(|err| err.to_string())?;
@@ -118,7 +118,7 @@ impl Moment<'_> {
     fn query(&self) -> Result<Vec<InstantSample>, String> {
         let rule = &self.rule.rule;
         let question = Question { text: &rule.expression, expr: &rule.expr };
-        let answer = wait_at_most(self.source.instant(question, self.query_at), self.ports.settings.query_timeout());
+        let answer = wait_at_most(self.source.instant(question, self.query_at), self.ports.settings().query_timeout());
         elements(answer.map_err(|err| err.to_string())?)
     }
 
@@ -165,7 +165,7 @@ impl Moment<'_> {
         let timing = Timing { for_ms: rule.for_ms, keep_firing_for_ms: rule.keep_firing_for_ms };
         let limit = match usize::try_from(self.group.limit) {
             Ok(limit) if limit > 0 => limit,
-            _ => self.ports.settings.alerts_per_rule_max,
+            _ => self.ports.settings().alerts_per_rule_max,
         };
         let mut state = lock(&self.rule.state);
         let resolved_before = self.recall(&mut state, &found);
@@ -255,7 +255,7 @@ impl Moment<'_> {
             return Vec::new();
         }
         let rule = &self.rule.rule;
-        let repeat_ms = crate::config::millis(self.ports.settings.repeat_interval_s);
+        let repeat_ms = crate::config::millis(self.ports.settings().repeat_interval_s);
         let mut ledger = lock(&self.ports.ledger);
         let nothing = BTreeMap::new();
         let mut told = Vec::new();

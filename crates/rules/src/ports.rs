@@ -1,7 +1,7 @@
 //! What the evaluation of rules reaches: questions, samples, the journal, and the time.
 
 use std::sync::atomic::{AtomicI64, Ordering};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
 
 use paramedic_model::{AlertChange, Clock};
 use paramedic_samples::SampleSink;
@@ -19,7 +19,7 @@ pub trait AlertSink: Send + Sync {
 
 /// Everything outside of the rules that their evaluation needs.
 pub(crate) struct Ports {
-    pub(crate) settings: Settings,
+    settings: RwLock<Arc<Settings>>,
     pub(crate) source: Arc<dyn QuerySource>,
     pub(crate) sink: Arc<dyn SampleSink>,
     pub(crate) alerts: Arc<dyn AlertSink>,
@@ -39,7 +39,7 @@ impl Ports {
         clock: Arc<dyn Clock>,
     ) -> Self {
         Self {
-            settings,
+            settings: RwLock::new(Arc::new(settings)),
             source,
             sink,
             alerts,
@@ -48,6 +48,15 @@ impl Ports {
             ledger: Mutex::default(),
             hold_until_ms: AtomicI64::new(i64::MIN),
         }
+    }
+
+    /// The settings in use.
+    pub(crate) fn settings(&self) -> Arc<Settings> {
+        Arc::clone(&self.settings.read().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    pub(crate) fn set_settings(&self, settings: Settings) {
+        *self.settings.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(settings);
     }
 
     pub(crate) fn hold_until_ms(&self) -> i64 {

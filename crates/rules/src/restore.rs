@@ -59,7 +59,7 @@ pub fn restored_onset(onset_ms: i64, last_ms: i64, now_ms: i64, for_ms: i64, how
 
 /// Lets the `for` of a group's alerts go on where the recorded series say so. Once, after the first evaluation; blocking.
 pub(crate) fn continue_waiting(group: &LiveGroup, ports: &Ports, now_ms: i64) {
-    let how = Continuation::from(&ports.settings);
+    let how = Continuation::from(&*ports.settings());
     for rule in group.rules.iter().filter(|rule| rule.rule.kind == RuleKind::Alerting) {
         let pending = {
             let state = lock(&rule.state);
@@ -93,7 +93,7 @@ fn last_recorded(rule: &LiveRule, ports: &Ports, from_ms: i64, to_ms: i64) -> Ha
         }
     }
     let asked = ports.source.last_samples(&matchers, Timestamp::from_millis(from_ms), Timestamp::from_millis(to_ms));
-    let found = match wait_at_most(asked, ports.settings.query_timeout()) {
+    let found = match wait_at_most(asked, ports.settings().query_timeout()) {
         Ok(found) => found,
         Err(err) => {
             tracing::warn!(rule = rule.rule.name, error = %err, "the waiting time of alerts before the start cannot be read");

@@ -82,10 +82,15 @@ impl Rules {
         &self.inner.ports.metrics
     }
 
+    /// Other settings from the next loading on; how many groups are evaluated at a time stays as it was at the start.
+    pub fn set_settings(&self, settings: Settings) {
+        self.inner.ports.set_settings(settings);
+    }
+
     /// Loads the files of the settings and the embedded rules, at the start and again after a change of them. Groups and
     /// rules that are as before keep what is known of them.
     pub async fn load(&self) -> Loaded {
-        let settings = self.inner.ports.settings.clone();
+        let settings = self.inner.ports.settings();
         let read = tokio::task::spawn_blocking(move || read_files(&settings)).await;
         let (texts, problems) = read.unwrap_or_default();
         self.load_with(texts, problems).await
@@ -110,7 +115,7 @@ impl Rules {
         let inner = &self.inner;
         let ports = &inner.ports;
         let now = ports.clock.now();
-        ports.hold_until(now.as_millis().saturating_add(millis(ports.settings.restored_hold_s)));
+        ports.hold_until(now.as_millis().saturating_add(millis(ports.settings().restored_hold_s)));
         let groups = inner.groups();
         let mut ended = Vec::new();
         for change in firing {
@@ -131,7 +136,7 @@ impl Rules {
 
     /// Evaluates every group in its time, until it is cancelled.
     pub async fn run(self, cancel: CancellationToken) {
-        let running = Arc::new(Semaphore::new(self.inner.ports.settings.concurrent_groups_max.max(1)));
+        let running = Arc::new(Semaphore::new(self.inner.ports.settings().concurrent_groups_max.max(1)));
         let mut tasks = JoinSet::new();
         let mut known: Vec<Arc<LiveGroup>> = Vec::new();
         tasks.spawn(Arc::clone(&self.inner).search(cancel.clone()));
@@ -250,7 +255,7 @@ impl Inner {
 
     /// Puts rule files in place of those before. Blocking.
     fn install(&self, texts: Vec<(String, String)>, mut problems: Vec<Problem>) -> Loaded {
-        let settings = &self.ports.settings;
+        let settings = &self.ports.settings();
         let mut checked: Vec<(String, Checked)> = Vec::new();
         if settings.pack {
             checked.extend(pack::load(settings));
@@ -306,7 +311,7 @@ impl Inner {
 
     /// Puts groups in place of those before; groups that are as before go on without a break.
     fn replace(&self, definitions: Vec<(String, Group)>) {
-        let settings = &self.ports.settings;
+        let settings = &self.ports.settings();
         let first = !self.loaded.swap(true, Ordering::SeqCst);
         let mut before: HashMap<GroupKey, VecDeque<Arc<LiveGroup>>> = HashMap::new();
         for group in self.groups() {
@@ -439,7 +444,7 @@ impl Inner {
 
     /// Looks for missing series now and then.
     async fn search(self: Arc<Self>, cancel: CancellationToken) {
-        let interval = self.ports.settings.missing_interval_s;
+        let interval = self.ports.settings().missing_interval_s;
         if interval == 0 {
             return cancel.cancelled().await;
         }

@@ -334,7 +334,6 @@ impl App {
             ("intake", settings.intake != old.intake),
             ("samples", settings.samples != old.samples),
             ("query", settings.query != old.query),
-            ("rules", settings.rules != old.rules),
             ("remote_write", settings.remote_write != old.remote_write),
             ("forward", settings.forward != old.forward),
         ];

@@ -100,7 +100,7 @@ impl Measuring {
         let external = external(settings, &remote)?;
         let source: Arc<dyn QuerySource> = match &external {
             Some(external) => Arc::new(ExternalSource(external.clone())),
-            None => Arc::new(LocalSource::new(engine.clone(), Arc::new(samples.clone()))),
+            None => Arc::new(LocalSource::new(rule_engine(settings), Arc::new(samples.clone()))),
         };
         let rules = Rules::new(settings.rules.clone(), source, sink.clone(), alerts, clock.clone());
         registries.add(|registry| {
@@ -164,6 +164,7 @@ impl Measuring {
             Err(error) => problems.push(format!("failed to {error}")),
         }
         problems.extend(self.prober.reload(&settings.probe).err().map(|error| format!("failed to {error}")));
+        self.rules.set_settings(settings.rules.clone());
         let loaded = self.rules.load().await;
         problems.extend(loaded.problems.iter().filter(|problem| problem.is_error()).map(ToString::to_string));
         problems
@@ -192,6 +193,12 @@ fn external(settings: &Settings, metrics: &paramedic_remote::Metrics) -> Result<
     let query = QuerySettings { store, timeout_s: settings.query.timeout_s, ..QuerySettings::default() };
     let engine = ExternalEngine::new(&query, metrics.query.clone()).map_err(|error| anyhow::anyhow!("failed to {error}"))?;
     Ok(Some(engine))
+}
+
+/// The engine of rules, whose questions may take as long as the settings of rules say.
+fn rule_engine(settings: &Settings) -> Engine {
+    let timeout = Duration::from_secs(settings.rules.query_timeout_s.max(1));
+    Engine::new(paramedic_promql::Options { timeout, ..settings.query.options() })
 }
 
 /// Limits in use under Prometheus's names, where it has one.

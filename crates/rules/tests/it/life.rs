@@ -287,3 +287,19 @@ async fn groups_are_evaluated_in_their_time() {
     cancel.cancel();
     running.await.unwrap();
 }
+
+#[tokio::test]
+async fn other_settings_are_taken_with_the_next_loading() {
+    let dir = tempfile::tempdir().unwrap();
+    let stage = Stage::new(dir.path(), 0, Settings { pack: false, ..Settings::default() });
+    stage.load(RULES).await;
+    assert_eq!(stage.rules.groups().len(), 1);
+    let thresholds = [("disk_critical".to_owned(), 0.99)].into();
+    let defaults = paramedic_rules::pack::threshold_defaults();
+    assert!(defaults.contains_key("disk_critical"), "{:?}", defaults.keys());
+    stage.rules.set_settings(Settings { thresholds, ..Settings::default() });
+    stage.load(RULES).await;
+    let groups = stage.rules.groups();
+    let critical = groups.iter().flat_map(|group| &group.rules).find(|rule| rule.name == "DiskSpaceCritical").unwrap();
+    assert!(critical.query.ends_with("> 0.99"), "{}", critical.query);
+}
