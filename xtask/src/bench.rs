@@ -1,5 +1,6 @@
 //! Measurements, with the peer in the same run. Each prints a table and keeps it under `target/bench/`.
 
+mod alert;
 mod analyze;
 mod corpus;
 mod http;
@@ -49,6 +50,9 @@ pub(crate) enum What {
         minutes: u64,
         #[arg(long, default_value_t = 100_000)]
         series: u64,
+        /// Our store and engine alone, without the program around them and without rules.
+        #[arg(long)]
+        bare: bool,
     },
     /// Taking in samples by remote write, beside Prometheus and VictoriaMetrics: CPU time, and memory a series.
     Samples {
@@ -56,6 +60,18 @@ pub(crate) enum What {
         minutes: u64,
         #[arg(long, default_value_t = 100_000)]
         series: u64,
+        /// Our store and engine alone, without the program around them.
+        #[arg(long)]
+        bare: bool,
+        /// Leaves the slowest peer out, for hours of samples.
+        #[arg(long)]
+        no_prometheus: bool,
+    },
+    /// From a sample that arrives just before an evaluation to its alert in the journal.
+    Alert {
+        /// Alerts that are measured one after the other.
+        #[arg(long, default_value_t = 60)]
+        rounds: usize,
     },
     /// Durable appends to the journal.
     Journal,
@@ -68,8 +84,11 @@ pub(crate) fn run(what: &What) -> Result<()> {
         What::Analyze { runs, megabytes } => ("analyze", analyze::run(*runs, *megabytes)?),
         What::Otlp { records } => ("otlp", otlp::run(*records)?),
         What::Startup { megabytes } => ("startup", startup::run(*megabytes)?),
-        What::Promql { minutes, series } => ("promql", metrics::queries(*minutes, *series)?),
-        What::Samples { minutes, series } => ("samples", metrics::ingest(*minutes, *series)?),
+        What::Promql { minutes, series, bare } => ("promql", metrics::queries(*minutes, *series, *bare)?),
+        What::Samples { minutes, series, bare, no_prometheus } => {
+            ("samples", metrics::ingest(*minutes, *series, *bare, !*no_prometheus)?)
+        },
+        What::Alert { rounds } => ("alert", alert::run(*rounds)?),
         What::Corpus { megabytes } => {
             println!("{}", corpus::make(*megabytes)?.display());
             return Ok(());

@@ -99,7 +99,7 @@ const LAW: &[(&str, &[&str])] = &[
             "meter",
             "detect",
             "rules",
-            "respond",
+            "runbook", "respond",
             "api",
             "ui",
             "server",

@@ -96,6 +96,9 @@ pub(crate) enum Verb {
         #[arg(value_enum, default_value_t = ConfigDocument::Default)]
         document: ConfigDocument,
     },
+    /// Read runbooks in Markdown: what their commands would do, and what is dangerous in them
+    #[command(subcommand)]
+    Runbook(RunbookVerb),
     /// Run files in the PromQL test language (`load`, `eval` ...) against the built-in evaluator
     PromqlTest {
         #[arg(required = true, value_name = "FILE")]
@@ -260,6 +263,20 @@ pub(crate) struct QueryArgs {
     /// Draw it in the terminal; over an hour where no range is given
     #[arg(long, conflicts_with = "json")]
     pub(crate) plot: bool,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum RunbookVerb {
+    /// Name each danger and mistake, with the safer form; exit status 5 when there is an error
+    Lint {
+        #[arg(required = true, value_name = "FILE")]
+        files: Vec<PathBuf>,
+    },
+    /// Show what files say: runbooks, causes, steps, and what each command line would do
+    Show {
+        #[arg(required = true, value_name = "FILE")]
+        files: Vec<PathBuf>,
+    },
 }
 
 #[derive(Debug, Subcommand)]

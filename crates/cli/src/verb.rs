@@ -28,6 +28,8 @@ mod query;
 
 mod rules;
 
+mod runbook;
+
 mod targets;
 
 mod up;
@@ -47,6 +49,7 @@ pub(crate) fn run(args: Args) -> Result<Exit> {
         Verb::Journal(verb) => journal::journal(common, &verb),
         Verb::Connect(verb) => connect::connect(common, &verb),
         Verb::Config { document } => config::config(document),
+        Verb::Runbook(verb) => runbook::runbook(common, &verb),
         Verb::PromqlTest { files } => promql_test::promql_test(common, &files),
         Verb::Completions { shell } => {
             let mut script = Vec::new();

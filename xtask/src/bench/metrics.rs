@@ -2,16 +2,18 @@
 //! expressions over HTTP, in turn, in one run.
 
 mod data;
-mod engines;
+pub(super) mod engines;
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::thread;
 use std::time::{Duration, Instant, SystemTime};
 
-use anyhow::{Context, Result};
+use anyhow::Result;
 
+pub(super) use self::data::one_series;
 use self::data::{BUCKETS, EVERY_MS};
 use self::engines::Engine;
 use super::{folder, median};
@@ -19,7 +21,7 @@ use crate::process;
 
 const RUNS: usize = 9;
 /// How long the rules are watched: some intervals of five seconds.
-const RULES_WATCHED: Duration = Duration::from_secs(16);
+const RULES_WATCHED: Duration = Duration::from_secs(40);
 const QUERIES: [&str; 4] = [
     "sum by (x) (rate(m[1m]))",
     "histogram_quantile(0.95, sum by (le, x) (rate(h_bucket[1m])))",
@@ -44,25 +46,35 @@ struct Bench {
 }
 
 #[expect(clippy::disallowed_methods, reason = "samples are sent as of now")]
-fn now_ms() -> Result<i64> {
+pub(super) fn now_ms() -> Result<i64> {
     Ok(SystemTime::now().duration_since(SystemTime::UNIX_EPOCH)?.as_millis() as i64)
 }
 
 impl Bench {
-    fn start(name: &str, series: u64) -> Result<Self> {
+    fn start(name: &str, series: u64, bare: bool, prometheus: bool) -> Result<Self> {
         let root = folder()?.join(name);
         fs::remove_dir_all(&root).ok();
         fs::create_dir_all(&root)?;
         let rules = root.join("rules.yml");
         fs::write(&rules, "groups: []\n")?;
-        let engines = vec![engines::ours(&root)?, engines::prometheus(&root, &rules)?, engines::victoria_metrics(&root)?];
+        let ours = if bare { engines::bare(&root)? } else { engines::paramedic(&root, &rules)? };
+        let mut engines = vec![ours];
+        if prometheus {
+            engines.push(engines::prometheus(&root, &rules)?);
+        }
+        engines.push(engines::victoria_metrics(&root)?);
         let intakes = engines.iter().map(|_| Intake::default()).collect();
         Ok(Self { root, series, engines, intakes, next_ms: 0, samples: 0 })
     }
 
     /// Sends what is due until now to every engine in turn; gives the time of the last sample.
     fn feed(&mut self) -> Result<i64> {
-        while self.next_ms <= now_ms()? {
+        self.feed_until(i64::MAX)
+    }
+
+    /// Sends what is due until now or until an earlier time.
+    fn feed_until(&mut self, end_ms: i64) -> Result<i64> {
+        while self.next_ms < end_ms && self.next_ms <= now_ms()? {
             let bodies = data::bodies(self.series, self.next_ms)?;
             for (engine, intake) in self.engines.iter_mut().zip(&mut self.intakes) {
                 let (begun, cpu) = (Instant::now(), process::cpu_s(engine.pid())?);
@@ -90,21 +102,22 @@ impl Bench {
 
     fn header(&self, what: &str) -> String {
         let names: Vec<&str> = self.engines.iter().map(|engine| engine.name).collect();
-        format!(
-            "| {what} | {} | Prometheus / ours | VictoriaMetrics / ours |\n|---|{}\n",
-            names.join(" | "),
-            "---|".repeat(names.len() + 2)
-        )
+        let ratios: Vec<String> = names[1..].iter().map(|name| format!("{name} / ours")).collect();
+        format!("| {what} | {} | {} |\n|---|{}\n", names.join(" | "), ratios.join(" | "), "---|".repeat(names.len() + ratios.len()))
+    }
+
+    fn memory_a_series(&self) -> Result<Vec<f64>> {
+        let total = (self.series + BUCKETS) as f64;
+        let memory = |engine: &Engine| Ok((engine.memory_mb()? - engine.empty_mb) * 1024.0 * 1024.0 / total);
+        self.engines.iter().map(memory).collect()
     }
 
     fn intake_table(&self) -> Result<String> {
-        let total = (self.series + BUCKETS) as f64;
         let mut table = self.header("taking in");
         let million = self.samples as f64 / 1e6;
         row(&mut table, "CPU seconds for a million samples", self.intakes.iter().map(|intake| intake.cpu_s / million));
         row(&mut table, "seconds by the clock for a million, one connection", self.intakes.iter().map(|intake| intake.wall_s / million));
-        let memory = |engine: &Engine| Ok((engine.memory_mb()? - engine.empty_mb) * 1024.0 * 1024.0 / total);
-        row(&mut table, "resident bytes a series", self.engines.iter().map(memory).collect::<Result<Vec<_>>>()?.into_iter());
+        row(&mut table, "resident bytes a series", self.memory_a_series()?.into_iter());
         row(&mut table, "resident MB in all", self.engines.iter().map(Engine::memory_mb).collect::<Result<Vec<_>>>()?.into_iter());
         Ok(table)
     }
@@ -135,49 +148,43 @@ impl Bench {
         Ok(format!("{table}\n{cpu}\nElements in the answers:{sizes}\n"))
     }
 
-    /// All rules of one group: Prometheus and vmalert say themselves how long a round took, ours evaluates
-    /// one after the other too.
+    /// The groups of a thousand rules, evaluated every five seconds by everybody at once; Prometheus, vmalert and we
+    /// say ourselves how long a round took.
     fn rules_table(&mut self) -> Result<String> {
-        let rules = data::rules();
         let file = self.root.join("rules.yml");
-        write_rules(&file, &rules)?;
-        let (status, _) = self.engines[1].connection.post("/-/reload", "text/plain", b"")?;
-        anyhow::ensure!(status == 200, "Prometheus does not load the rules");
+        fs::write(&file, data::rules())?;
+        for engine in &mut self.engines[..2] {
+            let (status, answer) = engine.connection.post("/-/reload", "text/plain", b"")?;
+            anyhow::ensure!(status == 200, "{} does not load the rules: {}", engine.name, String::from_utf8_lossy(&answer));
+        }
         let (_vmalert, vmalert) = engines::vmalert(&self.root, &file, &self.engines[2].address)?;
         let begun = Instant::now();
-        let mut last = 0;
+        let mut seen: BTreeSet<(usize, String, String)> = BTreeSet::new();
+        let mut took: BTreeMap<(usize, String), Vec<f64>> = BTreeMap::new();
         while begun.elapsed() < RULES_WATCHED {
-            last = self.feed()?;
-            thread::sleep(Duration::from_millis(200));
+            self.feed()?;
+            for (at, engine) in self.engines[..2].iter_mut().enumerate() {
+                for (group, moment, seconds) in engine.evaluations()? {
+                    // The first rounds are not like the others: everything is new.
+                    if begun.elapsed() > RULES_WATCHED / 4 && seen.insert((at, group.clone(), moment)) {
+                        took.entry((at, group)).or_default().push(seconds * 1e3);
+                    }
+                }
+            }
+            thread::sleep(Duration::from_millis(300));
         }
-        let named = "prometheus_rule_group_last_duration_seconds";
-        let prometheus = self.engines[1].own_metric("/metrics", named)?.context("Prometheus tells nothing of its rules")?;
-        let told = |name: &str| Ok::<_, anyhow::Error>(engines::own_metric(&vmalert, "/metrics", name)?.unwrap_or(f64::NAN));
-        let victoria = told("vmalert_iteration_duration_seconds_sum")? / told("vmalert_iteration_duration_seconds_count")?;
-        write_rules(&file, &[])?;
-        self.engines[1].connection.post("/-/reload", "text/plain", b"")?;
-        let mut rounds = Vec::new();
-        for round in 0..5 {
-            let at = last + 1_000 + round * 100;
-            let path = format!("/rules?time={}.{:03}", at / 1_000, at % 1_000);
-            let (_, told) = self.engines[0].connection.post(&path, "text/plain", rules.join("\n").as_bytes())?;
-            rounds.push(String::from_utf8_lossy(&told).parse()?);
+        let sums = engines::own_metrics(&vmalert, "vmalert_iteration_duration_seconds_sum")?;
+        let counts = engines::own_metrics(&vmalert, "vmalert_iteration_duration_seconds_count")?;
+        let mut table = self.header("1,000 rules of one group every 5 s, milliseconds");
+        for (group, what) in [("quiet", "alerts that do not hold"), ("firing", "alerts that all fire"), ("recording", "recorded series")] {
+            let of = |all: &[(String, f64)]| {
+                all.iter().find(|(line, _)| line.contains(&format!("group=\"{group}\""))).map_or(f64::NAN, |(_, value)| *value)
+            };
+            let own = |at: usize| median(took.get(&(at, group.to_owned())).cloned().unwrap_or_default());
+            row(&mut table, what, [own(0), own(1), of(&sums) / of(&counts) * 1e3].into_iter());
         }
-        let mut table = self.header("1,000 rules of one group, milliseconds");
-        row(&mut table, "one evaluation", [median(rounds), prometheus * 1e3, victoria * 1e3].into_iter());
         Ok(table)
     }
-}
-
-fn write_rules(file: &Path, rules: &[String]) -> Result<()> {
-    let mut text = "groups:\n- name: bench\n  interval: 5s\n  rules:\n".to_owned();
-    for (number, rule) in rules.iter().enumerate() {
-        writeln!(text, "  - {{alert: Rule{number}, expr: '{rule}'}}")?;
-    }
-    if rules.is_empty() {
-        "groups: []\n".clone_into(&mut text);
-    }
-    fs::write(file, text).with_context(|| format!("failed to write {}", file.display()))
 }
 
 /// Adds a row: the values, and how many times ours the others are.
@@ -188,21 +195,39 @@ fn row(table: &mut String, what: &str, values: impl Iterator<Item = f64>) {
     table.push_str(&format!("| {what} | {} | {} |\n", cells.join(" | "), ratios.join(" | ")));
 }
 
-pub(super) fn queries(minutes: u64, series: u64) -> Result<String> {
-    let mut bench = Bench::start("promql", series)?;
+pub(super) fn queries(minutes: u64, series: u64, bare: bool) -> Result<String> {
+    let mut bench = Bench::start("promql", series, bare, true)?;
     bench.load(minutes)?;
     let mut table = format!("{} samples of {} series, one every 15 seconds.\n\n", bench.samples, series + BUCKETS);
     table.push_str(&bench.intake_table()?);
     table.push('\n');
     table.push_str(&bench.query_table()?);
     eprintln!("{table}");
-    table.push('\n');
-    table.push_str(&bench.rules_table()?);
+    if !bare {
+        table.push('\n');
+        table.push_str(&bench.rules_table()?);
+    }
     Ok(table)
 }
 
-pub(super) fn ingest(minutes: u64, series: u64) -> Result<String> {
-    let mut bench = Bench::start("samples", series)?;
-    bench.load(minutes)?;
-    Ok(format!("{} samples of {} series, one every 15 seconds.\n\n{}", bench.samples, series + BUCKETS, bench.intake_table()?))
+/// Minutes of samples after which memory is looked at.
+const LOOKS: [u64; 7] = [10, 30, 60, 90, 120, 150, 180];
+
+pub(super) fn ingest(minutes: u64, series: u64, bare: bool, prometheus: bool) -> Result<String> {
+    let mut bench = Bench::start("samples", series, bare, prometheus)?;
+    let begin = (now_ms()? - minutes as i64 * 60_000).div_euclid(EVERY_MS) * EVERY_MS;
+    bench.next_ms = begin;
+    let before = bench.engines.iter().map(|engine| process::cpu_s(engine.pid())).collect::<Result<Vec<_>>>()?;
+    let mut memory = bench.header("resident bytes a series after minutes of samples");
+    for look in LOOKS.into_iter().filter(|look| *look < minutes).chain([minutes]) {
+        bench.feed_until(begin + look as i64 * 60_000)?;
+        // What runs on behind an answer (merging, flushing) is part of it.
+        thread::sleep(Duration::from_secs(5));
+        row(&mut memory, &look.to_string(), bench.memory_a_series()?.into_iter());
+        eprintln!("{memory}");
+    }
+    for ((engine, intake), before) in bench.engines.iter().zip(&mut bench.intakes).zip(before) {
+        intake.cpu_s = process::cpu_s(engine.pid())? - before;
+    }
+    Ok(format!("{} samples of {} series, one every 15 seconds.\n\n{}\n{memory}", bench.samples, series + BUCKETS, bench.intake_table()?))
 }

@@ -42,6 +42,13 @@ fn bucket(at: u64, time_ms: i64) -> Vec<u8> {
     time_series(&labels, time_ms, value as f64)
 }
 
+/// A body with one sample of one series.
+pub(in crate::bench) fn one_series(name: &str, label: &str, label_value: &str, time_ms: i64, value: f64) -> Result<Vec<u8>> {
+    let mut raw = Vec::new();
+    field(1, &time_series(&[("__name__", name), (label, label_value)], time_ms, value), &mut raw);
+    Ok(snap::raw::Encoder::new().compress_vec(&raw)?)
+}
+
 fn time_series(labels: &[(&str, &str)], time_ms: i64, value: f64) -> Vec<u8> {
     let mut out = Vec::with_capacity(160);
     let mut one = Vec::with_capacity(64);
@@ -74,8 +81,17 @@ fn varint(mut value: u64, out: &mut Vec<u8>) {
     out.push(value as u8);
 }
 
-/// A thousand rules, each over the series of one group and shard.
-pub(super) fn rules() -> Vec<String> {
-    let sum = |rule: u64| format!("sum by (x) (rate(m{{x=\"x{:02}\",shard=\"s{}\"}}[1m])) > 1e9", rule % 100, rule / 100);
-    (0..1_000).map(sum).collect()
+/// A thousand rules in each of three groups, each rule over the series of one group and shard: alerts that never hold,
+/// alerts that all fire, and recorded series.
+pub(super) fn rules() -> String {
+    let mut text = "groups:\n".to_owned();
+    for (group, kind, condition) in [("quiet", "alert", " > 1e9"), ("firing", "alert", " > 0"), ("recording", "record", "")] {
+        text.push_str(&format!("- name: {group}\n  interval: 5s\n  rules:\n"));
+        for rule in 0..1_000 {
+            let expression = format!("sum by (x) (rate(m{{x=\"x{:02}\",shard=\"s{}\"}}[1m])){condition}", rule % 100, rule / 100);
+            let name = if kind == "alert" { format!("Rule{rule}") } else { format!("x:m:rate1m_{rule}") };
+            text.push_str(&format!("  - {{{kind}: '{name}', expr: '{expression}'}}\n"));
+        }
+    }
+    text
 }

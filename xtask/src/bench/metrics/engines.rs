@@ -16,13 +16,13 @@ use crate::{paths, process};
 const READY_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// One running program.
-pub(super) struct Engine {
-    pub(super) name: &'static str,
-    pub(super) child: process::Guarded,
-    pub(super) connection: Connection,
-    pub(super) address: String,
+pub(in crate::bench) struct Engine {
+    pub(in crate::bench) name: &'static str,
+    pub(in crate::bench) child: process::Guarded,
+    pub(in crate::bench) connection: Connection,
+    pub(in crate::bench) address: String,
     /// Resident memory before any sample came, in MB.
-    pub(super) empty_mb: f64,
+    pub(in crate::bench) empty_mb: f64,
 }
 
 /// A port that was free a moment ago.
@@ -51,15 +51,15 @@ impl Engine {
         }
     }
 
-    pub(super) fn pid(&self) -> u32 {
+    pub(in crate::bench) fn pid(&self) -> u32 {
         self.child.0.id()
     }
 
-    pub(super) fn memory_mb(&self) -> Result<f64> {
+    pub(in crate::bench) fn memory_mb(&self) -> Result<f64> {
         process::memory_mb(self.pid(), "VmRSS").context("it is gone")
     }
 
-    pub(super) fn write(&mut self, body: &[u8]) -> Result<()> {
+    pub(in crate::bench) fn write(&mut self, body: &[u8]) -> Result<()> {
         let headers = "content-type: application/x-protobuf\r\ncontent-encoding: snappy\r\nx-prometheus-remote-write-version: 0.1.0\r\nuser-agent: bench";
         let (status, answer) = self.connection.post_with("/api/v1/write", headers, body)?;
         ensure!(status / 100 == 2, "{} answered {status}: {}", self.name, String::from_utf8_lossy(&answer));
@@ -67,7 +67,7 @@ impl Engine {
     }
 
     /// Milliseconds until the whole answer was there, and how many elements it has.
-    pub(super) fn query(&mut self, query: &str, at_ms: i64) -> Result<(f64, usize)> {
+    pub(in crate::bench) fn query(&mut self, query: &str, at_ms: i64) -> Result<(f64, usize)> {
         let path = format!("/api/v1/query?query={}&time={}.{:03}", encoded(query), at_ms / 1_000, at_ms % 1_000);
         let begun = Instant::now();
         let (status, answer) = self.connection.get(&path)?;
@@ -77,17 +77,26 @@ impl Engine {
         Ok((took, answer["data"]["result"].as_array().map_or(0, Vec::len)))
     }
 
-    /// The value of a series of its own metrics whose line begins with `name`.
-    pub(super) fn own_metric(&self, path: &str, name: &str) -> Result<Option<f64>> {
-        own_metric(&self.address, path, name)
+    /// When its groups of rules were last evaluated, and how many seconds that took, as `/api/v1/rules` says it.
+    pub(in crate::bench) fn evaluations(&mut self) -> Result<Vec<(String, String, f64)>> {
+        let (status, answer) = self.connection.get("/api/v1/rules")?;
+        ensure!(status == 200, "{} answered {status}", self.name);
+        let answer: Value = serde_json::from_slice(&answer)?;
+        let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
+        let group = |group: &Value| {
+            let took = group["evaluationTime"].as_f64()?;
+            Some((text(&group["name"]), text(&group["lastEvaluation"]), took))
+        };
+        Ok(answer["data"]["groups"].as_array().into_iter().flatten().filter_map(group).collect())
     }
 }
 
-pub(super) fn own_metric(address: &str, path: &str, name: &str) -> Result<Option<f64>> {
-    let (_, text) = Connection::open(address)?.get(path)?;
+/// The values of the metrics of a program whose lines begin with `name`, with their lines.
+pub(in crate::bench) fn own_metrics(address: &str, name: &str) -> Result<Vec<(String, f64)>> {
+    let (_, text) = Connection::open(address)?.get("/metrics")?;
     let text = String::from_utf8_lossy(&text).into_owned();
-    let line = text.lines().find(|line| line.starts_with(name));
-    Ok(line.and_then(|line| line.rsplit(' ').next()?.parse().ok()))
+    let lines = text.lines().filter(|line| line.starts_with(name));
+    Ok(lines.filter_map(|line| Some((line.to_owned(), line.rsplit(' ').next()?.parse().ok()?))).collect())
 }
 
 fn encoded(text: &str) -> String {
@@ -95,7 +104,7 @@ fn encoded(text: &str) -> String {
     text.bytes().map(one).collect()
 }
 
-pub(super) fn prometheus(folder: &Path, rules: &Path) -> Result<Engine> {
+pub(in crate::bench) fn prometheus(folder: &Path, rules: &Path) -> Result<Engine> {
     let program = process::find_program(&["prometheus"]).context("prometheus is not on the PATH")?;
     let address = format!("127.0.0.1:{}", free_port()?);
     let config = folder.join("prometheus.yml");
@@ -107,7 +116,7 @@ pub(super) fn prometheus(folder: &Path, rules: &Path) -> Result<Engine> {
     Engine::start("Prometheus", &mut command, address, folder)
 }
 
-pub(super) fn victoria_metrics(folder: &Path) -> Result<Engine> {
+pub(in crate::bench) fn victoria_metrics(folder: &Path) -> Result<Engine> {
     let program = process::find_program(&["victoria-metrics"]).context("victoria-metrics is not on the PATH")?;
     let address = format!("127.0.0.1:{}", free_port()?);
     let mut command = Command::new(program);
@@ -117,8 +126,22 @@ pub(super) fn victoria_metrics(folder: &Path) -> Result<Engine> {
     Engine::start("VictoriaMetrics", &mut command, address, folder)
 }
 
-/// Our store and engine behind the same protocol.
-pub(super) fn ours(folder: &Path) -> Result<Engine> {
+/// The program as its users run it; what has nothing to do with the comparison (the rule pack, the host's probes, agents)
+/// is off.
+pub(in crate::bench) fn paramedic(folder: &Path, rules: &Path) -> Result<Engine> {
+    let program = crate::bench::release_program()?;
+    let address = format!("127.0.0.1:{}", free_port()?);
+    let config = folder.join("paramedic.toml");
+    let off = "[probe]\nhost = false\n[meter]\nenabled = false\n[claude]\nwatch = false\n";
+    fs::write(&config, format!("{off}[rules]\npack = false\nfiles = [{:?}]\n", rules.display()))?;
+    let mut command = Command::new(program);
+    command.args(["up", "--otlp-grpc", "", "--otlp-http", "", "--http", &address]);
+    command.arg("--config").arg(config).arg("--data").arg(folder.join("paramedic"));
+    Engine::start("Paramedic", &mut command, address, folder)
+}
+
+/// Our store and engine alone behind the same protocol.
+pub(in crate::bench) fn bare(folder: &Path) -> Result<Engine> {
     let mut build = Command::new("cargo");
     build.args(["build", "--quiet", "--release", "--package", "paramedic-samples", "--example", "serve"]);
     process::run(build.current_dir(paths::workspace()))?;
@@ -129,7 +152,7 @@ pub(super) fn ours(folder: &Path) -> Result<Engine> {
 }
 
 /// `vmalert` with a file of rules over a running VictoriaMetrics; gives its address too.
-pub(super) fn vmalert(folder: &Path, rules: &Path, source: &str) -> Result<(process::Guarded, String)> {
+pub(in crate::bench) fn vmalert(folder: &Path, rules: &Path, source: &str) -> Result<(process::Guarded, String)> {
     let program = process::find_program(&["vmalert"]).context("vmalert is not on the PATH")?;
     let address = format!("127.0.0.1:{}", free_port()?);
     let log = fs::File::create(folder.join("vmalert.log"))?;
