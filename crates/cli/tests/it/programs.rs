@@ -15,7 +15,8 @@ const READY_WITHIN: Duration = Duration::from_secs(30);
 
 /// The first of these programs that is not installed.
 pub fn missing(names: &[&'static str]) -> Option<&'static str> {
-    let installed = |name: &str| std::env::var_os("PATH").is_some_and(|path| std::env::split_paths(&path).any(|dir| dir.join(name).is_file()));
+    let installed =
+        |name: &str| std::env::var_os("PATH").is_some_and(|path| std::env::split_paths(&path).any(|dir| dir.join(name).is_file()));
     names.iter().copied().find(|name| !installed(name))
 }
 
@@ -42,9 +43,7 @@ pub fn now_ms() -> i64 {
 
 /// A text as a part of a URL.
 pub fn encoded(text: &str) -> String {
-    text.bytes()
-        .map(|byte| if byte.is_ascii_alphanumeric() { char::from(byte).to_string() } else { format!("%{byte:02X}") })
-        .collect()
+    text.bytes().map(|byte| if byte.is_ascii_alphanumeric() { char::from(byte).to_string() } else { format!("%{byte:02X}") }).collect()
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
