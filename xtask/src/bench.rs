@@ -85,9 +85,7 @@ pub(crate) fn run(what: &What) -> Result<()> {
         What::Otlp { records } => ("otlp", otlp::run(*records)?),
         What::Startup { megabytes } => ("startup", startup::run(*megabytes)?),
         What::Promql { minutes, series, bare } => ("promql", metrics::queries(*minutes, *series, *bare)?),
-        What::Samples { minutes, series, bare, no_prometheus } => {
-            ("samples", metrics::ingest(*minutes, *series, *bare, !*no_prometheus)?)
-        },
+        What::Samples { minutes, series, bare, no_prometheus } => ("samples", metrics::ingest(*minutes, *series, *bare, !*no_prometheus)?),
         What::Alert { rounds } => ("alert", alert::run(*rounds)?),
         What::Corpus { megabytes } => {
             println!("{}", corpus::make(*megabytes)?.display());

@@ -192,31 +192,26 @@ impl Partition {
         Ok(places.into_iter().filter_map(|place| loaded.series.get(place as usize).cloned()).collect())
     }
 
-    /// Calls with the series that pass and have samples between two times.
-    pub(crate) fn select(
+    /// Appends the samples between two times of series, each under all numbers that it has had.
+    pub(crate) fn read<'a>(
         &self,
-        matchers: &[Matcher],
-        from: i64,
-        to: i64,
+        wanted: impl Iterator<Item = (&'a [u64], &'a mut Decoded)>,
+        (from, to): (i64, i64),
         metrics: &Metrics,
-        mut each: impl FnMut(Labels, Decoded),
     ) -> Result<(), SamplesError> {
-        let wanted = self.series(matchers)?;
         let damaged = self.with_reader(|connection| {
             let mut damaged = 0u64;
             let mut statement = connection.prepare_cached(
                 "select crc32c, data from chunks where series = ?1 and start_ms <= ?3 and end_ms >= ?2 order by start_ms, end_ms, samples",
             )?;
-            for (id, labels) in wanted {
-                let mut samples = Decoded::default();
-                let mut rows = statement.query(params![id, from, to])?;
-                while let Some(row) = rows.next()? {
-                    let data = row.get_ref(1)?.as_blob()?;
-                    let whole = row.get::<_, i64>(0)? == i64::from(crc32c(data));
-                    damaged += u64::from(!whole || !decode(data, from, to, &mut samples));
-                }
-                if !samples.is_empty() {
-                    each(labels, samples);
+            for (ids, samples) in wanted {
+                for id in ids {
+                    let mut rows = statement.query(params![*id as i64, from, to])?;
+                    while let Some(row) = rows.next()? {
+                        let data = row.get_ref(1)?.as_blob()?;
+                        let whole = row.get::<_, i64>(0)? == i64::from(crc32c(data));
+                        damaged += u64::from(!whole || !decode(data, from, to, samples));
+                    }
                 }
             }
             Ok(damaged)

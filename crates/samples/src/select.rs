@@ -2,6 +2,7 @@
 
 use std::cmp::Ordering;
 use std::collections::{BTreeSet, HashMap};
+use std::ops::ControlFlow;
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -15,30 +16,26 @@ use crate::store::Samples;
 /// Answers up to this size are sorted by labels; sorting a big one would take longer than finding it.
 const SORTED_MAX: usize = 5_000;
 
+/// Series whose samples are read from partitions together.
+const WALKED_AT_ONCE: usize = 16;
+
 impl Samples {
     /// The series that pass every matcher and have samples between two times (both included), with these samples.
     pub fn select(&self, matchers: &[Matcher], from_ms: i64, to_ms: i64) -> Result<Vec<StoredSeries>, SamplesError> {
         let inner = &*self.inner;
         let begun = Instant::now();
         let mut found: Vec<StoredSeries> = Vec::new();
-        // The memory first: what moves to a partition meanwhile is then seen twice rather than never.
         let stay = read(&inner.head.leaving);
-        inner.head.select(matchers, from_ms, to_ms, |labels, samples| found.push(StoredSeries { labels, samples: Arc::new(samples) }));
+        let in_memory = inner.partitions.overlapping(from_ms, to_ms).is_empty();
+        if in_memory {
+            inner.head.select(matchers, from_ms, to_ms, |labels, samples| found.push(StoredSeries { labels, samples: Arc::new(samples) }));
+        }
         drop(stay);
-        let partitions = inner.partitions.overlapping(from_ms, to_ms);
-        if !partitions.is_empty() {
-            let mut all: HashMap<Labels, Decoded> = HashMap::with_capacity(found.len());
-            for partition in partitions {
-                partition.select(matchers, from_ms, to_ms, &inner.metrics, |labels, samples| add(&mut all, labels, samples))?;
-            }
-            for StoredSeries { labels, samples } in found {
-                add(&mut all, labels, Arc::unwrap_or_clone(samples));
-            }
-            let finish = |(labels, mut samples): (Labels, Decoded)| {
-                tidy(&mut samples);
-                StoredSeries { labels, samples: Arc::new(samples) }
-            };
-            found = all.into_iter().map(finish).collect();
+        if !in_memory {
+            self.walk_partitions(matchers, (from_ms, to_ms), &mut |labels, samples| {
+                found.push(StoredSeries { labels: labels.clone(), samples: Arc::new(samples.clone()) });
+                ControlFlow::Continue(())
+            })?;
         }
         if found.len() <= SORTED_MAX {
             found.sort_unstable_by(|a, b| by_labels(&a.labels, &b.labels));
@@ -139,15 +136,69 @@ fn by_labels(a: &Labels, b: &Labels) -> Ordering {
     pairs.into_iter().find(|order| order.is_ne()).unwrap_or_else(|| a.len().cmp(&b.len()))
 }
 
-fn add(all: &mut HashMap<Labels, Decoded>, labels: Labels, samples: Decoded) {
-    let known = all.entry(labels).or_default();
-    if known.is_empty() {
-        *known = samples;
-        return;
+/// A series of a walk and the numbers it has had: it may have left the memory and come back.
+struct Walked {
+    labels: Labels,
+    ids: Vec<u64>,
+}
+
+fn note(found: &mut Vec<Walked>, known: &mut HashMap<Labels, usize>, labels: &Labels, id: u64) {
+    let at = *known.entry(labels.clone()).or_insert_with(|| {
+        found.push(Walked { labels: labels.clone(), ids: Vec::with_capacity(1) });
+        found.len() - 1
+    });
+    if let Some(walked) = found.get_mut(at).filter(|walked| !walked.ids.contains(&id)) {
+        walked.ids.push(id);
     }
-    known.times.extend(samples.times);
-    known.values.extend(samples.values);
-    known.histograms.extend(samples.histograms);
+}
+
+impl Samples {
+    /// Visits series of which samples are in partitions. Only those of a few series are in memory at a time.
+    fn walk_partitions(&self, matchers: &[Matcher], (from, to): (i64, i64), visit: &mut Visitor<'_>) -> Result<(), SamplesError> {
+        let inner = &*self.inner;
+        let (mut found, mut known) = (Vec::new(), HashMap::new());
+        // The memory first: what moves to a partition meanwhile is then seen twice rather than never.
+        let stay = read(&inner.head.leaving);
+        inner.head.visit(&inner.head.matching(matchers), |series| note(&mut found, &mut known, &series.labels, series.id));
+        drop(stay);
+        for partition in inner.partitions.overlapping(from, to) {
+            partition.series(matchers)?.iter().for_each(|(id, labels)| note(&mut found, &mut known, labels, id.unsigned_abs()));
+        }
+        drop(known);
+        if found.len() <= SORTED_MAX {
+            found.sort_unstable_by(|a, b| by_labels(&a.labels, &b.labels));
+        }
+        let mut buffer = Vec::new();
+        for walked in found.chunks(WALKED_AT_ONCE) {
+            let mut newest: Vec<Decoded> = vec![Decoded::default(); walked.len()];
+            let mut samples = newest.clone();
+            let stay = read(&inner.head.leaving);
+            for (series, newest) in walked.iter().zip(&mut newest) {
+                for id in &series.ids {
+                    inner.head.visit(&[SeriesRef(*id).place()], |series| {
+                        if series.id == *id {
+                            series.read(from, to, newest, &mut buffer);
+                        }
+                    });
+                }
+            }
+            drop(stay);
+            // Asked anew: what has left the memory since is there under the number it had.
+            for partition in inner.partitions.overlapping(from, to) {
+                partition.read(walked.iter().map(|series| &*series.ids).zip(&mut samples), (from, to), &inner.metrics)?;
+            }
+            for ((series, newest), mut samples) in walked.iter().zip(newest).zip(samples) {
+                samples.times.extend(newest.times);
+                samples.values.extend(newest.values);
+                samples.histograms.extend(newest.histograms);
+                tidy(&mut samples);
+                if !samples.is_empty() && visit(&series.labels, &samples).is_break() {
+                    return Ok(());
+                }
+            }
+        }
+        Ok(())
+    }
 }
 
 impl Storage for Samples {
@@ -157,20 +208,16 @@ impl Storage for Samples {
 
     fn walk(&self, matchers: &[Matcher], from_ms: i64, to_ms: i64, need: Need, visit: &mut Visitor<'_>) -> Result<(), StorageError> {
         let inner = &*self.inner;
+        let begun = Instant::now();
         // Nothing leaves the memory before the walk is over, so what is in no partition now is in the memory.
         let stay = read(&inner.head.leaving);
         if !inner.partitions.overlapping(from_ms, to_ms).is_empty() {
             drop(stay);
-            for series in Storage::select(self, matchers, from_ms, to_ms)? {
-                if visit(&series.labels, &series.samples).is_break() {
-                    break;
-                }
-            }
-            return Ok(());
+            self.walk_partitions(matchers, (from_ms, to_ms), visit).map_err(|err| StorageError(err.to_string()))?;
+        } else {
+            inner.head.walk(matchers, from_ms, to_ms, need, visit);
+            drop(stay);
         }
-        let begun = Instant::now();
-        inner.head.walk(matchers, from_ms, to_ms, need, visit);
-        drop(stay);
         inner.metrics.selects.inc();
         inner.metrics.select_seconds.observe(begun.elapsed().as_secs_f64());
         Ok(())

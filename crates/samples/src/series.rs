@@ -171,6 +171,8 @@ impl Series {
         let at = self.closed.partition_point(|other| other.start <= chunk.start);
         // Marks lead into the open chunk and into the last one that is closed.
         self.marks = self.marks.map(if at == self.closed.len() { Mark::close } else { |_| Mark::NONE });
+        // A chunk is closed every half hour or so: room for just one more, not for four.
+        self.closed.reserve_exact(1);
         self.closed.insert(at, chunk);
     }
 

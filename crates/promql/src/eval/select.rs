@@ -4,13 +4,14 @@ use std::sync::Arc;
 
 use super::extended::smoothed_at;
 use super::series::Series;
+use super::stream::reduced;
 use super::window::{RangeSeries, RangeSource, Windows};
 use super::{Evaluated, Evaluator, Grid};
 use crate::error::QueryError;
 use crate::histogram::{Histogram, ResetHint};
 use crate::number::is_stale;
 use crate::parse::{At, BinaryOp, Expr, ExprKind, Extent, Selector, Span};
-use crate::storage::{Samples, StoredSeries};
+use crate::storage::{Need, Samples, StoredSeries};
 
 impl Evaluator<'_> {
     pub(super) fn resolve_at(&self, at: Option<At>) -> Option<i64> {
@@ -91,17 +92,17 @@ impl Evaluator<'_> {
         };
         let from = first.saturating_sub(range_ms).saturating_sub(before).saturating_add(1);
         let last = last.saturating_add(after);
-        let stored = self.select(selector, from, last)?;
-        let mut series = Vec::with_capacity(stored.len());
-        for entry in stored {
-            let mut found = RangeSeries::within(entry.labels, entry.samples, from - 1, last);
-            if selector.stats_only && !found.histograms.is_empty() {
-                let stats = Arc::new(with_stats_only(&found.samples, from - 1));
-                found = RangeSeries::within(found.labels, stats, from - 1, last);
-            }
-            self.budget.charge(found.reach().weight())?;
+        let mut series = Vec::new();
+        // One after the other: what is too much is noticed before all of it is in memory.
+        self.walk(selector, (from, last), Need::Range, &mut |_, budget, labels, samples| {
+            let samples = reduced(selector, samples, from - 1).into_owned();
+            let found = RangeSeries::within(labels.clone(), Arc::new(samples), from - 1, last);
+            let weight = found.reach().weight();
+            budget.spend(weight)?;
+            budget.charge(weight)?;
             series.push(found);
-        }
+            Ok(())
+        })?;
         let (offset_ms, at) = (selector.offset.ms(), self.resolve_at(selector.at));
         Ok(RangeSource { series, windows: Windows { range_ms, offset_ms, at, extent: selector.extent, lookback_ms } })
     }

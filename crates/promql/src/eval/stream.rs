@@ -71,14 +71,15 @@ impl Evaluator<'_> {
         Ok(vector)
     }
 
-    fn walk(&mut self, selector: &Selector, (from, to): (i64, i64), need: Need, visit: &mut WalkVisitor<'_>) -> Evaluated<()> {
+    pub(super) fn walk(&mut self, selector: &Selector, (from, to): (i64, i64), need: Need, visit: &mut WalkVisitor<'_>) -> Evaluated<()> {
         let Self { storage, annotations, budget, .. } = self;
         budget.check()?;
-        let (mut count, mut outcome) = (0usize, Ok(()));
+        let mut outcome = Ok(());
         storage.walk(&selector.matchers, from, to, need, &mut |labels, samples| {
-            count += 1;
-            let checked = if count.is_multiple_of(256) { budget.check() } else { Ok(()) };
-            outcome = checked.and_then(|()| visit(annotations, budget, labels, samples));
+            // Reading a series costs more than its samples: looking at the clock is paid for by 256 of them.
+            outcome = budget
+                .spend(256 + samples.times.len() + 32 * samples.histograms.len())
+                .and_then(|()| visit(annotations, budget, labels, samples));
             if outcome.is_ok() { ControlFlow::Continue(()) } else { ControlFlow::Break(()) }
         })?;
         outcome
@@ -165,8 +166,8 @@ impl Evaluator<'_> {
     }
 }
 
-type WalkVisitor<'v> = dyn FnMut(&mut Annotations, &mut Budget, &Labels, &Samples) -> Evaluated<()> + 'v;
+pub(super) type WalkVisitor<'v> = dyn FnMut(&mut Annotations, &mut Budget, &Labels, &Samples) -> Evaluated<()> + 'v;
 
-fn reduced<'s>(selector: &Selector, samples: &'s Samples, after: i64) -> Cow<'s, Samples> {
+pub(super) fn reduced<'s>(selector: &Selector, samples: &'s Samples, after: i64) -> Cow<'s, Samples> {
     if selector.stats_only && !samples.histograms.is_empty() { Cow::Owned(with_stats_only(samples, after)) } else { Cow::Borrowed(samples) }
 }

@@ -2,7 +2,7 @@
 
 use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
 
-use paramedic_promql::{Labels, Matcher};
+use paramedic_promql::{Labels, Matcher, Storage};
 use paramedic_samples::Settings;
 
 use crate::story::{START, append, open, quiet, sample};
@@ -44,6 +44,18 @@ fn a_selection_never_misses_what_was_acknowledged() {
                 assert!(times.len() as i64 >= least, "{} of {least}", times.len());
                 assert!(times.iter().enumerate().all(|(i, time)| *time == START + i as i64 * STEP), "in order, none missing, none twice");
             }
+            // One after the other, while chunks leave the memory under way.
+            let (least, mut walked) = (acknowledged.load(Ordering::SeqCst), 0);
+            let each = &mut |labels: &Labels, samples: &paramedic_promql::Samples| {
+                assert!(samples.times.len() as i64 >= least, "{labels}: {} of {least}", samples.times.len());
+                let in_order = samples.times.iter().enumerate().all(|(i, time)| *time == START + i as i64 * STEP);
+                assert!(in_order, "in order, none missing, none twice");
+                walked += 1;
+                std::ops::ControlFlow::Continue(())
+            };
+            let matchers = [Matcher::equal("__name__", "m")];
+            Storage::walk(&store, &matchers, i64::MIN, i64::MAX, paramedic_promql::Need::Range, each).expect("walks");
+            assert_eq!(walked, if least == 0 { walked } else { SERIES });
             rounds += 1;
         }
         assert!(rounds > 3, "there was something to see");
