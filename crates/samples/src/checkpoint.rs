@@ -75,11 +75,15 @@ pub(crate) fn save(dir: &Path, segment: u64, created: u64, head: &Head, metadata
             let Some(part) = page.get(at..).filter(|part| !part.is_empty()) else { break };
             let part = &part[..part.len().min(FRAME_SERIES)];
             at += part.len();
+            let mut put = Ok(());
             put_frame(&mut frame, |out| {
                 record::put_states_head(out);
-                part.iter().filter(|series| series.id != 0).for_each(|series| record::put_state(out, series, &mut buffer));
+                let mut live = part.iter().filter(|series| series.id != 0);
+                put = live.try_for_each(|series| record::put_state(out, series, &mut buffer));
             });
             drop(page);
+            // Without all of it the checkpoint would be worse than the log that it stands for.
+            put.map_err(io)?;
             file.write_all(&frame).map_err(io)?;
         }
     }

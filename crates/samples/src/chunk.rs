@@ -3,25 +3,34 @@
 pub(crate) mod float;
 pub(crate) mod histogram;
 
+use std::io;
 use std::sync::Arc;
 
 use paramedic_promql::histogram::Histogram;
 use paramedic_promql::{SampleValue, Samples as Decoded};
 
 use crate::bits::{ByteReader, put_bytes, put_signed, put_varint};
+use crate::swap::Place;
 
 /// The code of chunks of histograms; smaller codes are floats.
 pub(crate) const HISTOGRAM: u8 = 16;
 
 /// A chunk that is complete.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone)]
 pub(crate) struct Chunk {
     pub(crate) start: i64,
     /// Milliseconds from the first to the last sample; a chunk never leaves its block of two hours.
     pub(crate) span: u32,
     pub(crate) count: u16,
     pub(crate) encoding: u8,
-    pub(crate) data: Box<[u8]>,
+    pub(crate) data: Data,
+}
+
+/// The bytes of a complete chunk.
+#[derive(Debug, Clone)]
+pub(crate) enum Data {
+    Memory(Box<[u8]>),
+    Swapped(Place),
 }
 
 impl Chunk {
@@ -29,8 +38,35 @@ impl Chunk {
         self.start.saturating_add(i64::from(self.span))
     }
 
-    pub(crate) fn view(&self) -> ChunkView<'_> {
-        ChunkView { start: self.start, end: self.end(), count: self.count, encoding: self.encoding, data: &self.data }
+    /// Its bytes, in `buffer` where they are on the disk.
+    pub(crate) fn bytes<'a>(&'a self, buffer: &'a mut Vec<u8>) -> io::Result<&'a [u8]> {
+        match &self.data {
+            Data::Memory(bytes) => Ok(bytes),
+            Data::Swapped(place) => place.read(buffer),
+        }
+    }
+
+    /// The same for those who can do without: what cannot be read is empty, and told.
+    pub(crate) fn view<'a>(&'a self, buffer: &'a mut Vec<u8>) -> ChunkView<'a> {
+        match self.bytes(buffer) {
+            Ok(bytes) => self.view_of(bytes),
+            Err(error) => {
+                tracing::error!(%error, "samples on the disk cannot be read back");
+                ChunkView { count: 0, ..self.view_of(&[]) }
+            }
+        }
+    }
+
+    pub(crate) fn view_of<'a>(&self, data: &'a [u8]) -> ChunkView<'a> {
+        ChunkView { start: self.start, end: self.end(), count: self.count, encoding: self.encoding, data }
+    }
+
+    /// Bytes of it in memory.
+    pub(crate) fn memory(&self) -> usize {
+        match &self.data {
+            Data::Memory(bytes) => bytes.len(),
+            Data::Swapped(_) => 0,
+        }
     }
 }
 
@@ -64,7 +100,7 @@ impl<'a> ChunkView<'a> {
 
     pub(crate) fn to_chunk(self) -> Chunk {
         let span = u32::try_from(self.end.saturating_sub(self.start)).unwrap_or(u32::MAX);
-        Chunk { start: self.start, span, count: self.count, encoding: self.encoding, data: self.data.into() }
+        Chunk { start: self.start, span, count: self.count, encoding: self.encoding, data: Data::Memory(self.data.into()) }
     }
 
     /// Appends the samples between two times, both included, that stand behind a mark; of `data`, only what stands behind

@@ -33,6 +33,7 @@ mod head;
 mod index;
 mod selections;
 mod series;
+mod swap;
 
 mod checkpoint;
 mod partition;

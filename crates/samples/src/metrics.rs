@@ -60,6 +60,7 @@ pub struct Metrics {
     pub damaged_stretches: Counter,
     pub torn_tails: Counter,
     pub spilled_chunks: Counter,
+    pub swapped_chunks: Counter,
     pub checkpoint_seconds: Histogram,
     pub partitions: Gauge,
     pub partition_bytes: Gauge,
@@ -91,6 +92,7 @@ impl Default for Metrics {
             damaged_stretches: Counter::default(),
             torn_tails: Counter::default(),
             spilled_chunks: Counter::default(),
+            swapped_chunks: Counter::default(),
             checkpoint_seconds: Histogram::new(SECONDS),
             partitions: Gauge::default(),
             partition_bytes: Gauge::default(),
@@ -127,6 +129,7 @@ impl Metrics {
         own.register("recovered_samples", "Samples given back by the log at start", self.recovered_samples.clone());
         own.register("damaged_stretches", "Stretches of the log that could not be read", self.damaged_stretches.clone());
         own.register("torn_tails", "Unfinished ends of the log that were cut", self.torn_tails.clone());
+        own.register("swapped_chunks", "Chunks moved to the disk while their block stays in the head", self.swapped_chunks.clone());
         own.register("spilled_chunks", "Chunks moved from memory to partitions", self.spilled_chunks.clone());
         own.register("checkpoint_seconds", "Time to save the memory as a whole", self.checkpoint_seconds.clone());
         own.register("partitions", "Partition files", self.partitions.clone());

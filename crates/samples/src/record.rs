@@ -120,19 +120,20 @@ pub(crate) fn put_states_head(out: &mut Vec<u8>) {
     out.push(STATES);
 }
 
-pub(crate) fn put_state(out: &mut Vec<u8>, series: &Series, buffer: &mut Vec<u8>) {
+pub(crate) fn put_state(out: &mut Vec<u8>, series: &Series, buffer: &mut Vec<u8>) -> std::io::Result<()> {
     put_varint(out, series.id);
     put_labels(out, &series.labels);
     put_signed(out, series.last);
     put_varint(out, series.closed.len() as u64);
     for chunk in &series.closed {
-        chunk.view().put(out);
+        chunk.view_of(chunk.bytes(buffer)?).put(out);
     }
     let flag = out.len();
     out.push(0);
     if series.open.view(buffer, |view| view.put(out)).is_some() {
         out[flag] = 1;
     }
+    Ok(())
 }
 
 pub(crate) fn put_end(out: &mut Vec<u8>) {

@@ -199,7 +199,10 @@ impl Series {
         let before = self.closed.partition_point(|chunk| chunk.start <= time);
         let fits = |chunk: &Chunk| (chunk.encoding == HISTOGRAM) == is_histogram && block(chunk.start) == block(time);
         if let Some(at) = before.checked_sub(1).filter(|at| fits(&self.closed[*at])) {
-            let samples = insert(samples_of(self.closed[at].view()), time, value);
+            // What cannot be read back must not be replaced by less.
+            let mut buffer = Vec::new();
+            let Ok(bytes) = self.closed[at].bytes(&mut buffer) else { return Fate::TooOld };
+            let samples = insert(samples_of(self.closed[at].view_of(bytes)), time, value);
             let parts = if samples.len() >= CHUNK_SAMPLES_MAX { samples.len() / 2 } else { samples.len() };
             let chunks = samples.chunks(parts.max(1)).filter_map(|part| Open::from_samples(part).into_chunk());
             self.closed.splice(at..=at, chunks.collect::<Vec<_>>());
@@ -235,13 +238,15 @@ impl Series {
             ordered &= chunk.start > end;
             end = end.max(chunk.end());
             let is_last = at + 1 == self.closed.len();
-            match self.mark(true, chunk.encoding, chunk.start, from).filter(|_| is_last) {
+            let mark = self.mark(true, chunk.encoding, chunk.start, from).filter(|_| is_last);
+            let whole = chunk.view(buffer);
+            match mark {
                 Some(mark) => {
-                    let behind = ChunkView { data: chunk.data.get(mark.byte()..).unwrap_or_default(), ..chunk.view() };
+                    let behind = ChunkView { data: whole.data.get(mark.byte()..).unwrap_or_default(), ..whole };
                     behind.decode_from(mark, from, to, out);
                 }
                 None => {
-                    chunk.view().decode(from, to, out);
+                    whole.decode(from, to, out);
                 }
             }
         }
@@ -306,7 +311,7 @@ impl Series {
 
     /// Bytes on the heap that samples take.
     pub(crate) fn sample_bytes(&self) -> usize {
-        let closed = self.closed.capacity() * size_of::<Chunk>() + self.closed.iter().map(|chunk| chunk.data.len()).sum::<usize>();
+        let closed = self.closed.capacity() * size_of::<Chunk>() + self.closed.iter().map(Chunk::memory).sum::<usize>();
         closed
             + match &self.open {
                 Open::Nothing => 0,

@@ -17,6 +17,7 @@ use crate::limits::{Offender, Offenders};
 use crate::metrics::Metrics;
 use crate::partitions::Partitions;
 use crate::record;
+use crate::swap::Swaps;
 use crate::upkeep;
 use crate::wal::Wal;
 
@@ -68,6 +69,7 @@ pub(crate) struct Inner {
     pub(crate) head: Head,
     pub(crate) writer: Mutex<Writer>,
     pub(crate) partitions: Partitions,
+    pub(crate) swaps: Swaps,
     pub(crate) offenders: Offenders,
     pub(crate) metadata: RwLock<MetadataTable>,
     pub(crate) metrics: Metrics,
@@ -150,6 +152,7 @@ impl Samples {
             head,
             writer: Mutex::new(writer),
             partitions,
+            swaps: Swaps::default(),
             offenders: Offenders::default(),
             metadata: RwLock::new(metadata),
             metrics,

@@ -105,6 +105,7 @@ impl Inner {
     fn relieve_memory(&self) -> Result<(), SamplesError> {
         let spilled = self.spill()?;
         let left = self.forget_idle();
+        self.swap()?;
         if spilled > 0 || left > 0 || lock(&self.writer).wal.total() >= self.settings.checkpoint_bytes {
             self.checkpoint()?;
         }
@@ -121,6 +122,7 @@ impl Inner {
     fn spill(&self) -> Result<u64, SamplesError> {
         let Some(before) = self.spill_before() else { return Ok(0) };
         let mut spilled = 0;
+        let mut buffer = Vec::new();
         for pages in self.head.pages().chunks(PAGES_AT_ONCE) {
             let mut rows = Vec::new();
             for page in pages {
@@ -130,7 +132,7 @@ impl Inner {
                 }
                 for series in write(page).iter_mut().filter(|series| old(series)) {
                     series.close_before(before);
-                    rows_of(series, before, &mut rows);
+                    rows_of(series, before, &mut rows, &mut buffer);
                 }
             }
             if rows.is_empty() {
@@ -237,11 +239,16 @@ fn summary(chunks: &[Chunk]) -> (i64, i64, u64) {
     (start, end, chunks.iter().map(|chunk| u64::from(chunk.count)).sum())
 }
 
-fn rows_of(series: &Series, before: i64, rows: &mut Vec<Row>) {
+fn rows_of(series: &Series, before: i64, rows: &mut Vec<Row>, buffer: &mut Vec<u8>) {
     for chunks in blocks(&series.closed, before) {
         let (start, end, samples) = summary(chunks);
         let mut data = Vec::new();
-        chunks.iter().for_each(|chunk| chunk.view().put(&mut data));
+        let mut chunks = chunks.iter();
+        if let Err(error) = chunks.try_for_each(|chunk| chunk.bytes(buffer).map(|bytes| chunk.view_of(bytes).put(&mut data))) {
+            // The log or the last checkpoint still has it; the next start brings it back.
+            tracing::error!(%error, "a block stays in memory because it cannot be read back");
+            continue;
+        }
         rows.push(Row { id: series.id, labels: series.labels.clone(), start, end, samples, data });
     }
 }

@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
 use paramedic_promql::{Labels, Matcher, Storage};
 use paramedic_samples::Settings;
 
-use crate::story::{START, append, open, quiet, sample};
+use crate::story::{START, all, append, open, quiet, sample};
 
 const STEP: i64 = 30_000;
 const SERIES: usize = 30;
@@ -60,6 +60,40 @@ fn a_selection_never_misses_what_was_acknowledged() {
         }
         assert!(rounds > 3, "there was something to see");
     });
-    assert!(store.metrics().spilled_chunks.get() > 0 && store.metrics().removed_series.get() > 0);
+    assert!(
+        store.metrics().spilled_chunks.get() > 0 && store.metrics().swapped_chunks.get() > 0 && store.metrics().removed_series.get() > 0
+    );
     assert!(store.stats().series < 1_000, "{}", store.stats().series);
+}
+
+/// Chunks on the disk are read, amended, saved and moved on like those in memory.
+#[test]
+fn complete_chunks_leave_the_memory_and_nobody_notices() {
+    let dir = tempfile::tempdir().expect("folder");
+    let settings = Settings { head_s: 36_000, out_of_order_window_s: 36_000, ..quiet() };
+    let store = open(dir.path(), settings.clone());
+    let labels = Labels::from_pairs(&[("__name__", "m")]);
+    let samples: Vec<(i64, f64)> = (0..1_200).map(|i| (START + i * STEP, (i * i % 977) as f64 / 8.0)).collect();
+    append(&store, &labels, &samples);
+    let before = all(&store);
+    let in_memory = store.stats().head_sample_bytes;
+    store.upkeep().expect("keeps up");
+    assert!(store.metrics().swapped_chunks.get() >= 8 && store.metrics().spilled_chunks.get() == 0);
+    assert!(store.stats().head_sample_bytes < in_memory / 2, "{} of {in_memory}", store.stats().head_sample_bytes);
+    assert_eq!(all(&store), before);
+    // Late, twice, contradicted: the chunk on the disk is asked.
+    let report = append(&store, &labels, &[(START + 15_000, 7.0), (START, 0.0), (START, 1.0)]);
+    assert_eq!((report.late, report.duplicates, report.conflicts), (1, 1, 1));
+    let amended = all(&store);
+    assert_eq!(amended[0].1.len(), before[0].1.len() + 1);
+    store.upkeep().expect("keeps up");
+    store.checkpoint().expect("saves");
+    assert_eq!(all(&store), amended);
+    drop(store);
+    let store = open(dir.path(), Settings { head_s: 60, ..settings });
+    assert_eq!(all(&store), amended);
+    store.upkeep().expect("keeps up");
+    assert!(store.metrics().spilled_chunks.get() > 0);
+    assert_eq!(all(&store), amended);
+    assert!(std::fs::read_dir(dir.path()).expect("lists").all(|file| file.expect("a file").file_name() != "swap.tmp"));
 }
