@@ -7,8 +7,9 @@ use paramedic_journal::{Draft, Entry};
 use paramedic_model::{AgentId, AlertChange, IncidentId, IncidentKind, IncidentState, IncidentType, Severity, Timestamp};
 use serde::{Deserialize, Serialize};
 
-/// The version that is written. Every version that was ever written can be read.
-pub const FORMAT_VERSION: u64 = 1;
+/// The version that is written. Every version that was ever written can be read. In version 1 every alert named an agent and
+/// none came from a rule.
+pub const FORMAT_VERSION: u64 = 2;
 
 /// The actor of everything that Paramedic decides by itself.
 pub const SYSTEM_ACTOR: &str = "paramedic";

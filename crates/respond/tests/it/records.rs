@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 use paramedic_journal::{Entry, Journal, SqliteJournal};
-use paramedic_model::{AlertState, IncidentId, IncidentState, IncidentType, Severity};
+use paramedic_model::{AlertChange, AlertState, IncidentId, IncidentState, IncidentType, RuleAlert, Severity};
 use paramedic_respond::record::{FORMAT_VERSION, Record};
 
 use crate::script::{change, fires, minute};
@@ -60,9 +60,27 @@ fn one_of_each() -> Vec<Record> {
         },
         Record::Acknowledged { incident: one.clone(), at: minute(4.0) },
         Record::Noted { incident: one.clone(), text: "status page says elevated errors".into() },
+        Record::AlertChanged { alert: of_a_rule(), incident: Some(one.clone()) },
         Record::Merged { incident: one.clone(), into: two.clone() },
         Record::MergedFrom { incident: two, from: one },
     ]
+}
+
+/// An alert that names no agent, because a rule about a machine gave it.
+fn of_a_rule() -> AlertChange {
+    let pairs = |pairs: &[(&str, &str)]| pairs.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
+    let mut alert = fires("vm", 0.0, 1.0, Severity::Sev2, 0);
+    (alert.agent, alert.session, alert.user) = (None, None, None);
+    alert.detector = "rule".into();
+    alert.rule = Some(Box::new(RuleAlert {
+        name: "DiskSpaceCritical".into(),
+        group: "host".into(),
+        labels: pairs(&[("alertname", "DiskSpaceCritical"), ("instance", "vm"), ("mountpoint", "/")]),
+        annotations: pairs(&[("summary", "/ on vm is 93% full")]),
+        expression: "disk:usage:ratio > 0.90".into(),
+        value: Some(0.93),
+    }));
+    alert
 }
 
 /// Reads the stored lines back through a journal, as a start does.
