@@ -3,10 +3,12 @@
 //! The rule is that a command is what it is known to be, and everything unknown writes. Wrappers (`sudo`, `timeout`,
 //! `xargs`, `kubectl exec`, `watch`, `ssh` …) are what they run. A line is as dangerous as its most dangerous command.
 
+mod actions;
 mod cluster;
 mod programs;
 mod services;
 
+pub(crate) use actions::action_effect;
 pub(crate) use services::{http_effect, sql_effect};
 
 use schemars::JsonSchema;

@@ -14,6 +14,7 @@ mod outline;
 
 pub mod classify;
 pub mod document;
+pub mod library;
 pub mod lint;
 pub mod parse;
 pub mod shell;

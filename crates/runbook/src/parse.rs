@@ -282,7 +282,7 @@ impl Gathering<'_> {
 
     fn steps(&mut self, executor: Executor, line: usize, (text, values): (&str, &BTreeMap<String, String>), intro: &str, place: Place) {
         let cause = place.cause.and_then(|cause| self.runbook.causes.get(cause)).map(|cause| cause.id.clone());
-        let base = Step { executor, section: place.section, cause, attributes: values.clone(), ..Step::default() };
+        let base = Step { executor, cause, attributes: values.clone(), ..Step::default() };
         let parts = if executor == Executor::Sh {
             split(text, line)
         } else {
@@ -292,7 +292,8 @@ impl Gathering<'_> {
             let title = if title.is_empty() { intro.trim_end_matches('.').to_owned() } else { title };
             let wanted = values.get("name").cloned().unwrap_or_else(|| slug(&title));
             let name = self.unique(wanted);
-            self.runbook.steps.push(Step { name, title, line, text, commands, ..base.clone() });
+            let section = section_of(place, values, &commands);
+            self.runbook.steps.push(Step { name, title, line, section, text, commands, ..base.clone() });
         }
     }
 
@@ -302,6 +303,14 @@ impl Gathering<'_> {
         *count += 1;
         if *count == 1 { wanted } else { format!("{wanted}-{count}") }
     }
+}
+
+/// What changes something under a cause's symptoms is its resolution: many write the texts to look for, and then what to do,
+/// without a heading between.
+fn section_of(place: Place, values: &BTreeMap<String, String>, commands: &[CommandLine]) -> SectionKind {
+    let changes = values.get("mode").is_some_and(|mode| mode == "write")
+        || commands.iter().any(|command| command.verdict.effect > classify::Effect::Read);
+    if changes && place.cause.is_some() && place.section == SectionKind::Symptoms { SectionKind::Resolution } else { place.section }
 }
 
 fn is_alert_name(code: &str) -> bool {
@@ -367,7 +376,10 @@ fn single(executor: Executor, line: usize, text: &str) -> CommandLine {
             let (effect, why) = classify::http_effect(text.split_whitespace().next().unwrap_or("GET"));
             (effect, why, None)
         }
-        Executor::Action => (classify::Effect::Write, "an action changes something unless it is known to look only".to_owned(), None),
+        Executor::Action => {
+            let (effect, why) = classify::action_effect(text);
+            (effect, why, None)
+        }
         _ => (classify::Effect::Read, String::new(), None),
     };
     CommandLine { line, text: text.to_owned(), verdict: Verdict { effect, why, never_ends, ..Verdict::default() } }

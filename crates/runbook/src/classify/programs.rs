@@ -198,6 +198,8 @@ fn wrapper(program: &str, arguments: &Arguments<'_>) -> Option<Judgement> {
         "watch" => inner(arguments, &["-n", "--interval"]).endless("`watch` repeats its command for ever"),
         "sudo" | "doas" => inner(arguments, &["-u", "-g", "--user", "--group"]),
         "nice" | "ionice" => inner(arguments, &["-n", "-c", "--adjustment"]),
+        // `command -v NAME` says where a program is; `command NAME -v` runs it.
+        "command" if arguments.rest().next().is_some_and(|first| ["-v", "-V"].contains(&first)) => Judgement::reads(),
         "nohup" | "command" | "builtin" | "exec" | "stdbuf" | "setsid" | "chrt" => inner(arguments, &[]),
         "timeout" => timeout(arguments),
         "env" => environment(arguments),

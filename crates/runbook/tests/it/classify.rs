@@ -70,6 +70,7 @@ fn looking_is_read() {
             "helm history api",
             "bash -c 'ls; df -h'",
             "top -bn1 | head",
+            "command -v \"$program\" || echo none",
         ],
     );
 }
@@ -79,6 +80,7 @@ fn changing_is_write() {
     check(
         Effect::Write,
         &[
+            "command rm-like -v x",
             "kubectl rollout undo deployment/api",
             "kubectl scale deploy api --replicas=10",
             "kubectl patch cm c --patch '{\"data\":{}}'",

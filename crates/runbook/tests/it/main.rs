@@ -1,5 +1,6 @@
 //! Runbooks from outside: what command lines would do, and what documents say.
 
 mod classify;
+mod library;
 mod lint;
 mod parse;

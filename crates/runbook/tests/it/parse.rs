@@ -59,6 +59,23 @@ fn several_runbooks_in_one_file_stand_on_any_level() {
 }
 
 #[test]
+fn what_changes_something_under_the_symptoms_of_a_cause_is_its_resolution() {
+    let text = "# A\n## Investigation\n```sh\nls\n```\n## Resolution\n### Cause: B\n**Symptoms:**\n```\nboom\n```\n```kubectl { name=look }\nget pods\n```\n```kubectl { name=undo }\nrollout undo deployment/x\n```\n```manual { name=ask mode=write }\nask\n```\n";
+    let document = parse(text, "a.md");
+    let sections: Vec<_> = document.runbooks[0].steps.iter().map(|step| (step.name.as_str(), step.section)).collect();
+    use SectionKind::{Investigation, Resolution, Symptoms};
+    assert_eq!(sections, [("investigation", Investigation), ("look", Symptoms), ("undo", Resolution), ("ask", Resolution)]);
+}
+
+#[test]
+fn an_action_that_only_looks_may_stand_under_investigation() {
+    let text = "# A\n## Investigation\n```action\nrecent_changes: { window: 60m }\n```\n```action\nservice.restart: { name: x }\n```\n## Verification\n";
+    let document = parse(text, "a.md");
+    let effects: Vec<_> = document.runbooks[0].steps.iter().map(|step| step.commands[0].verdict.effect).collect();
+    assert_eq!(effects, [Effect::Read, Effect::Write]);
+}
+
+#[test]
 fn what_cannot_be_read_is_said_with_its_line() {
     let document = parse("---\nid: [\n---\n# A\n## Resolution\n```sh { a=\"b }\nls\n```\n", "bad.md");
     let lines: Vec<_> = document.problems.iter().map(|problem| problem.line).collect();

@@ -1,0 +1,53 @@
+//! Typed actions. Their effect is known by their names, not guessed from their arguments.
+
+use super::Effect;
+
+/// Actions that only look.
+const LOOKING: &[&str] = &["recent_changes"];
+
+/// Actions that lose something which cannot be had back.
+const DESTROYING: &[(&str, &str)] = &[
+    ("redis.delete", "keys are gone"),
+    ("redis.stream_trim", "entries of a stream are gone"),
+    ("kubernetes.drain", "evicts every pod of the node"),
+    ("data.restore", "overwrites what is there now"),
+];
+
+/// The effect of an action's body, by the name that it begins with.
+pub(crate) fn action_effect(body: &str) -> (Effect, String) {
+    let line = body.lines().map(str::trim).find(|line| !line.is_empty() && !line.starts_with('#')).unwrap_or_default();
+    let name = line.split(':').next().unwrap_or_default().trim();
+    // Several actions in one body are more than the first one's name says.
+    let several = body.lines().filter(|line| line.starts_with(|first: char| first.is_ascii_alphanumeric())).count() > 1;
+    if LOOKING.contains(&name) && !several {
+        return (Effect::Read, String::new());
+    }
+    match DESTROYING.iter().find(|(known, _)| body.contains(known)) {
+        Some((known, why)) => (Effect::Destroy, format!("`{known}`: {why}")),
+        None => (Effect::Write, format!("the action `{name}` changes something")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_action_writes_unless_it_is_known_to_look() {
+        let cases = [
+            ("recent_changes: { window: 60m }", Effect::Read),
+            ("# what changed\nrecent_changes:\n  window: 60m\n", Effect::Read),
+            ("recent_changes: {}\nservice.restart: { name: x }", Effect::Write),
+            ("recent_changes: {}\nredis.delete: { pattern: x }", Effect::Destroy),
+            ("service.restart: { name: recent_changes }", Effect::Write),
+            ("redis.delete: { pattern: \"a:*\" }", Effect::Destroy),
+            ("kubernetes.drain:\n  node: n1", Effect::Destroy),
+            ("nobody.knows: {}", Effect::Write),
+            ("", Effect::Write),
+            ("\"recent_changes\": {}", Effect::Write),
+        ];
+        for (body, expect) in cases {
+            assert_eq!(action_effect(body).0, expect, "{body}");
+        }
+    }
+}
