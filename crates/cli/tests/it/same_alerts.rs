@@ -25,6 +25,8 @@ const SHIFT_MS: i64 = 100;
 const TICKS: i64 = 20;
 /// Ticks after which the values of a series are drawn anew.
 const PHASE: i64 = 5;
+/// Ticks before the first one in which nothing changes, so that every window is full from the beginning.
+const PAST: i64 = 12;
 /// Alerts that must have fired for the comparison to say something.
 const ALERTS_MIN: usize = 30;
 
@@ -116,12 +118,13 @@ impl Generated {
             (_, true) => [0.0, 1.0, 0.0][draw(3)],
             _ => [0.0, 0.96, 30.0, 5_000.0, 4e10][draw(5)],
         };
-        let gone = self.labels.contains("instance=i2") && draw(4) == 3;
+        // What a rate is of a window that is not full depends on the moment.
+        let gone = !counts && self.labels.contains("instance=i2") && draw(4) == 3;
         (!gone).then_some(self.value)
     }
 }
 
-/// Series for all selectors of the rules.
+/// Series for all selectors of the rules. A counter begins high: near zero, a rate depends on the moment, too.
 fn generated(files: &[RuleFile]) -> Vec<Generated> {
     let rules = files.iter().flat_map(|file| &file.groups).flat_map(|group| &group.rules);
     let mut all = BTreeSet::new();
@@ -130,14 +133,19 @@ fn generated(files: &[RuleFile]) -> Vec<Generated> {
         let bounds: &[&str] = if name.ends_with("_bucket") { &["0.5", "5", "20", "100", "+Inf"] } else { &[""] };
         all.extend(bounds.iter().map(|le| (name.clone(), if le.is_empty() { labels.clone() } else { format!("{labels},le={le}") })));
     }
-    all.into_iter().map(|(name, labels)| Generated { name, labels, value: 0.0 }).collect()
+    all.into_iter().map(|(name, labels)| Generated { name, labels, value: 1e6 }).collect()
 }
 
 /// Sends every sample to both before its time; gives the first and the last tick.
 fn feed(addresses: &[&str], mut series: Vec<Generated>) -> (i64, i64) {
     // A Prometheus records nothing of an alert before the second evaluation of its group.
     let first = now_ms() / TICK_MS + 4;
-    let mut present = vec![false; series.len()];
+    let before: Vec<i64> = (first - PAST..first).map(|tick| tick * TICK_MS + SHIFT_MS).collect();
+    let past = |one: &Generated| Series::new(&one.name, &one.labels, &before.iter().map(|time| (*time, one.value)).collect::<Vec<_>>());
+    for address in addresses {
+        write(address, series.iter().map(past).collect());
+    }
+    let mut present = vec![true; series.len()];
     for tick in 0..TICKS {
         let time = (first + tick) * TICK_MS + SHIFT_MS;
         let left = time - TICK_MS - now_ms();
