@@ -22,6 +22,8 @@ pub mod metering;
 
 mod measuring;
 
+mod own_samples;
+
 mod checkpoint;
 
 mod clockwork;

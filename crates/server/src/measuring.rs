@@ -11,8 +11,7 @@ use axum::http::{HeaderMap, HeaderName, HeaderValue, Response, StatusCode};
 use paramedic_api::Instruments;
 use paramedic_api::instruments::{RemoteEnd, TargetList, Work};
 use paramedic_api::query::{LocalQuery, Query};
-use paramedic_collect::exposition::Format;
-use paramedic_collect::scrape::{Intake, Scraper};
+use paramedic_collect::scrape::Scraper;
 use paramedic_model::{AlertChange, Clock, Target};
 use paramedic_probe::Prober;
 use paramedic_promql::Engine;
@@ -25,15 +24,13 @@ use tokio_util::sync::CancellationToken;
 
 use crate::clockwork::Clockwork;
 use crate::external::{ExternalQuery, ExternalSource};
+use crate::own_samples::{OWN_JOB, OwnSamples};
 use crate::settings::Settings;
 
 /// The samples' folder inside the data folder.
 pub(crate) const SAMPLES_DIR: &str = "samples";
 /// The folder of samples that wait for an external store.
 const SPOOL_DIR: &str = "forward";
-
-/// The job under which Paramedic's own metrics are.
-const OWN_JOB: &str = "paramedic";
 
 /// The stages of samples, opened and not yet running.
 pub(crate) struct Measuring {
@@ -49,8 +46,7 @@ pub(crate) struct Measuring {
     pub(crate) rules: Rules,
     receiver: Arc<Receiver>,
     remote: paramedic_remote::Metrics,
-    clock: Arc<dyn Clock>,
-    own_interval: Duration,
+    own: OwnSamples,
 }
 
 /// Metrics that stand on `/metrics` and among the instance's own samples.
@@ -95,7 +91,7 @@ impl Measuring {
         let receiver = Receiver::new(settings.remote_write.clone(), Arc::new(samples.clone()), tap, remote.receive.clone());
         let scraper = Scraper::new(settings.scraping().map_err(|error| anyhow::anyhow!("failed to {error}"))?, sink.clone(), clock.clone())
             .map_err(|error| anyhow::anyhow!("failed to {error}"))?;
-        let prober = Prober::new(&settings.probe, sink.clone(), clock.clone()).map_err(|error| anyhow::anyhow!("failed to {error}"))?;
+        let prober = Prober::new(&probes(settings), sink.clone(), clock.clone()).map_err(|error| anyhow::anyhow!("failed to {error}"))?;
         let engine = Engine::new(settings.query.options());
         let external = external(settings, &remote)?;
         let source: Arc<dyn QuerySource> = match &external {
@@ -110,6 +106,7 @@ impl Measuring {
             scraper.metrics().register(registry);
             prober.metrics().register(registry);
         });
+        let own = OwnSamples::new(sink.clone(), clock, Duration::from_secs(settings.meter.interval_s.max(1)));
         Ok(Self {
             engine: Arc::new(engine),
             external,
@@ -121,14 +118,13 @@ impl Measuring {
             sender: Mutex::new(sender),
             receiver: Arc::new(receiver),
             remote,
-            clock,
-            own_interval: Duration::from_secs(settings.meter.interval_s.max(1)),
+            own,
         })
     }
 
     /// The handles that the faces work with.
     pub(crate) fn instruments(&self, settings: &Settings, queries: paramedic_api::metrics::QueryMetrics) -> Instruments {
-        let (scraper, prober) = (self.scraper.clone(), self.prober.clone());
+        let (scraper, prober, own) = (self.scraper.clone(), self.prober.clone(), self.own.clone());
         let query: Arc<dyn Query> = match &self.external {
             Some(engine) => Arc::new(ExternalQuery { engine: engine.clone(), lookback: Duration::from_secs(settings.query.lookback_s) }),
             None => Arc::new(LocalQuery::new(self.engine.clone(), self.samples.clone(), settings.query.concurrency_max, queries)),
@@ -137,7 +133,11 @@ impl Measuring {
             query: Some(query),
             samples: Some(self.samples.clone()),
             rules: Some(Arc::new(self.rules.clone())),
-            targets: vec![target_list(move || scraper.targets()), target_list(move || prober.targets())],
+            targets: vec![
+                target_list(move || own.targets()),
+                target_list(move || scraper.targets()),
+                target_list(move || prober.targets()),
+            ],
             remote_write: Some(Arc::new(WriteEnd(self.receiver.clone()))),
             remote_read: Some(Arc::new(ReadEnd { samples: self.samples.clone(), metrics: self.remote.query.clone() })),
             settings: settings.shown(),
@@ -163,7 +163,7 @@ impl Measuring {
             Ok(scrape) => problems.extend(self.scraper.reload(scrape).err().map(|error| format!("failed to {error}"))),
             Err(error) => problems.push(format!("failed to {error}")),
         }
-        problems.extend(self.prober.reload(&settings.probe).err().map(|error| format!("failed to {error}")));
+        problems.extend(self.prober.reload(&probes(settings)).err().map(|error| format!("failed to {error}")));
         self.rules.set_settings(settings.rules.clone());
         let loaded = self.rules.load().await;
         problems.extend(loaded.problems.iter().filter(|problem| problem.is_error()).map(ToString::to_string));
@@ -179,8 +179,7 @@ impl Measuring {
             clockwork.start("forwarding", sender.run(stop.clone()));
         }
         clockwork.start("rules", self.rules.clone().run(stop.clone()));
-        let own = OwnSamples { registry: own, instance, sink: self.sink.clone(), clock: self.clock.clone(), interval: self.own_interval };
-        clockwork.start("own samples", own.run(stop.clone()));
+        clockwork.start("own samples", self.own.clone().run(own, instance, stop.clone()));
     }
 }
 
@@ -193,6 +192,20 @@ fn external(settings: &Settings, metrics: &paramedic_remote::Metrics) -> Result<
     let query = QuerySettings { store, timeout_s: settings.query.timeout_s, ..QuerySettings::default() };
     let engine = ExternalEngine::new(&query, metrics.query.clone()).map_err(|error| anyhow::anyhow!("failed to {error}"))?;
     Ok(Some(engine))
+}
+
+/// What is probed: with the machine, this process too.
+fn probes(settings: &Settings) -> paramedic_probe::Settings {
+    let mut probe = settings.probe.clone();
+    if probe.host {
+        let own = paramedic_probe::config::ProcessSettings {
+            name: Some(OWN_JOB.to_owned()),
+            pid: Some(std::process::id()),
+            ..Default::default()
+        };
+        probe.process.push(own);
+    }
+    probe
 }
 
 /// The engine of rules, whose questions may take as long as the settings of rules say.
@@ -220,38 +233,6 @@ fn flags(settings: &Settings) -> BTreeMap<String, String> {
 
 fn target_list(list: impl Fn() -> Vec<Target> + Send + Sync + 'static) -> Arc<dyn TargetList> {
     Arc::new(list)
-}
-
-/// Paramedic's own metrics as samples: what a scrape of `/metrics` would give, without the network.
-struct OwnSamples {
-    registry: Registry,
-    instance: String,
-    sink: Arc<dyn SampleSink>,
-    clock: Arc<dyn Clock>,
-    interval: Duration,
-}
-
-impl OwnSamples {
-    async fn run(self, stop: CancellationToken) {
-        let labels = [("job", OWN_JOB), ("instance", self.instance.as_str())].map(|(name, value)| (name.to_owned(), value.to_owned()));
-        // It remembers what was there, so that series that end are marked.
-        let mut intake = Intake::new(labels.into());
-        let mut interval = tokio::time::interval(self.interval);
-        interval.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Skip);
-        loop {
-            tokio::select! {
-                () = stop.cancelled() => return,
-                _ = interval.tick() => {}
-            }
-            let mut text = String::new();
-            if prometheus_client::encoding::text::encode(&mut text, &self.registry).is_err() {
-                continue;
-            }
-            if let Err(error) = intake.take(text.as_bytes(), Format::OpenMetrics, self.sink.as_ref(), self.clock.now().as_millis()) {
-                tracing::warn!(%error, "own metrics could not be stored as samples");
-            }
-        }
-    }
 }
 
 /// `POST /api/v1/write`.
