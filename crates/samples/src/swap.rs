@@ -82,6 +82,9 @@ fn nameless(path: &PathBuf) -> io::Result<File> {
     Ok(file)
 }
 
+/// A chunk on its way out: the place of its series in the page, its first sample's time, and its bytes.
+type Leaving = (usize, i64, Box<[u8]>);
+
 /// The chunks of a series that may go: all complete ones but the latest, which holds what rules ask for.
 fn old(series: &Series) -> impl Iterator<Item = &Chunk> {
     let latest = series.closed.len().saturating_sub(1);
@@ -93,7 +96,7 @@ impl Inner {
     pub(crate) fn swap(&self) -> Result<u64, SamplesError> {
         let mut moved = 0;
         for page in self.head.pages() {
-            let mut blocks: BTreeMap<i64, Vec<(usize, i64, Box<[u8]>)>> = BTreeMap::new();
+            let mut blocks: BTreeMap<i64, Vec<Leaving>> = BTreeMap::new();
             for (at, series) in read(&page).iter().enumerate() {
                 for chunk in old(series) {
                     if let Data::Memory(bytes) = &chunk.data {

@@ -77,6 +77,13 @@ impl Engine {
         Ok((took, answer["data"]["result"].as_array().map_or(0, Vec::len)))
     }
 
+    /// Has it read its rules anew.
+    pub(in crate::bench) fn reload(&mut self) -> Result<()> {
+        let (status, answer) = self.connection.post("/-/reload", "text/plain", b"")?;
+        ensure!(status == 200, "{} does not load the rules: {}", self.name, String::from_utf8_lossy(&answer));
+        Ok(())
+    }
+
     /// When its groups of rules were last evaluated, and how many seconds that took, as `/api/v1/rules` says it.
     pub(in crate::bench) fn evaluations(&mut self) -> Result<Vec<(String, String, f64)>> {
         let (status, answer) = self.connection.get("/api/v1/rules")?;
@@ -133,7 +140,9 @@ pub(in crate::bench) fn paramedic(folder: &Path, rules: &Path) -> Result<Engine>
     let address = format!("127.0.0.1:{}", free_port()?);
     let config = folder.join("paramedic.toml");
     let off = "[probe]\nhost = false\n[meter]\nenabled = false\n[claude]\nwatch = false\n";
-    fs::write(&config, format!("{off}[rules]\npack = false\nfiles = [{:?}]\n", rules.display()))?;
+    // Hours of samples are sent within minutes: upkeep has to come round as often for each of them as in life.
+    let hasty = "[samples]\nupkeep_interval_s = 1\n";
+    fs::write(&config, format!("{off}{hasty}[rules]\npack = false\nfiles = [{:?}]\n", rules.display()))?;
     let mut command = Command::new(program);
     command.args(["up", "--otlp-grpc", "", "--otlp-http", "", "--http", &address]);
     command.arg("--config").arg(config).arg("--data").arg(folder.join("paramedic"));
@@ -158,6 +167,7 @@ pub(in crate::bench) fn vmalert(folder: &Path, rules: &Path, source: &str) -> Re
     let log = fs::File::create(folder.join("vmalert.log"))?;
     let mut command = Command::new(program);
     command.arg(format!("-rule={}", rules.display())).arg(format!("-datasource.url=http://{source}"));
+    command.arg(format!("-remoteWrite.url=http://{source}"));
     command.arg(format!("-httpListenAddr={address}")).args(["-notifier.url=http://127.0.0.1:9", "-evaluationInterval=5s"]);
     let child = command.stdin(Stdio::null()).stdout(log.try_clone()?).stderr(log).spawn().context("failed to start vmalert")?;
     Ok((process::Guarded(child), address))
