@@ -191,6 +191,16 @@ fn everything_that_changes_something_says_mode_risk_approval_limit_and_verificat
 }
 
 #[test]
+fn every_step_of_a_resolution_has_a_title_and_a_mode() {
+    no_complaints(|_, _, runbook| {
+        let all = runbook.steps.iter().filter(|step| step.section == SectionKind::Resolution);
+        all.filter(|step| step.title == "Resolution" || step.title.len() < 6 || !step.attributes.contains_key("mode"))
+            .map(|step| format!("{} (line {}) is called `{}`", step.name, step.line, step.title))
+            .collect()
+    });
+}
+
+#[test]
 fn steps_speak_of_steps_that_exist() {
     no_complaints(|_, _, runbook| {
         let mut wrong = Vec::new();
