@@ -4,6 +4,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::classify::Verdict;
+use crate::front::{Input, Limits};
 
 /// A Markdown file: one runbook, or several.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize, JsonSchema)]
@@ -52,6 +53,13 @@ pub struct Runbook {
     pub steps: Vec<Step>,
     /// Names of its sections in order, with their kinds.
     pub sections: Vec<Section>,
+    /// What its front matter asks for.
+    #[serde(default)]
+    pub inputs: std::collections::BTreeMap<String, Input>,
+    #[serde(default)]
+    pub limits: Limits,
+    #[serde(default)]
+    pub services: Vec<String>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]

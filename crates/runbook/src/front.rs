@@ -2,7 +2,8 @@
 
 use std::collections::BTreeMap;
 
-use serde::Deserialize;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
 
 /// Keys of the front matter. Keys that are not ours are let through: other tools write theirs there too.
 #[derive(Debug, Clone, PartialEq, Default, Deserialize)]
@@ -17,6 +18,7 @@ pub struct FrontMatter {
     #[serde(rename = "match")]
     pub matches: Matches,
     pub inputs: BTreeMap<String, Input>,
+    pub limits: Limits,
     pub owner: Option<String>,
     pub reviewed: Option<String>,
 }
@@ -29,12 +31,25 @@ pub struct Matches {
     pub when: Option<String>,
 }
 
+/// How often the runbook may run, and what it excludes meanwhile.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(default)]
+pub struct Limits {
+    /// `3/1h`: what changes something, in all its runs together.
+    pub runs: Option<String>,
+    pub concurrency: Option<String>,
+    /// What a changing step holds alone: the name of an input, or any word.
+    pub lock: Option<String>,
+}
+
 /// What has to be known before a step can run.
-#[derive(Debug, Clone, PartialEq, Default, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(default)]
 pub struct Input {
+    /// `string` unless said; `number`, `integer`, `flag`, `duration`, `url`, `secret`.
     #[serde(rename = "type")]
     pub kind: Option<String>,
+    /// The whole value must match.
     pub pattern: Option<String>,
     pub default: Option<String>,
     pub required: bool,

@@ -12,15 +12,22 @@ mod attributes;
 mod front;
 mod outline;
 
+pub mod brake;
 pub mod classify;
 pub mod document;
+pub mod execute;
+pub mod gate;
 pub mod library;
 pub mod lint;
+pub mod outcome;
 pub mod parse;
+pub mod plan;
+pub mod predicate;
+pub mod render;
 pub mod shell;
 
 pub use attributes::Attributes;
 pub use document::{Cause, Check, CommandLine, Document, Executor, Runbook, SectionKind, Step};
-pub use front::FrontMatter;
+pub use front::{FrontMatter, Input, Limits};
 pub use lint::{Finding, lint};
 pub use parse::parse;

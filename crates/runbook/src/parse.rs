@@ -32,6 +32,11 @@ pub fn parse(markdown: &str, file: &str) -> Document {
     if let [only] = document.runbooks.as_mut_slice() {
         apply_front(only, &front);
     }
+    for runbook in &mut document.runbooks {
+        runbook.inputs.clone_from(&front.inputs);
+        runbook.limits.clone_from(&front.limits);
+        runbook.services.clone_from(&front.services);
+    }
     name_apart(&mut document.runbooks);
     document
 }

@@ -1,0 +1,317 @@
+//! What holds all runs together: attempts that were made, locks that are held, the fleet's brake and the kill switch.
+//!
+//! This is state, and it is stored: a restart forgets nothing. Its time is its own. A wall clock may be set forward to make a
+//! limit forget, or backward to make one last for ever; so ages are counted from the machine's uptime, and across a restart
+//! of the machine the wall clock is believed for ten minutes at most.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::time::Duration;
+
+use paramedic_model::Timestamp;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use crate::plan::Rate;
+
+/// Attempts that are remembered; the oldest go first, and none goes that a limit may still ask for.
+const ATTEMPTS_MAX: usize = 10_000;
+/// Age after which no limit asks for an attempt any more.
+const REMEMBERED_MS: u64 = 7 * 24 * 3_600_000;
+/// What the wall clock may say passed while the machine was down.
+const REBOOT_CREDIT_MS: u64 = 600_000;
+
+/// A moment as a decision needs it: what time it is, and how long this machine has run.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
+pub struct Moment {
+    pub wall: Timestamp,
+    /// Milliseconds since the machine was started; it never goes back and nobody sets it.
+    pub uptime_ms: u64,
+    /// Which start of the machine that was.
+    pub boot: String,
+}
+
+/// What the kill switch stops.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum Stopped {
+    #[default]
+    Nothing,
+    /// What changes something.
+    Writes,
+    /// Looking too.
+    Everything,
+}
+
+/// Who did something to the brakes, and why.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
+pub struct Note {
+    pub by: String,
+    pub why: String,
+    pub at: Timestamp,
+}
+
+/// Whether unattended changes are still allowed.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(tag = "fleet", rename_all = "lowercase")]
+pub enum Fleet {
+    Free,
+    /// Nothing changes unattended until a person says so.
+    Tripped {
+        attempts: u32,
+        at: Timestamp,
+    },
+}
+
+/// One attempt to change something, counted when it begins, whatever becomes of it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct Attempt {
+    pub run: String,
+    pub runbook: String,
+    pub step: String,
+    pub target: String,
+    pub unattended: bool,
+    /// On the clock of these brakes.
+    at_ms: u64,
+}
+
+/// The brakes of one instance.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Brakes {
+    pub version: u32,
+    /// Unattended attempts in an hour, of the whole fleet, at which the brake trips.
+    pub fleet_limit: u32,
+    stopped: Stopped,
+    stopped_note: Option<Note>,
+    fleet: Fleet,
+    /// Attempts before this moment do not count for the fleet's brake: a person released it then.
+    released_at_ms: u64,
+    released_note: Option<Note>,
+    attempts: VecDeque<Attempt>,
+    /// Which run holds a lock.
+    locks: BTreeMap<String, String>,
+    /// The brakes' own clock.
+    clock_ms: u64,
+    last: Option<Moment>,
+}
+
+/// What the brakes look like now, for people.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, JsonSchema)]
+pub struct BrakesView {
+    pub stopped: Stopped,
+    pub stopped_note: Option<Note>,
+    pub fleet: Fleet,
+    pub fleet_limit: u32,
+    pub unattended_last_hour: u32,
+    pub locks: BTreeMap<String, String>,
+}
+
+impl Default for Brakes {
+    fn default() -> Self {
+        Self::new(10)
+    }
+}
+
+impl Brakes {
+    pub const VERSION: u32 = 1;
+
+    #[must_use]
+    pub fn new(fleet_limit: u32) -> Self {
+        Self {
+            version: Self::VERSION,
+            fleet_limit,
+            stopped: Stopped::Nothing,
+            stopped_note: None,
+            fleet: Fleet::Free,
+            released_at_ms: 0,
+            released_note: None,
+            attempts: VecDeque::new(),
+            locks: BTreeMap::new(),
+            clock_ms: 0,
+            last: None,
+        }
+    }
+
+    /// Lets time pass. Every other method speaks of the moment that was observed last.
+    pub fn observe(&mut self, moment: &Moment) {
+        let passed = match &self.last {
+            None => 0,
+            Some(last) if last.boot == moment.boot => moment.uptime_ms.saturating_sub(last.uptime_ms),
+            Some(last) => {
+                let by_wall = u64::try_from(moment.wall.since(last.wall).as_millis()).unwrap_or(u64::MAX);
+                // The machine ran at least this long since.
+                by_wall.min(REBOOT_CREDIT_MS).max(moment.uptime_ms.min(by_wall))
+            }
+        };
+        self.clock_ms = self.clock_ms.saturating_add(passed);
+        let back = self.last.as_ref().is_some_and(|last| last.boot == moment.boot && last.uptime_ms > moment.uptime_ms);
+        if !back {
+            self.last = Some(moment.clone());
+        }
+        let forgotten = self.clock_ms.saturating_sub(REMEMBERED_MS);
+        while self.attempts.front().is_some_and(|attempt| attempt.at_ms < forgotten) {
+            self.attempts.pop_front();
+        }
+    }
+
+    /// The brakes' own time, in milliseconds; for ages of approvals and counts.
+    #[must_use]
+    pub const fn clock_ms(&self) -> u64 {
+        self.clock_ms
+    }
+
+    #[must_use]
+    pub const fn stopped(&self) -> Stopped {
+        self.stopped
+    }
+
+    #[must_use]
+    pub const fn fleet(&self) -> &Fleet {
+        &self.fleet
+    }
+
+    /// Sets the kill switch.
+    pub fn stop(&mut self, what: Stopped, note: Note) {
+        self.stopped = what;
+        self.stopped_note = Some(note);
+    }
+
+    /// A person lets unattended changes happen again. Attempts before do not count any more.
+    pub fn release(&mut self, note: Note) -> Result<(), String> {
+        if note.by.trim().is_empty() || is_machine(&note.by) {
+            return Err("release the brake: only a person can, and the record needs their name".to_owned());
+        }
+        self.fleet = Fleet::Free;
+        self.released_at_ms = self.clock_ms + 1;
+        self.released_note = Some(note);
+        Ok(())
+    }
+
+    /// Attempts that match within a window.
+    fn count(&self, window: Duration, matches: impl Fn(&Attempt) -> bool) -> u32 {
+        let window = u64::try_from(window.as_millis()).unwrap_or(u64::MAX);
+        let counted = self.attempts.iter().rev().take_while(|attempt| self.clock_ms.saturating_sub(attempt.at_ms) < window);
+        u32::try_from(counted.filter(|attempt| matches(attempt)).count()).unwrap_or(u32::MAX)
+    }
+
+    /// Why a step may not be tried on a target now: too often, or too soon.
+    #[must_use]
+    pub fn too_often(&self, runbook: &str, step: &str, target: &str, rate: Rate, cooldown_ms: u64) -> Option<(String, u64)> {
+        let same = |attempt: &Attempt| attempt.runbook == runbook && attempt.step == step && attempt.target == target;
+        let last = self.attempts.iter().rev().find(|attempt| same(attempt));
+        let age = last.map(|last| self.clock_ms.saturating_sub(last.at_ms));
+        if let Some(age) = age.filter(|age| *age < cooldown_ms) {
+            return Some((format!("{target} was tried {} s ago; it rests {} s", age / 1000, cooldown_ms / 1000), cooldown_ms - age));
+        }
+        let made = self.count(Duration::from_millis(rate.window_ms), same);
+        (made >= rate.attempts).then(|| {
+            let oldest = self.attempts.iter().rev().filter(|attempt| same(attempt)).nth(rate.attempts as usize - 1);
+            let wait = oldest.map_or(rate.window_ms, |oldest| rate.window_ms.saturating_sub(self.clock_ms.saturating_sub(oldest.at_ms)));
+            (format!("{made} attempts on {target} in the last {} s; the limit is {}", rate.window_ms / 1000, rate.attempts), wait.max(1))
+        })
+    }
+
+    /// Why a runbook as a whole may not change anything more.
+    #[must_use]
+    pub fn runbook_too_often(&self, runbook: &str, run: &str, rate: Rate) -> Option<String> {
+        let mut runs: Vec<&str> = self
+            .attempts
+            .iter()
+            .filter(|attempt| {
+                attempt.runbook == runbook && attempt.run != run && self.clock_ms.saturating_sub(attempt.at_ms) < rate.window_ms
+            })
+            .map(|attempt| attempt.run.as_str())
+            .collect();
+        runs.sort_unstable();
+        runs.dedup();
+        let made = runs.len();
+        (made >= rate.attempts as usize).then(|| {
+            format!("{made} runs of {runbook} changed something in the last {} s; its limit is {}", rate.window_ms / 1000, rate.attempts)
+        })
+    }
+
+    /// Which other run holds a lock.
+    #[must_use]
+    pub fn held_by(&self, lock: &str, run: &str) -> Option<&str> {
+        self.locks.get(lock).map(String::as_str).filter(|holder| *holder != run)
+    }
+
+    /// Counts an attempt and takes its lock. Says what the fleet's brake thinks of an unattended one: an error trips it.
+    pub(crate) fn begin(&mut self, attempt: (&str, &str, &str, &str), lock: Option<&str>, unattended: bool) -> Result<(), String> {
+        if unattended {
+            self.take_unattended()?;
+        }
+        let (run, runbook, step, target) = attempt;
+        let own = |text: &str| text.to_owned();
+        self.attempts.push_back(Attempt {
+            run: own(run),
+            runbook: own(runbook),
+            step: own(step),
+            target: own(target),
+            unattended,
+            at_ms: self.clock_ms,
+        });
+        if self.attempts.len() > ATTEMPTS_MAX {
+            self.attempts.pop_front();
+        }
+        if let Some(lock) = lock {
+            self.locks.insert(lock.to_owned(), run.to_owned());
+        }
+        Ok(())
+    }
+
+    /// Asks the fleet's brake about one more unattended change, and trips it when that is one too many.
+    fn take_unattended(&mut self) -> Result<(), String> {
+        if let Some(why) = self.tripped() {
+            return Err(why);
+        }
+        let made = self.unattended_last_hour();
+        if made >= self.fleet_limit || self.attempts.len() >= ATTEMPTS_MAX {
+            self.fleet = Fleet::Tripped { attempts: made, at: self.last.as_ref().map_or(Timestamp::EPOCH, |last| last.wall) };
+            return Err(self.tripped().unwrap_or_default());
+        }
+        Ok(())
+    }
+
+    /// Why nothing changes unattended; none while the brake is free.
+    #[must_use]
+    pub fn tripped(&self) -> Option<String> {
+        match &self.fleet {
+            Fleet::Free => None,
+            Fleet::Tripped { attempts, .. } => Some(format!(
+                "the fleet's brake tripped at {attempts} unattended attempts in an hour (limit {}); a person must release it",
+                self.fleet_limit
+            )),
+        }
+    }
+
+    #[must_use]
+    pub fn unattended_last_hour(&self) -> u32 {
+        self.count(Duration::from_secs(3600), |attempt| attempt.unattended && attempt.at_ms >= self.released_at_ms)
+    }
+
+    /// Gives up the locks of a run that ended.
+    pub fn end_run(&mut self, run: &str) {
+        self.locks.retain(|_, holder| holder != run);
+    }
+
+    #[must_use]
+    pub fn view(&self) -> BrakesView {
+        BrakesView {
+            stopped: self.stopped,
+            stopped_note: self.stopped_note.clone(),
+            fleet: self.fleet.clone(),
+            fleet_limit: self.fleet_limit,
+            unattended_last_hour: self.unattended_last_hour(),
+            locks: self.locks.clone(),
+        }
+    }
+}
+
+/// Names under which no person acts.
+pub(crate) fn is_machine(name: &str) -> bool {
+    let name = name.trim().to_ascii_lowercase();
+    ["policy", "system", "paramedic", "automation", "agent"]
+        .iter()
+        .any(|machine| name == *machine || name.starts_with(&format!("{machine}:")))
+}

@@ -1,0 +1,142 @@
+//! Carrying a step out. What it may do was decided before; here it is done, bounded in time and in output.
+//!
+//! Every executor answers with an [`Outcome`], whatever happens: that a program cannot be started, a server is gone or the
+//! time is over are outcomes too. Nothing here writes records or decides anything.
+
+mod http;
+mod output;
+mod process;
+mod redis;
+mod sql;
+
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::time::Duration;
+
+use serde::Deserialize;
+use tokio_util::sync::CancellationToken;
+
+use crate::classify::Effect;
+use crate::outcome::Outcome;
+use crate::plan::PlannedStep;
+use crate::render::Work;
+
+pub use output::OUTPUT_BYTES_MAX;
+
+pub type BoxFuture<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
+
+/// Where executors find what they need.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Settings {
+    /// The folder that programs are started in. Default: `/`.
+    pub folder: std::path::PathBuf,
+    /// Variables of our own environment that programs get. Default: PATH, HOME, USER, LOGNAME, LANG, LC_ALL, TZ, KUBECONFIG.
+    pub environment: Vec<String>,
+    /// How long a program has between being asked to end and being killed, in milliseconds. Default: 3000.
+    pub grace_ms: u64,
+    /// `postgres://…` of the server that `sql` steps ask. Default: none, and such steps say so.
+    pub postgres: Option<String>,
+    /// `redis://…` of the server that `redis` steps ask. Default: none.
+    pub redis: Option<String>,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        let environment = ["PATH", "HOME", "USER", "LOGNAME", "LANG", "LC_ALL", "TZ", "KUBECONFIG"];
+        Self {
+            folder: "/".into(),
+            environment: environment.into_iter().map(str::to_owned).collect(),
+            grace_ms: 3_000,
+            postgres: None,
+            redis: None,
+        }
+    }
+}
+
+/// One thing to carry out.
+#[derive(Debug, Clone)]
+pub struct Order {
+    pub work: Work,
+    pub effect: Effect,
+    pub timeout: Duration,
+    /// Values that no outcome may show.
+    pub secrets: Vec<String>,
+    /// Patterns that no outcome may show.
+    pub redact: Vec<String>,
+    pub window: Option<Duration>,
+}
+
+impl Order {
+    /// Nothing for a step that is blocked.
+    #[must_use]
+    pub fn of(step: &PlannedStep, secrets: &[String]) -> Option<Self> {
+        Some(Self {
+            work: step.work.clone()?,
+            effect: step.effect,
+            timeout: Duration::from_millis(step.demands.timeout_ms),
+            secrets: secrets.to_vec(),
+            redact: step.demands.redact.clone(),
+            window: step.demands.window_ms.map(Duration::from_millis),
+        })
+    }
+}
+
+/// Somebody who carries out what is not ours: queries, logs, actions. The instance gives these.
+pub trait Hand: Send + Sync {
+    fn carry<'a>(&'a self, order: &'a Order) -> BoxFuture<'a, Outcome>;
+}
+
+/// All executors.
+#[derive(Clone, Default)]
+pub struct Hands {
+    pub settings: Settings,
+    pub promql: Option<Arc<dyn Hand>>,
+    pub logs: Option<Arc<dyn Hand>>,
+    pub action: Option<Arc<dyn Hand>>,
+}
+
+impl std::fmt::Debug for Hands {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        formatter.debug_struct("Hands").field("settings", &"…").finish_non_exhaustive()
+    }
+}
+
+impl Hands {
+    /// Carries an order out. Ends with its time at the latest, and a little more for a program that has to be killed.
+    pub async fn carry(&self, order: &Order, cancel: &CancellationToken) -> Outcome {
+        let begun = tokio::time::Instant::now();
+        let other = |hand: &Option<Arc<dyn Hand>>| hand.clone();
+        let mut outcome = match &order.work {
+            Work::Sh { environment, .. } => process::run(&self.settings, order, environment, cancel).await,
+            Work::Kubectl { .. } => process::run(&self.settings, order, &std::collections::BTreeMap::new(), cancel).await,
+            Work::Http { .. } => limited(order, cancel, http::run(order)).await,
+            Work::Sql { statement } => limited(order, cancel, sql::run(self.settings.postgres.as_deref(), statement, order)).await,
+            Work::Redis { commands } => limited(order, cancel, redis::run(self.settings.redis.as_deref(), commands, order)).await,
+            Work::Promql { .. } => by(other(&self.promql), order, cancel, "queries").await,
+            Work::Logs { .. } => by(other(&self.logs), order, cancel, "logs").await,
+            Work::Action { .. } => by(other(&self.action), order, cancel, "actions").await,
+            Work::Manual { .. } | Work::Message { .. } => Outcome::fault("a person does this; nothing was carried out"),
+        };
+        outcome.ms = u64::try_from(begun.elapsed().as_millis()).unwrap_or(u64::MAX);
+        outcome
+    }
+}
+
+async fn by(hand: Option<Arc<dyn Hand>>, order: &Order, cancel: &CancellationToken, what: &str) -> Outcome {
+    match hand {
+        Some(hand) => limited(order, cancel, hand.carry(order)).await,
+        None => Outcome::fault(format!("nobody is there who carries out {what}")),
+    }
+}
+
+/// The order's time is a limit from outside; what is under way is dropped.
+async fn limited(order: &Order, cancel: &CancellationToken, work: impl Future<Output = Outcome>) -> Outcome {
+    tokio::select! {
+        done = tokio::time::timeout(order.timeout, work) => done.unwrap_or_else(|_| {
+            Outcome { timed_out: true, ..Outcome::fault(format!("no answer within {} ms", order.timeout.as_millis())) }
+        }),
+        () = cancel.cancelled() => Outcome::fault("it was called off"),
+    }
+}

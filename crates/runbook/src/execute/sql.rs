@@ -1,0 +1,97 @@
+//! Statements for PostgreSQL. What only looks runs in a transaction that cannot change anything.
+
+use tokio_postgres::{Config, NoTls, SimpleQueryMessage};
+
+use super::Order;
+use super::output::{Collected, hidden};
+use crate::classify::Effect;
+use crate::outcome::Outcome;
+
+/// Rows that are kept; all are counted.
+const ROWS_KEPT_MAX: u64 = 1_000;
+
+pub(super) async fn run(url: Option<&str>, statement: &str, order: &Order) -> Outcome {
+    let Some(url) = url else { return Outcome::fault("no PostgreSQL server is set for runbooks") };
+    match ask(url, statement, order).await {
+        Ok(outcome) => outcome,
+        Err(why) => Outcome::fault(hidden(&why, &order.secrets, &order.redact)),
+    }
+}
+
+async fn ask(url: &str, statement: &str, order: &Order) -> Result<Outcome, String> {
+    // The library's reason may repeat parts of the URL.
+    let mut config: Config = url.parse().map_err(|_| "the address of the PostgreSQL server cannot be read".to_owned())?;
+    config.application_name("paramedic runbook").connect_timeout(order.timeout);
+    let (client, connection) = config.connect(NoTls).await.map_err(|error| reason(&error))?;
+    // Ends with the client, or with the server.
+    let driving = tokio::spawn(connection);
+    let done = async {
+        let limit = format!("SET statement_timeout = {}", order.timeout.as_millis());
+        client.batch_execute(&limit).await.map_err(|error| reason(&error))?;
+        if order.effect == Effect::Read {
+            // Also for what follows, should the statement end the transaction itself.
+            client.batch_execute("SET default_transaction_read_only = on; BEGIN READ ONLY").await.map_err(|error| reason(&error))?;
+        }
+        let answers = client.simple_query(statement).await.map_err(|error| reason(&error))?;
+        if order.effect == Effect::Read {
+            client.batch_execute("ROLLBACK").await.map_err(|error| reason(&error))?;
+        }
+        Ok(outcome_of(&answers, order))
+    };
+    let done = done.await;
+    drop(client);
+    driving.abort();
+    done
+}
+
+fn outcome_of(answers: &[SimpleQueryMessage], order: &Order) -> Outcome {
+    let mut collected = Collected::default();
+    let mut rows = 0;
+    let mut first: Option<Vec<(String, Option<String>)>> = None;
+    let mut affected = 0;
+    for answer in answers {
+        match answer {
+            SimpleQueryMessage::RowDescription(columns) => {
+                let names: Vec<&str> = columns.iter().map(|column| column.name()).collect();
+                collected.push(format!("{}\n", names.join("\t")).as_bytes());
+            }
+            SimpleQueryMessage::Row(row) => {
+                rows += 1;
+                let cells: Vec<(String, Option<String>)> = row
+                    .columns()
+                    .iter()
+                    .enumerate()
+                    .map(|(at, column)| (column.name().to_owned(), row.get(at).map(str::to_owned)))
+                    .collect();
+                if rows <= ROWS_KEPT_MAX {
+                    let texts: Vec<&str> = cells.iter().map(|(_, cell)| cell.as_deref().unwrap_or("")).collect();
+                    collected.push(format!("{}\n", texts.join("\t")).as_bytes());
+                }
+                first.get_or_insert(cells);
+            }
+            SimpleQueryMessage::CommandComplete(count) => affected = *count,
+            _ => {}
+        }
+    }
+    let mut outcome = Outcome { rows: Some(rows), affected: Some(affected), ..Outcome::default() };
+    outcome.stdout = collected.keep(&order.secrets, &order.redact);
+    for (at, (name, cell)) in first.unwrap_or_default().into_iter().enumerate() {
+        let Some(cell) = cell else { continue };
+        let cell = hidden(&cell, &order.secrets, &order.redact);
+        if at == 0 {
+            outcome.value = cell.parse().ok().filter(|value: &f64| value.is_finite());
+        }
+        outcome.fields.insert(name, cell.into());
+    }
+    outcome
+}
+
+fn reason(error: &tokio_postgres::Error) -> String {
+    match error.as_db_error() {
+        Some(said) => format!("PostgreSQL says: {} ({})", said.message(), said.code().code()),
+        None => {
+            let source = std::error::Error::source(error).map_or_else(String::new, |source| format!(": {source}"));
+            format!("{error}{source}")
+        }
+    }
+}
