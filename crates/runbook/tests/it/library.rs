@@ -247,7 +247,7 @@ fn names(condition: &str) -> Vec<String> {
 }
 
 fn captured(step: &Step) -> impl Iterator<Item = &str> {
-    let captures = step.attributes.get("capture").into_iter().flat_map(|text| text.split(','));
+    let captures = step.attributes.get("capture").into_iter().flat_map(|text| text.split(';'));
     captures.filter_map(|one| one.split_once('=')).map(|(name, _)| name.trim())
 }
 
@@ -283,6 +283,10 @@ fn conditions_speak_of_what_steps_found() {
         }
         for step in &runbook.steps {
             wrong.extend(step.attributes.get("verify").into_iter().flat_map(|verify| reads_of(runbook, verify, true)));
+            // An answer of SQL is known by its columns.
+            if step.executor == Executor::Sql && step.attributes.get("capture").is_some_and(|capture| capture.contains("=json:")) {
+                wrong.push(format!("{} (line {}): a column is captured by its name", step.name, step.line));
+            }
             wrong.extend(step.attributes.get("if").into_iter().flat_map(|condition| reads_of(runbook, condition, false)));
             for name in step.attributes.get("expect").into_iter().flat_map(|expect| names(expect)) {
                 if !FIELDS.contains(&name.as_str()) && name != "json" {

@@ -2,5 +2,6 @@
 
 mod classify;
 mod library;
+mod library_plans;
 mod lint;
 mod parse;
