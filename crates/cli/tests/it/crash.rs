@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::fs;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
 use std::thread;
 use std::time::Duration;
 
@@ -41,10 +41,17 @@ const RULES: &str = "groups:
     labels: {severity: page}
 ";
 
+/// Series whose samples are days old: they leave the memory for partitions while the instance is killed.
+const OLD_SERIES: usize = 4;
+const OLD_STEP_MS: i64 = 60_000;
+const OLD_FROM_MS: i64 = 14 * 86_400_000;
+
 /// A write that was acknowledged.
 struct Acknowledged {
-    /// Of its samples, whose value is derived from it.
+    /// Of its samples, whose values are derived from it.
     time: i64,
+    /// Of its samples of long ago.
+    old_time: i64,
     at: i64,
 }
 
@@ -53,7 +60,7 @@ fn value(time: i64, series: usize) -> f64 {
 }
 
 /// Writes until the instance is gone or `stop` is set.
-fn ingest(address: &str, stop: &AtomicBool) -> Vec<Acknowledged> {
+fn ingest(address: &str, old_times: &AtomicI64, stop: &AtomicBool) -> Vec<Acknowledged> {
     let mut acknowledged = Vec::new();
     let mut last = 0;
     while !stop.load(Ordering::Relaxed) {
@@ -61,9 +68,12 @@ fn ingest(address: &str, stop: &AtomicBool) -> Vec<Acknowledged> {
         last = time;
         let mut batch: Vec<Series> =
             (0..SERIES).map(|i| Series::new("crash_samples", &format!("i={i}"), &[(time, value(time, i))])).collect();
+        let old_time = old_times.fetch_add(OLD_STEP_MS, Ordering::Relaxed);
+        let old = |i: usize| Series::new("crash_history", &format!("i={i}"), &[(old_time, value(old_time, i))]);
+        batch.extend((0..OLD_SERIES).map(old));
         batch.push(Series::new("crash_level", "", &[(time, 1.0)]));
         match try_write(address, batch) {
-            Ok(answer) if answer.status < 300 => acknowledged.push(Acknowledged { time, at: now_ms() }),
+            Ok(answer) if answer.status < 300 => acknowledged.push(Acknowledged { time, old_time, at: now_ms() }),
             Ok(answer) => panic!("refused: {} {}", answer.status, answer.text()),
             Err(_) => thread::sleep(Duration::from_millis(1)),
         }
@@ -81,8 +91,8 @@ fn damage(instance: &Instance) -> Vec<String> {
 }
 
 /// All samples of the test by series and time.
-fn stored(instance: &Instance) -> BTreeMap<String, BTreeMap<i64, f64>> {
-    let path = format!("/api/v1/query?query={}", encoded("crash_samples[10m]"));
+fn stored(instance: &Instance, expression: &str) -> BTreeMap<String, BTreeMap<i64, f64>> {
+    let path = format!("/api/v1/query?query={}", encoded(expression));
     let answer = http::get(&instance.http(), &path).unwrap().json();
     let mut all = BTreeMap::new();
     for series in answer["data"]["result"].as_array().unwrap_or_else(|| panic!("{answer:#}")) {
@@ -110,15 +120,17 @@ fn fifty_kills_under_ingest_lose_no_sample_and_stop_no_clock() {
     let settings = SETTINGS.replace("RULES", rules.to_str().unwrap());
     let (mut old_enough, mut young) = (Vec::new(), Vec::new());
     let begin = now_ms();
+    let old_times = AtomicI64::new(begin - OLD_FROM_MS);
     for round in 0..KILLS {
         let instance = home.up_configured(&settings);
         let damaged = damage(&instance);
         assert!(damaged.is_empty(), "round {round}: {damaged:?}\n{}", home.log());
         let (address, stop) = (instance.http(), AtomicBool::new(false));
         let (acknowledged, killed_at) = thread::scope(|scope| {
-            let writer = scope.spawn(|| ingest(&address, &stop));
-            // Not always at the same moment of the log's life.
-            thread::sleep(Duration::from_millis(250 + round * 37 % 300));
+            let writer = scope.spawn(|| ingest(&address, &old_times, &stop));
+            // Not always at the same moment of the log's life; now and then in or after a round of upkeep, which comes each second.
+            let life = if round % 5 == 4 { 750 + round * 53 % 500 } else { 250 + round * 37 % 300 };
+            thread::sleep(Duration::from_millis(life));
             let killed_at = now_ms();
             instance.kill();
             stop.store(true, Ordering::Relaxed);
@@ -132,23 +144,35 @@ fn fifty_kills_under_ingest_lose_no_sample_and_stop_no_clock() {
     let instance = home.up_configured(&settings);
     println!("{KILLS} kills in {} s, {} + {} writes acknowledged", (now_ms() - begin) / 1_000, old_enough.len(), young.len());
     assert!(old_enough.len() > 500, "{}", old_enough.len());
-    let stored = stored(&instance);
-    assert_eq!(stored.len(), SERIES);
-    let mut lost = 0;
-    for (name, samples) in &stored {
-        let series: usize = name.parse().unwrap();
-        let gone: Vec<i64> = old_enough.iter().map(|one| one.time).filter(|time| !samples.contains_key(time)).collect();
-        assert!(gone.is_empty(), "series {series} lost {} acknowledged samples: {gone:?}\n{}", gone.len(), home.log());
-        lost += young.iter().filter(|one| !samples.contains_key(&one.time)).count();
-        let wrong: Vec<_> = samples.iter().filter(|(time, found)| **found != value(**time, series)).collect();
-        assert!(wrong.is_empty(), "series {series} has other values: {wrong:?}");
-    }
-    println!("{lost} of {} samples acknowledged within the last {FSYNC_INTERVAL_MS} ms were lost", young.len() * SERIES);
+    let recent: [Vec<i64>; 2] = [&old_enough, &young].map(|all| all.iter().map(|one| one.time).collect());
+    let old: [Vec<i64>; 2] = [&old_enough, &young].map(|all| all.iter().map(|one| one.old_time).collect());
+    let lost = check_samples(&home, &instance, "crash_samples[10m]", SERIES, &recent)
+        + check_samples(&home, &instance, "crash_history[15d]", OLD_SERIES, &old);
+    println!("{lost} of {} samples acknowledged within the last {FSYNC_INTERVAL_MS} ms were lost", young.len() * (SERIES + OLD_SERIES));
+    let partitions = instance.get("/metrics").text();
+    let partitions = partitions.lines().find_map(|line| line.strip_prefix("paramedic_samples_partitions ")).map(str::to_owned);
+    assert!(partitions.is_some_and(|count| count != "0"), "no block has left the memory: {}", home.log());
     let damaged = damage(&instance);
     assert!(damaged.is_empty(), "{damaged:?}\n{}", home.log());
     check_alerts(&home, &instance);
     let verified = home.run(&["journal", "verify"]);
     assert!(verified.status.success(), "{}", String::from_utf8_lossy(&verified.stderr));
+}
+
+/// What must be there is, and everything that is there is right; how many of the young ones are not there.
+fn check_samples(home: &Home, instance: &Instance, expression: &str, series: usize, [old_enough, young]: &[Vec<i64>; 2]) -> usize {
+    let stored = stored(instance, expression);
+    assert_eq!(stored.len(), series, "{expression}");
+    let mut lost = 0;
+    for (name, samples) in &stored {
+        let number: usize = name.parse().unwrap();
+        let gone: Vec<&i64> = old_enough.iter().filter(|time| !samples.contains_key(time)).collect();
+        assert!(gone.is_empty(), "{expression} {name} lost {} acknowledged samples: {gone:?}\n{}", gone.len(), home.log());
+        lost += young.iter().filter(|time| !samples.contains_key(time)).count();
+        let wrong: Vec<_> = samples.iter().filter(|(time, found)| **found != value(**time, number)).collect();
+        assert!(wrong.is_empty(), "{expression} {name} has other values: {wrong:?}");
+    }
+    lost
 }
 
 /// Fifty starts are no fifty alerts, and no waiting from the beginning.

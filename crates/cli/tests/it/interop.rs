@@ -1,6 +1,7 @@
 //! Prometheus's own programs against a running instance: scraped, federated, written to, and asked.
 
 use std::collections::BTreeMap;
+use std::fs;
 use std::process::{Command, Output};
 use std::time::Duration;
 
@@ -116,6 +117,23 @@ fn a_prometheus_writes_to_us_what_it_scrapes() {
         (metadata["data"]["paramedic_samples_series"][0]["type"] == "gauge").then_some(())
     });
     assert!(described.is_some(), "{:#}", instance.json("/api/v1/metadata"));
+}
+
+#[test]
+fn promtool_finds_us_healthy_and_can_read_our_metrics() {
+    needs!("promtool");
+    let (home, instance) = quiet("");
+    for path in ["/-/healthy", "/-/ready"] {
+        assert_eq!(instance.get(path).status, 200, "{path}");
+    }
+    let file = home.path().join("metrics.txt");
+    fs::write(&file, http::request(&instance.http(), "GET", "/metrics", &[("accept", "text/plain;version=0.0.4")], &[]).unwrap().body)
+        .unwrap();
+    let output = Command::new("promtool").args(["check", "metrics"]).stdin(fs::File::open(&file).unwrap()).output().unwrap();
+    let told = String::from_utf8_lossy(&output.stderr);
+    // 3 is advice about names; 1 is a text that cannot be read.
+    assert!(matches!(output.status.code(), Some(0 | 3)), "{told}");
+    println!("{} lines of advice:\n{told}", told.lines().count());
 }
 
 fn promtool(arguments: &[&str]) -> Output {
