@@ -20,7 +20,7 @@ type Failure = Box<dyn Error + Send + Sync>;
 fn main() -> Result<(), Failure> {
     let mut arguments = std::env::args().skip(1);
     let (address, folder) = (arguments.next().ok_or("no address")?, arguments.next().ok_or("no folder")?);
-    let store = Samples::open(Path::new(&folder), Settings::default(), Arc::new(SystemClock))?;
+    let store = Samples::open(Path::new(&folder), Settings { upkeep_interval_s: 1, ..Settings::default() }, Arc::new(SystemClock))?;
     for stream in TcpListener::bind(address)?.incoming() {
         let (stream, store) = (stream?, store.clone());
         std::thread::spawn(move || serve(&stream, &store).map_err(|err| eprintln!("{err}")));

@@ -28,7 +28,7 @@ impl BitWriter {
     fn push(&mut self, word: u64) {
         if self.bytes.capacity() - self.bytes.len() < 8 {
             // Thousands of series are open at a time: grow by little, doubling would waste a third of the head.
-            self.bytes.reserve_exact(32 + self.bytes.len() / 4);
+            self.bytes.reserve_exact(32 + self.bytes.len() / 16);
         }
         self.bytes.extend_from_slice(&word.to_be_bytes());
     }
