@@ -179,7 +179,7 @@ fn settings_that_are_read_again_take_effect() {
     assert_eq!(instance.incidents().len(), 0);
     fs::write(&config, "[detect]\ndisabled = []\n").unwrap();
     instance.signal("HUP");
-    until(WITHIN, || home.log().contains("settings read again").then_some(())).expect("it says so");
+    until(WITHIN, || home.log().contains("settings and rules read again").then_some(())).expect("it says so");
     ingest(&home, &failure("second"));
     incidents(&instance, 1);
     // A mistake in the file changes nothing and is said.
