@@ -85,10 +85,16 @@ fn nameless(path: &PathBuf) -> io::Result<File> {
 /// A chunk on its way out: the place of its series in the page, its first sample's time, and its bytes.
 type Leaving = (usize, i64, Box<[u8]>);
 
-/// The chunks of a series that may go: all complete ones but the latest, which holds what rules ask for.
+/// Milliseconds before a series' latest sample in which rules mostly look; a chunk from there stays in memory if it is
+/// the latest that is complete.
+const ASKED_MS: i64 = 15 * 60_000;
+
+/// The chunks of a series that may go.
 fn old(series: &Series) -> impl Iterator<Item = &Chunk> {
     let latest = series.closed.len().saturating_sub(1);
-    series.closed[..latest].iter().filter(|chunk| matches!(chunk.data, Data::Memory(_)))
+    let asked = series.last.saturating_sub(ASKED_MS);
+    let goes = move |(at, chunk): &(usize, &Chunk)| (*at < latest || chunk.end() < asked) && matches!(chunk.data, Data::Memory(_));
+    series.closed.iter().enumerate().filter(goes).map(|(_, chunk)| chunk)
 }
 
 impl Inner {

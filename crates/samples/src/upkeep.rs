@@ -13,8 +13,8 @@ use crate::partition::Row;
 use crate::series::{BLOCK_MS, Series};
 use crate::store::{Inner, Samples, lock};
 
-/// Pages whose chunks go to the partitions in one transaction.
-const PAGES_AT_ONCE: usize = 16;
+/// Pages whose chunks go to the partitions in one transaction: some megabytes.
+const PAGES_AT_ONCE: usize = 4;
 /// Marks a series without samples that upkeep has seen once: whoever asked for it may be about to append.
 const SEEN_EMPTY: i64 = i64::MIN + 1;
 
