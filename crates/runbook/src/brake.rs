@@ -7,7 +7,7 @@
 use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
 
-use paramedic_model::Timestamp;
+use paramedic_model::{Clock, Timestamp};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -28,6 +28,29 @@ pub struct Moment {
     pub uptime_ms: u64,
     /// Which start of the machine that was.
     pub boot: String,
+}
+
+impl Moment {
+    /// Now, on this machine. Where the uptime cannot be read, the process' own age stands in for it.
+    #[must_use]
+    pub fn now(clock: &dyn Clock) -> Self {
+        static BEGUN: std::sync::LazyLock<(std::time::Instant, Timestamp)> =
+            std::sync::LazyLock::new(|| (std::time::Instant::now(), paramedic_model::SystemClock.now()));
+        let uptime = std::fs::read_to_string("/proc/uptime").ok();
+        let boot = std::fs::read_to_string("/proc/sys/kernel/random/boot_id").ok();
+        let seconds = uptime.as_deref().and_then(|text| text.split_whitespace().next()).and_then(|text| text.parse::<f64>().ok());
+        let (begun, begun_at) = *BEGUN;
+        let wall = clock.now();
+        match (seconds, boot) {
+            #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "an uptime is positive and below 2^53 ms")]
+            (Some(seconds), Some(boot)) => Self { wall, uptime_ms: (seconds * 1000.0) as u64, boot: boot.trim().to_owned() },
+            _ => Self {
+                wall,
+                uptime_ms: u64::try_from(begun.elapsed().as_millis()).unwrap_or(u64::MAX),
+                boot: format!("process of {}", begun_at.as_micros()),
+            },
+        }
+    }
 }
 
 /// What the kill switch stops.
@@ -70,6 +93,8 @@ pub struct Attempt {
     pub step: String,
     pub target: String,
     pub unattended: bool,
+    /// Attempts are numbered from 1.
+    number: u64,
     /// On the clock of these brakes.
     at_ms: u64,
 }
@@ -84,9 +109,11 @@ pub struct Brakes {
     stopped: Stopped,
     stopped_note: Option<Note>,
     fleet: Fleet,
-    /// Attempts before this moment do not count for the fleet's brake: a person released it then.
-    released_at_ms: u64,
+    /// Attempts up to this number do not count for the fleet's brake: a person released it then.
+    released_number: u64,
     released_note: Option<Note>,
+    /// All attempts ever made.
+    made: u64,
     attempts: VecDeque<Attempt>,
     /// Which run holds a lock.
     locks: BTreeMap<String, String>,
@@ -123,8 +150,9 @@ impl Brakes {
             stopped: Stopped::Nothing,
             stopped_note: None,
             fleet: Fleet::Free,
-            released_at_ms: 0,
+            released_number: 0,
             released_note: None,
+            made: 0,
             attempts: VecDeque::new(),
             locks: BTreeMap::new(),
             clock_ms: 0,
@@ -182,7 +210,7 @@ impl Brakes {
             return Err("release the brake: only a person can, and the record needs their name".to_owned());
         }
         self.fleet = Fleet::Free;
-        self.released_at_ms = self.clock_ms + 1;
+        self.released_number = self.made;
         self.released_note = Some(note);
         Ok(())
     }
@@ -243,12 +271,14 @@ impl Brakes {
         }
         let (run, runbook, step, target) = attempt;
         let own = |text: &str| text.to_owned();
+        self.made += 1;
         self.attempts.push_back(Attempt {
             run: own(run),
             runbook: own(runbook),
             step: own(step),
             target: own(target),
             unattended,
+            number: self.made,
             at_ms: self.clock_ms,
         });
         if self.attempts.len() > ATTEMPTS_MAX {
@@ -287,7 +317,7 @@ impl Brakes {
 
     #[must_use]
     pub fn unattended_last_hour(&self) -> u32 {
-        self.count(Duration::from_secs(3600), |attempt| attempt.unattended && attempt.at_ms >= self.released_at_ms)
+        self.count(Duration::from_secs(3600), |attempt| attempt.unattended && attempt.number > self.released_number)
     }
 
     /// Gives up the locks of a run that ended.

@@ -351,6 +351,9 @@ fn with_policy(brakes: &Brakes, request: &Request<'_>) -> Result<Decision, Strin
     let policy = request.policies.iter().find(fits).ok_or_else(|| format!("no policy names the cause {cause}"))?;
     // A score that is not a number is no score.
     let needed = least.max(policy.score_min);
+    if policy.score_min.is_nan() {
+        return Err(format!("the policy {} names no score", policy.name));
+    }
     if score.partial_cmp(&needed).is_none_or(std::cmp::Ordering::is_lt) {
         return Err(format!("the score {score:.2} of {cause} is below {needed:.2}"));
     }

@@ -1,10 +1,12 @@
 //! Runbooks: a team's Markdown, read as what it says, what it would run, and how dangerous that is.
 //!
-//! **Takes** Markdown as people write it for people. **Gives** sections, causes, checklists and steps, each step with what
-//! it would do (read, write, destroy, wait for a person, never end) and what is wrong or dangerous in it. **Never** runs
-//! anything, and never takes a command for harmless because it does not know it.
+//! **Takes** Markdown as people write it for people, inputs, and what people and policies allow. **Gives** sections, causes,
+//! checklists and steps, each step with what it would do and what is dangerous in it; a plan of what would run; and runs,
+//! step by step, as records that a journal keeps. **Never** takes a command for harmless because it does not know it, never
+//! makes a value part of a program's text, and never runs what was not decided on and could not be written down first.
 //!
-//! Start reading at [`document`], then [`parse`](mod@parse) and [`classify`].
+//! Start reading at [`document`], then [`parse`](mod@parse) and [`classify`]. What runs: [`plan`](mod@plan) says what,
+//! [`gate`] and [`brake`] whether, [`run`] in which order, [`execute`] how.
 
 #![cfg_attr(test, allow(clippy::unwrap_used))]
 
@@ -24,6 +26,7 @@ pub mod parse;
 pub mod plan;
 pub mod predicate;
 pub mod render;
+pub mod run;
 pub mod shell;
 
 pub use attributes::Attributes;

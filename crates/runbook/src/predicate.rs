@@ -98,6 +98,13 @@ impl Predicate {
         evaluate::judge(&self.tree, facts)
     }
 
+    /// The same condition about another step's facts: `value` becomes `step.value`.
+    #[must_use]
+    pub(crate) fn of_step(mut self, step: &str) -> Self {
+        rename(&mut self.tree, step);
+        self
+    }
+
     #[must_use]
     pub fn text(&self) -> &str {
         &self.text
@@ -145,6 +152,20 @@ fn names_in<'a>(tree: &'a Tree, names: &mut Vec<&'a str>) {
         }
         Tree::All(parts) | Tree::Any(parts) => parts.iter().for_each(|part| names_in(part, names)),
         Tree::Number(_) | Tree::Text(_) | Tree::Flag(_) | Tree::Json { of: None, .. } => {}
+    }
+}
+
+fn rename(tree: &mut Tree, step: &str) {
+    match tree {
+        Tree::Name(name) => *name = format!("{step}.{name}"),
+        Tree::Json { of, .. } => *of = Some(step.to_owned()),
+        Tree::Minus(inner) | Tree::Not(inner) | Tree::Matches { subject: inner, .. } => rename(inner, step),
+        Tree::Arithmetic(_, left, right) | Tree::Compare(_, left, right) => {
+            rename(left, step);
+            rename(right, step);
+        }
+        Tree::All(parts) | Tree::Any(parts) => parts.iter_mut().for_each(|part| rename(part, step)),
+        Tree::Number(_) | Tree::Text(_) | Tree::Flag(_) => {}
     }
 }
 

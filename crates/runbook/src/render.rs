@@ -184,3 +184,10 @@ fn redis(text: &str, values: &Values) -> Result<Vec<Vec<String>>, Vec<Blocked>> 
     }
     Ok(commands)
 }
+
+/// A command line of a step's attributes as a script, and what it would do.
+pub(crate) fn script_of(command: &str, values: &Values) -> Result<(Work, Effect), Vec<Blocked>> {
+    let work = script::render(command, values)?;
+    let effect = crate::shell::parse(command).iter().map(|statement| classify(statement).effect).max().unwrap_or_default();
+    Ok((work, effect))
+}

@@ -17,6 +17,7 @@ fn order(script: &str, timeout_ms: u64) -> Order {
         secrets: Vec::new(),
         redact: Vec::new(),
         window: None,
+        dry: false,
     }
 }
 

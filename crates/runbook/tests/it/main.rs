@@ -1,7 +1,11 @@
 //! Runbooks from outside: what command lines would do, and what documents say.
 
+mod brakes;
 mod classify;
+mod execute;
 mod library;
 mod library_plans;
 mod lint;
 mod parse;
+mod plan;
+mod run;

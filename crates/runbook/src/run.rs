@@ -1,0 +1,468 @@
+//! One run of a runbook: everything that happened is a record, and the run is what its records add up to.
+//!
+//! A record is written, durably, before what it announces is done; so after a restart a step that began and never ended is
+//! known to be in doubt. What only looked is looked at again; what changed something waits for a person.
+
+mod causes;
+mod drive;
+mod next;
+mod rehearse;
+
+use std::collections::BTreeMap;
+
+use paramedic_model::Timestamp;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use crate::classify::Effect;
+use crate::document::Runbook;
+use crate::gate::{Agreed, Authority, Count, Decision, Mode, Person};
+use crate::outcome::Outcome;
+use crate::plan::{PlannedStep, masked};
+use crate::predicate::{Facts, Predicate, Truth, Value};
+use crate::render::Given;
+
+pub use causes::{Ranked, rank};
+pub use drive::{Journal, Stage, drive};
+pub use next::{Circumstances, Next};
+pub use rehearse::{Expect, Fixture, Rehearsed, Stub, rehearse};
+
+/// Bytes of an output that a record holds; its hash is of all that was kept.
+const SHOWN_BYTES_MAX: usize = 16 * 1024;
+
+/// One line of the record of a run.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Entry {
+    pub version: u32,
+    pub run: String,
+    pub at: Timestamp,
+    pub record: Record,
+}
+
+/// What happened.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(tag = "record", rename_all = "kebab-case")]
+pub enum Record {
+    Started {
+        runbook: String,
+        title: String,
+        /// SHA-256 of the document.
+        document: String,
+        mode: Mode,
+        /// What is acted on.
+        target: String,
+        incident: Option<String>,
+        by: Person,
+        /// Secrets are `***`.
+        inputs: BTreeMap<String, String>,
+    },
+    /// Causes, the likeliest first.
+    Ranked {
+        causes: Vec<Ranked>,
+    },
+    Agreed {
+        agreed: Agreed,
+    },
+    /// Somebody wants this step to run.
+    Chosen {
+        step: String,
+        by: Person,
+    },
+    /// A step does not run now, and why.
+    Held {
+        step: String,
+        decision: Decision,
+    },
+    Begun {
+        step: String,
+        attempt: u32,
+        hash: String,
+        effect: Effect,
+        /// Exact, but for secrets.
+        argv: Vec<String>,
+        authority: Authority,
+        /// Only tried, to see or to count.
+        dry: bool,
+        /// The step that this one takes back.
+        takes_back: Option<String>,
+    },
+    Done {
+        step: String,
+        dry: bool,
+        done: Done,
+    },
+    Skipped {
+        step: String,
+        why: String,
+    },
+    /// It began, and nobody knows how it ended.
+    Interrupted {
+        step: String,
+    },
+    /// What verifies a step came true, or did not.
+    Verified {
+        step: String,
+        met: bool,
+        why: String,
+    },
+    Ended {
+        outcome: Ending,
+        why: String,
+    },
+}
+
+/// How an attempt ended.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct Done {
+    pub verdict: Verdict,
+    /// What was not as expected.
+    pub why: String,
+    pub exit: Option<i32>,
+    pub signal: Option<i32>,
+    pub ms: u64,
+    /// SHA-256 of the output that was kept.
+    pub output_hash: String,
+    pub output_bytes: u64,
+    /// The output's beginning.
+    pub shown: String,
+    pub found: BTreeMap<String, Value>,
+    pub captured: BTreeMap<String, String>,
+    pub affected: Option<u64>,
+}
+
+/// Whether an outcome is what was expected.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum Verdict {
+    Ok,
+    /// It ended, and not as expected.
+    Unexpected,
+    /// It did not come to an end of its own.
+    Failed,
+}
+
+/// How a run ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum Ending {
+    /// All that was to be done is done and verified.
+    Done,
+    /// A step was taken back.
+    TakenBack,
+    /// A gate stopped it, or a step failed.
+    Stopped,
+    CalledOff,
+}
+
+/// Where a step stands.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, JsonSchema)]
+#[serde(tag = "state", rename_all = "kebab-case")]
+pub enum StepState {
+    #[default]
+    Pending,
+    Held {
+        decision: Decision,
+    },
+    Running,
+    Ok,
+    /// It ran, and what was expected is not so.
+    Unexpected {
+        why: String,
+    },
+    Failed {
+        why: String,
+    },
+    /// Not run. This is not success.
+    Skipped {
+        why: String,
+    },
+    Interrupted,
+    /// It changed something, and what verifies it is being watched.
+    Verifying,
+    Verified,
+    TakenBack {
+        why: String,
+    },
+}
+
+/// A run as its records add up.
+#[derive(Debug, Clone, Default)]
+pub struct Run {
+    pub id: String,
+    pub mode: Mode,
+    pub runbook: String,
+    pub document: String,
+    pub target: String,
+    pub incident: Option<String>,
+    pub steps: BTreeMap<String, StepState>,
+    pub attempts: BTreeMap<String, u32>,
+    pub given: Given,
+    pub facts: Facts,
+    /// What is said elsewhere: logs, events, alerts. It is only ever compared with patterns.
+    pub evidence: Vec<String>,
+    pub ranked: Option<Vec<Ranked>>,
+    pub agreed: Vec<Agreed>,
+    pub chosen: BTreeMap<String, Person>,
+    pub counts: BTreeMap<String, Count>,
+    pub ended: Option<(Ending, String)>,
+    outputs: BTreeMap<String, String>,
+    /// Steps that changed something, or were to.
+    changed: std::collections::BTreeSet<String>,
+    begun: Option<(String, Effect, bool, String)>,
+    taking_back: Option<(String, String)>,
+    watching: Option<next::Watching>,
+    clock_ms: u64,
+}
+
+/// Why records do not add up to a run.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum RunError {
+    #[error("read the record of a run: it is of version {0}, which is newer than this program")]
+    Version(u32),
+    #[error("read the record of a run: its first record is not its start")]
+    NoStart,
+    #[error("read the record of a run: an entry belongs to the run {0}")]
+    Foreign(String),
+    #[error("go on with the run {run}: its document has changed since it began")]
+    Changed { run: String },
+}
+
+impl Entry {
+    pub const VERSION: u32 = 1;
+
+    #[must_use]
+    pub fn new(run: &str, at: Timestamp, record: Record) -> Self {
+        Self { version: Self::VERSION, run: run.to_owned(), at, record }
+    }
+}
+
+impl Record {
+    /// The first record of a run.
+    #[must_use]
+    pub fn start(runbook: &Runbook, document: &str, start: &Start) -> Self {
+        let is_secret = |name: &String| runbook.inputs.get(name).is_some_and(|input| input.kind.as_deref() == Some("secret"));
+        let shown = |(name, value): (&String, &String)| {
+            let value = if is_secret(name) { "***".to_owned() } else { masked(value, &[]) };
+            (name.clone(), value)
+        };
+        Self::Started {
+            runbook: runbook.id.clone(),
+            title: runbook.title.clone(),
+            document: document.to_owned(),
+            mode: start.mode,
+            target: start.target.clone(),
+            incident: start.incident.clone(),
+            by: start.by.clone(),
+            inputs: start.inputs.iter().map(shown).collect(),
+        }
+    }
+}
+
+/// What a run begins with.
+#[derive(Debug, Clone)]
+pub struct Start {
+    pub mode: Mode,
+    pub target: String,
+    pub incident: Option<String>,
+    pub by: Person,
+    pub inputs: BTreeMap<String, String>,
+}
+
+impl Run {
+    /// Adds records up. A run that did not end goes on from where it stood; secrets are to be given again.
+    pub fn fold(entries: &[Entry]) -> Result<Self, RunError> {
+        let Some(Entry { record: Record::Started { .. }, run, .. }) = entries.first() else { return Err(RunError::NoStart) };
+        let mut all = Self { id: run.clone(), ..Self::default() };
+        for entry in entries {
+            if entry.version > Entry::VERSION {
+                return Err(RunError::Version(entry.version));
+            }
+            if entry.run != *run {
+                return Err(RunError::Foreign(entry.run.clone()));
+            }
+            all.apply(&entry.record);
+        }
+        Ok(all)
+    }
+
+    /// What was under way when the process ended, as the record that says so.
+    #[must_use]
+    pub fn in_doubt(&self) -> Option<Record> {
+        self.begun.as_ref().map(|(step, ..)| Record::Interrupted { step: step.clone() })
+    }
+
+    /// Refuses to go on with another text than the run began with.
+    pub fn check_document(&self, document: &str) -> Result<(), RunError> {
+        if self.document == document { Ok(()) } else { Err(RunError::Changed { run: self.id.clone() }) }
+    }
+
+    #[must_use]
+    pub fn state(&self, step: &str) -> &StepState {
+        static PENDING: StepState = StepState::Pending;
+        self.steps.get(step).unwrap_or(&PENDING)
+    }
+
+    fn set(&mut self, step: &str, state: StepState) {
+        self.steps.insert(step.to_owned(), state);
+    }
+
+    /// Takes one record in.
+    pub fn apply(&mut self, record: &Record) {
+        match record {
+            Record::Started { runbook, document, mode, target, incident, inputs, .. } => {
+                self.runbook.clone_from(runbook);
+                self.document.clone_from(document);
+                self.mode = *mode;
+                self.target.clone_from(target);
+                self.incident.clone_from(incident);
+                self.given.inputs =
+                    inputs.iter().filter(|(_, value)| *value != "***").map(|(name, value)| (name.clone(), value.clone())).collect();
+            }
+            Record::Ranked { causes } => self.ranked = Some(causes.clone()),
+            Record::Agreed { agreed } => self.agreed.push(agreed.clone()),
+            Record::Chosen { step, by } => {
+                self.chosen.insert(step.clone(), by.clone());
+            }
+            Record::Held { step, decision } => self.set(step, StepState::Held { decision: decision.clone() }),
+            Record::Begun { step, hash, effect, dry, takes_back, .. } => self.begin(step, hash, *effect, *dry, takes_back.as_deref()),
+            Record::Done { step, dry, done } => self.end(step, *dry, done),
+            Record::Skipped { step, why } => self.set(step, StepState::Skipped { why: why.clone() }),
+            Record::Interrupted { step } => self.interrupt(step),
+            Record::Verified { step, met, why } => {
+                self.watching = None;
+                if *met {
+                    self.set(step, StepState::Verified);
+                } else {
+                    self.set(step, StepState::Failed { why: format!("it did not help: {why}") });
+                    self.taking_back = Some((step.clone(), why.clone()));
+                }
+            }
+            Record::Ended { outcome, why } => self.ended = Some((*outcome, why.clone())),
+        }
+    }
+
+    fn begin(&mut self, step: &str, hash: &str, effect: Effect, dry: bool, takes_back: Option<&str>) {
+        self.begun = Some((step.to_owned(), effect, dry, hash.to_owned()));
+        if dry {
+            return;
+        }
+        *self.attempts.entry(step.to_owned()).or_default() += 1;
+        if effect > Effect::Read {
+            self.changed.insert(step.to_owned());
+            // An agreement is for one attempt.
+            self.agreed.iter_mut().filter(|agreed| agreed.step == step && agreed.hash == hash).for_each(|agreed| agreed.used = true);
+            self.chosen.remove(step);
+            self.counts.remove(step);
+        }
+        if takes_back.is_none() && !matches!(self.state(step), StepState::Verifying) {
+            self.set(step, StepState::Running);
+        }
+    }
+
+    fn end(&mut self, step: &str, dry: bool, done: &Done) {
+        let begun = self.begun.take();
+        let (effect, hash) = begun.map_or((Effect::Read, String::new()), |(_, effect, _, hash)| (effect, hash));
+        if dry {
+            if let Some(affected) = done.affected.filter(|_| done.verdict == Verdict::Ok) {
+                self.counts.insert(step.to_owned(), Count { hash, affected, of: None, at_ms: self.clock_ms });
+            } else {
+                self.set(step, StepState::Failed { why: format!("the dry run did not count anything: {}", done.why) });
+            }
+            return;
+        }
+        self.learn(step, done);
+        if let Some((of, why)) = self.taking_back.take() {
+            let (of_state, own) = match done.verdict {
+                Verdict::Ok => (StepState::TakenBack { why }, StepState::Ok),
+                _ => {
+                    let failed = StepState::Failed { why: format!("{why}, and taking it back failed: {}", done.why) };
+                    (failed.clone(), failed)
+                }
+            };
+            self.set(&of, of_state);
+            self.set(step, own);
+            return;
+        }
+        // A step that is watched itself is read again and again; the watching says what became of it.
+        if effect == Effect::Read && matches!(self.state(step), StepState::Verifying) {
+            return;
+        }
+        let state = match done.verdict {
+            Verdict::Ok if effect > Effect::Read => StepState::Verifying,
+            Verdict::Ok => StepState::Ok,
+            Verdict::Unexpected => StepState::Unexpected { why: done.why.clone() },
+            Verdict::Failed => StepState::Failed { why: done.why.clone() },
+        };
+        self.set(step, state);
+    }
+
+    /// What later conditions know of a step.
+    fn learn(&mut self, step: &str, done: &Done) {
+        // What it found before is not true any more.
+        let names = [step.to_owned(), step.replace('-', "_")];
+        for name in &names {
+            let dotted = format!("{name}.");
+            self.facts.values.retain(|known, _| known != name && !known.starts_with(&dotted));
+            for (field, value) in &done.found {
+                self.facts.values.insert(format!("{dotted}{field}"), value.clone());
+            }
+            self.facts.set(format!("{dotted}stdout"), done.shown.as_str());
+            for (variable, value) in &done.captured {
+                self.facts.set(format!("{dotted}{variable}"), value.as_str());
+            }
+            if let Some(value) = done.found.get("value") {
+                self.facts.values.insert(name.clone(), value.clone());
+            }
+        }
+        for (variable, value) in &done.captured {
+            self.facts.set(variable.as_str(), value.as_str());
+            self.given.captured.insert(variable.clone(), value.clone());
+        }
+        self.outputs.insert(step.to_owned(), done.shown.clone());
+    }
+
+    fn interrupt(&mut self, step: &str) {
+        let changes = self.begun.take().is_some_and(|(_, effect, dry, _)| effect > Effect::Read && !dry);
+        self.taking_back = None;
+        self.set(step, if changes { StepState::Interrupted } else { StepState::Pending });
+    }
+}
+
+impl Done {
+    /// Judges an outcome as its step asks.
+    #[must_use]
+    pub fn of(step: &PlannedStep, outcome: &Outcome, secrets: &[String]) -> Self {
+        let facts = outcome.facts();
+        let expectation = step.demands.expectation(step.executor);
+        let judged = match (&outcome.fault, Predicate::parse(expectation)) {
+            (Some(fault), _) => (Verdict::Failed, fault.clone()),
+            (None, Err(error)) => (Verdict::Failed, error.to_string()),
+            (None, Ok(expected)) => match expected.judge(&facts) {
+                Truth::Holds => (Verdict::Ok, String::new()),
+                Truth::Fails(why) | Truth::Unknown(why) => (Verdict::Unexpected, format!("`{expectation}`: {why}")),
+            },
+        };
+        let text = if outcome.stdout.text.trim().is_empty() { &outcome.stderr.text } else { &outcome.stdout.text };
+        let plain = |(name, value): (String, Value)| match value {
+            // JSON has no other numbers.
+            Value::Number(number) if !number.is_finite() => None,
+            _ if name == "stdout" || name == "stderr" => None,
+            Value::Text(text) => Some((name, Value::Text(paramedic_model::text::capped(&masked(&text, secrets), 4 * 1024).into_owned()))),
+            other => Some((name, other)),
+        };
+        Self {
+            verdict: judged.0,
+            why: masked(&judged.1, secrets),
+            exit: outcome.exit,
+            signal: outcome.signal,
+            ms: outcome.ms,
+            output_hash: outcome.output_hash(),
+            output_bytes: outcome.stdout.bytes + outcome.stderr.bytes,
+            shown: masked(paramedic_model::text::head(text, SHOWN_BYTES_MAX), secrets),
+            found: facts.values.into_iter().filter_map(plain).collect(),
+            captured: outcome.capture(&step.demands.captures).into_iter().map(|(name, value)| (name, masked(&value, secrets))).collect(),
+            affected: outcome.affected,
+        }
+    }
+}

@@ -1,0 +1,411 @@
+//! What a run does next: look, name causes, change what may be changed, watch whether it helped, take it back.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use paramedic_model::Timestamp;
+
+use super::{Ending, Record, Run, StepState, rank};
+use crate::brake::{Brakes, Moment};
+use crate::classify::Effect;
+use crate::document::{Executor, Runbook, SectionKind, Step};
+use crate::execute::Order;
+use crate::gate::{Authority, Decision, Mode, Policy, Request, admit};
+use crate::plan::{Demands, Gate, PlannedStep, Rate, plan_step};
+use crate::predicate::{Look, Predicate, Truth, Verification, Watch};
+use crate::render::Values;
+
+/// Time that what is expected has to come true, when a step only says how long it must hold.
+const WITHIN_DEFAULT: Duration = Duration::from_secs(300);
+
+/// What a run needs to know to go on.
+#[derive(Debug)]
+pub struct Circumstances<'a> {
+    pub runbook: &'a Runbook,
+    pub brakes: &'a mut Brakes,
+    pub policies: &'a [Policy],
+    pub journal_ready: bool,
+    pub moment: Moment,
+}
+
+/// The next thing to do.
+#[derive(Debug)]
+pub enum Next {
+    /// Write this, take it in, and ask again.
+    Write(Record),
+    /// Write the record, carry the order out, write what came of it, and ask again.
+    Carry {
+        begun: Box<Record>,
+        step: Box<PlannedStep>,
+        order: Box<Order>,
+    },
+    /// Ask again after this time.
+    Wait {
+        ms: u64,
+        why: String,
+    },
+    /// Nothing can be done until somebody says something.
+    Idle,
+    Ended,
+}
+
+/// What verifies a step, being watched.
+#[derive(Debug, Clone)]
+pub(super) struct Watching {
+    pub(super) step: String,
+    condition: Predicate,
+    watch: Watch,
+    /// Steps that are read again before the next look.
+    unread: Vec<String>,
+    due_ms: u64,
+}
+
+impl Run {
+    /// Decides what to do next. The brakes count what is admitted.
+    pub fn next(&mut self, now: &mut Circumstances<'_>) -> Next {
+        if self.ended.is_some() {
+            now.brakes.end_run(&self.id);
+            return Next::Ended;
+        }
+        now.brakes.observe(&now.moment);
+        self.clock_ms = now.brakes.clock_ms();
+        if let Some(record) = self.in_doubt() {
+            return Next::Write(record);
+        }
+        let values = Values::resolve(now.runbook, &self.given);
+        if let Some(next) = self.take_back(now, &values).or_else(|| self.watch(now, &values)) {
+            return next;
+        }
+        if let Some(next) = self.first(now, &values, |_, step| is_looking(step)) {
+            return next;
+        }
+        if self.ranked.is_none() {
+            let texts: Vec<&str> = self.evidence.iter().chain(self.outputs.values()).map(String::as_str).collect();
+            return Next::Write(Record::Ranked { causes: rank(now.runbook, &self.facts, &texts) });
+        }
+        if let Some(next) = self.first(now, &values, |run, step| run.is_wanted(step)) {
+            return next;
+        }
+        self.conclude(now, &values)
+    }
+
+    /// The first step of a kind that something can be done about.
+    fn first(&self, now: &mut Circumstances<'_>, values: &Values, wanted: impl Fn(&Self, &Step) -> bool) -> Option<Next> {
+        let runbook = now.runbook;
+        let mut stopped: Option<String> = None;
+        for step in runbook.steps.iter().filter(|step| wanted(self, step)) {
+            let open = matches!(self.state(&step.name), StepState::Pending | StepState::Held { .. } | StepState::Interrupted);
+            if !open {
+                stopped = stopped.or_else(|| self.stops(step));
+                continue;
+            }
+            if let Some(by) = &stopped {
+                let why = format!("the gate of {by} stopped what follows");
+                return Some(Next::Write(Record::Skipped { step: step.name.clone(), why }));
+            }
+            if let Some(next) = self.try_step(now, step, values, None) {
+                return Some(next);
+            }
+        }
+        None
+    }
+
+    /// Whether a step that ran stops those after it.
+    fn stops(&self, step: &Step) -> Option<String> {
+        let bad = matches!(self.state(&step.name), StepState::Unexpected { .. } | StepState::Failed { .. } | StepState::TakenBack { .. });
+        (bad && Demands::of(step).0.gate == Gate::Stop).then(|| step.name.clone())
+    }
+
+    /// Steps that change something are wanted when somebody chose or agreed to them, or when a policy may.
+    fn is_wanted(&self, step: &Step) -> bool {
+        if step.section != SectionKind::Resolution && is_looking(step) || step.section == SectionKind::Verification {
+            return false;
+        }
+        let asked = self.chosen.contains_key(&step.name) || self.agreed.iter().any(|agreed| agreed.step == step.name && !agreed.used);
+        let likely = self.ranked.as_ref().and_then(|ranked| ranked.first()).filter(|first| first.score > 0.0);
+        let may = self.mode == Mode::Auto
+            && step.attributes.contains_key("auto")
+            && likely.is_some_and(|first| step.cause.as_deref() == Some(&first.cause));
+        let dry = self.mode == Mode::Dry && step.section == SectionKind::Resolution && !self.counts.contains_key(&step.name);
+        let may = may && !self.has_failed();
+        let interrupted = matches!(self.state(&step.name), StepState::Interrupted);
+        (asked || ((may || dry) && !interrupted)) && !step.attributes.contains_key("only")
+    }
+
+    /// Something that was to be changed did not come out as it should: nothing more is changed unattended.
+    fn has_failed(&self) -> bool {
+        let bad = |step: &String| {
+            let state = self.state(step);
+            matches!(state, StepState::Unexpected { .. } | StepState::Failed { .. } | StepState::TakenBack { .. } | StepState::Interrupted)
+        };
+        self.changed.iter().any(bad)
+    }
+
+    /// Tries one step. None when nothing can be done about it now, which is then written down.
+    fn try_step(&self, now: &mut Circumstances<'_>, step: &Step, values: &Values, rollback_of: Option<&str>) -> Option<Next> {
+        let planned = plan_step(now.runbook, step, values);
+        if rollback_of.is_none()
+            && let Some(why) = self.excluded(&planned)
+        {
+            return Some(Next::Write(Record::Skipped { step: step.name.clone(), why }));
+        }
+        if rollback_of.is_none()
+            && let Some(need) = planned.demands.needs.iter().find(|need| !matches!(self.state(need), StepState::Ok | StepState::Verified))
+        {
+            return self.held(step, Decision::Refuse { reason: format!("it needs {need}, which has not run") });
+        }
+        let cause = self.ranked.as_ref().and_then(|ranked| ranked.first()).map(|first| (first.cause.clone(), first.score));
+        let decision = admit(
+            now.brakes,
+            &Request {
+                run: &self.id,
+                runbook: &now.runbook.id,
+                runs: now.runbook.limits.runs.as_deref().and_then(Rate::parse),
+                step: &planned,
+                mode: self.mode,
+                target: &self.target,
+                started_by: self.chosen.get(&step.name),
+                agreed: &self.agreed,
+                cause: cause.as_ref().map(|(cause, score)| (cause.as_str(), *score)),
+                policies: now.policies,
+                count: self.counts.get(&step.name),
+                journal_ready: now.journal_ready,
+                rollback_of,
+            },
+        );
+        match decision {
+            Decision::Run { authority, .. } => self.carry(planned, authority, values, rollback_of),
+            Decision::DryRun { reason } => match dry(&planned, values) {
+                Ok(order) => Some(self.begin_dry(planned, order, values)),
+                Err(why) => self.held(step, Decision::Refuse { reason: format!("{reason}, and {why}") }),
+            },
+            Decision::Wait { ms, reason } => {
+                let wait = Next::Wait { ms, why: reason.clone() };
+                // Waiting is written once, not at each question.
+                match self.state(&step.name) {
+                    StepState::Held { decision: Decision::Wait { .. } } => Some(wait),
+                    _ => self.held(step, Decision::Wait { ms, reason }),
+                }
+            }
+            other => self.held(step, other),
+        }
+    }
+
+    /// Writes down why a step does not run, once for each reason.
+    fn held(&self, step: &Step, decision: Decision) -> Option<Next> {
+        let known = matches!(self.state(&step.name), StepState::Held { decision: before } if *before == decision);
+        let interrupted = matches!(self.state(&step.name), StepState::Interrupted);
+        (!known && !interrupted).then(|| Next::Write(Record::Held { step: step.name.clone(), decision }))
+    }
+
+    /// Why a step is left out: its condition, or a step that it needs.
+    fn excluded(&self, planned: &PlannedStep) -> Option<String> {
+        for need in &planned.demands.needs {
+            let state = self.state(need);
+            if matches!(
+                state,
+                StepState::Skipped { .. } | StepState::Failed { .. } | StepState::TakenBack { .. } | StepState::Unexpected { .. }
+            ) {
+                return Some(format!("it needs {need}, which did not succeed"));
+            }
+        }
+        let condition = planned.demands.condition.as_deref()?;
+        match Predicate::parse(condition).map(|condition| condition.judge(&self.facts)) {
+            Ok(Truth::Holds) => None,
+            Ok(truth) => Some(format!("`{condition}` does not hold: {}", truth.why())),
+            Err(error) => Some(error.to_string()),
+        }
+    }
+
+    fn carry(&self, planned: PlannedStep, authority: Authority, values: &Values, takes_back: Option<&str>) -> Option<Next> {
+        let order = Order::of(&planned, values.secrets())?;
+        let begun = Record::Begun {
+            step: planned.name.clone(),
+            attempt: self.attempts.get(&planned.name).copied().unwrap_or(0) + 1,
+            hash: planned.hash.clone(),
+            effect: planned.effect,
+            argv: planned.argv(values.secrets()),
+            authority,
+            dry: false,
+            takes_back: takes_back.map(str::to_owned),
+        };
+        Some(Next::Carry { begun: Box::new(begun), step: Box::new(planned), order: Box::new(order) })
+    }
+
+    fn begin_dry(&self, planned: PlannedStep, order: Order, values: &Values) -> Next {
+        let argv = order.work.argv(Effect::Read).iter().map(|word| crate::plan::masked(word, values.secrets())).collect();
+        let begun = Record::Begun {
+            step: planned.name.clone(),
+            attempt: 0,
+            hash: planned.hash.clone(),
+            effect: planned.effect,
+            argv,
+            authority: Authority::Reading,
+            dry: true,
+            takes_back: None,
+        };
+        Next::Carry { begun: Box::new(begun), step: Box::new(planned), order: Box::new(order) }
+    }
+
+    /// A step did not help: what takes it back runs.
+    fn take_back(&mut self, now: &mut Circumstances<'_>, values: &Values) -> Option<Next> {
+        let (of, why) = self.taking_back.clone()?;
+        let runbook = now.runbook;
+        let name = runbook.steps.iter().find(|step| step.name == of).and_then(|step| step.attributes.get("rollback"));
+        let Some(step) = name.and_then(|name| runbook.steps.iter().find(|step| step.name == *name)) else {
+            self.taking_back = None;
+            return Some(Next::Write(Record::Ended {
+                outcome: Ending::Stopped,
+                why: format!("{of} did not help ({why}), and nothing takes it back"),
+            }));
+        };
+        // While it waits for a lock or a person, nothing else goes on.
+        Some(self.try_step(now, step, values, Some(&of)).unwrap_or(Next::Idle))
+    }
+
+    /// Looks whether a step helped.
+    fn watch(&mut self, now: &mut Circumstances<'_>, values: &Values) -> Option<Next> {
+        if self.watching.is_none() {
+            self.watching = Some(self.begin_watching(now.runbook, values)?);
+        }
+        let mut watching = self.watching.take()?;
+        let now_ms = now.moment.uptime_ms;
+        if now_ms < watching.due_ms {
+            let next = Next::Wait { ms: watching.due_ms - now_ms, why: format!("{} is watched", watching.step) };
+            self.watching = Some(watching);
+            return Some(next);
+        }
+        if let Some(name) = watching.unread.pop() {
+            self.watching = Some(watching);
+            let step = now.runbook.steps.iter().find(|step| step.name == name)?;
+            return Some(
+                self.try_step(now, step, values, None).unwrap_or(Next::Wait { ms: 1_000, why: format!("{name} cannot be read now") }),
+            );
+        }
+        let truth = watching.condition.judge(&self.facts);
+        let uptime = Timestamp::from_millis(i64::try_from(now_ms).unwrap_or(i64::MAX));
+        match watching.watch.look(uptime, &truth) {
+            Look::Again { ms, why } => {
+                watching.due_ms = now_ms.saturating_add(ms);
+                watching.unread = read_again(now.runbook, &watching.step, &watching.condition);
+                self.watching = Some(watching);
+                Some(Next::Wait { ms, why })
+            }
+            Look::Met => Some(Next::Write(Record::Verified { step: watching.step, met: true, why: watching.condition.text().to_owned() })),
+            Look::Failed { why } => Some(Next::Write(Record::Verified {
+                step: watching.step,
+                met: false,
+                why: format!("`{}`: {why}", watching.condition.text()),
+            })),
+        }
+    }
+
+    fn begin_watching(&self, runbook: &Runbook, values: &Values) -> Option<Watching> {
+        let step = runbook.steps.iter().find(|step| matches!(self.state(&step.name), StepState::Verifying))?;
+        let demands = plan_step(runbook, step, values).demands;
+        let verification = match &demands.verify {
+            Some(text) => Verification::parse(text).ok()?,
+            // Nothing verifies it: that it ended as expected is all there is.
+            None if demands.hold_ms == 0 => Verification::parse("true").ok()?,
+            None => own_expectation(&step.name, demands.expectation(step.executor), demands.hold_ms)?,
+        };
+        Some(Watching {
+            step: step.name.clone(),
+            watch: Watch::new(verification.within, verification.hold),
+            unread: read_again(runbook, &step.name, &verification.condition),
+            condition: verification.condition,
+            due_ms: 0,
+        })
+    }
+
+    /// Nothing is left to look at or to change.
+    fn conclude(&mut self, now: &mut Circumstances<'_>, values: &Values) -> Next {
+        let taken_back = self.steps.iter().find(|(_, state)| matches!(state, StepState::TakenBack { .. }));
+        if let Some((step, _)) = taken_back {
+            let why = format!("{step} did not help and was taken back");
+            return Next::Write(Record::Ended { outcome: Ending::TakenBack, why });
+        }
+        let helped = self.steps.iter().any(|(name, state)| {
+            let changes = now.runbook.steps.iter().any(|step| step.name == *name && step.section == SectionKind::Resolution);
+            changes && matches!(state, StepState::Verified)
+        });
+        if !helped || self.mode == Mode::Dry {
+            return Next::Idle;
+        }
+        if let Some(next) = self.first(now, values, |_, step| step.section == SectionKind::Verification) {
+            return next;
+        }
+        if let Some(name) = held_for_a_time(now.runbook, &self.steps) {
+            self.set(&name, StepState::Verifying);
+            if let Some(next) = self.watch(now, values) {
+                return next;
+            }
+        }
+        let bad = now
+            .runbook
+            .steps
+            .iter()
+            .filter(|step| step.section == SectionKind::Verification)
+            .find(|step| matches!(self.state(&step.name), StepState::Unexpected { .. } | StepState::Failed { .. }));
+        Next::Write(match bad {
+            Some(step) => Record::Ended { outcome: Ending::Stopped, why: format!("{} does not verify it", step.name) },
+            None => Record::Ended { outcome: Ending::Done, why: "what was done is verified".to_owned() },
+        })
+    }
+}
+
+/// Steps that a run carries out by itself before anything else.
+fn is_looking(step: &Step) -> bool {
+    let by_place = matches!(step.section, SectionKind::Investigation | SectionKind::Symptoms | SectionKind::Impact | SectionKind::Other);
+    by_place && !matches!(step.executor, Executor::Manual | Executor::Message) && !step.attributes.contains_key("only")
+}
+
+/// A step of the verification that has to hold for a time, and was read once.
+fn held_for_a_time(runbook: &Runbook, states: &BTreeMap<String, StepState>) -> Option<String> {
+    let read = |step: &&Step| matches!(states.get(&step.name), Some(StepState::Ok | StepState::Unexpected { .. }));
+    let verifying = runbook.steps.iter().filter(|step| step.section == SectionKind::Verification);
+    verifying.filter(read).find(|step| Demands::of(step).0.hold_ms > 0).map(|step| step.name.clone())
+}
+
+/// The steps that a condition speaks of, to be read before a look. Only what looks is read again.
+fn read_again(runbook: &Runbook, verified: &str, condition: &Predicate) -> Vec<String> {
+    let mut names = Vec::new();
+    for name in condition.names() {
+        let first = name.split('.').next().unwrap_or(name);
+        let step = runbook.steps.iter().find(|step| step.name == first || step.name.replace('-', "_") == first);
+        let reads = |step: &&Step| is_looking(step) || (step.name == verified && step.section == SectionKind::Verification);
+        if let Some(step) = step.filter(reads).filter(|step| !names.contains(&step.name)) {
+            names.push(step.name.clone());
+        }
+    }
+    names
+}
+
+/// `value < 1` of a step as others would say it: `name.value < 1`.
+fn own_expectation(step: &str, expectation: &str, hold_ms: u64) -> Option<Verification> {
+    let condition = Predicate::parse(expectation).ok()?.of_step(&step.replace('-', "_"));
+    Some(Verification { condition, within: WITHIN_DEFAULT, hold: Duration::from_millis(hold_ms) })
+}
+
+/// What is carried out to see or count what a step would touch; the error completes "…, and".
+fn dry(planned: &PlannedStep, values: &Values) -> Result<Order, String> {
+    use crate::render::Work;
+    let mut order = Order::of(planned, values.secrets()).ok_or("there is nothing to run")?;
+    match (&mut order.work, planned.demands.dry.as_deref()) {
+        (Work::Action { .. }, _) => order.dry = true,
+        (Work::Kubectl { argv }, Some("server")) => argv.extend(["--dry-run=server".to_owned(), "--output=name".to_owned()]),
+        (_, None | Some("none" | "server")) => return Err("it has no dry run".to_owned()),
+        (_, Some(command)) => {
+            let (work, effect) = crate::render::script_of(command, values)
+                .map_err(|blocked| blocked.first().map_or_else(String::new, ToString::to_string))?;
+            if effect > Effect::Read {
+                return Err("its dry run would itself change something".to_owned());
+            }
+            order.work = work;
+        }
+    }
+    if !order.dry {
+        order.effect = Effect::Read;
+    }
+    Ok(order)
+}
