@@ -20,7 +20,7 @@ use crate::gate::{Agreed, Authority, Count, Decision, Mode, Person};
 use crate::outcome::Outcome;
 use crate::plan::{PlannedStep, masked};
 use crate::predicate::{Facts, Predicate, Truth, Value};
-use crate::render::Given;
+use crate::render::{Given, Values};
 
 pub use causes::{Ranked, rank};
 pub use drive::{Journal, Stage, drive};
@@ -211,6 +211,8 @@ pub struct Run {
     changed: std::collections::BTreeSet<String>,
     begun: Option<(String, Effect, bool, String)>,
     taking_back: Option<(String, String)>,
+    /// What is given, checked, as long as it stays the same.
+    values: Option<(Given, Values)>,
     watching: Option<next::Watching>,
     clock_ms: u64,
 }
@@ -243,8 +245,9 @@ impl Record {
     pub fn start(runbook: &Runbook, document: &str, start: &Start) -> Self {
         let is_secret = |name: &String| runbook.inputs.get(name).is_some_and(|input| input.kind.as_deref() == Some("secret"));
         let shown = |(name, value): (&String, &String)| {
-            let value = if is_secret(name) { "***".to_owned() } else { masked(value, &[]) };
-            (name.clone(), value)
+            // A value that is shown in part could be taken for the whole one after a restart.
+            let hidden = is_secret(name) || masked(value, &[]) != *value;
+            (name.clone(), if hidden { "***".to_owned() } else { value.clone() })
         };
         Self::Started {
             runbook: runbook.id.clone(),

@@ -22,6 +22,15 @@ async fn ask(url: &str, statement: &str, order: &Order) -> Result<Outcome, Strin
     // The library's reason may repeat parts of the URL.
     let mut config: Config = url.parse().map_err(|_| "the address of the PostgreSQL server cannot be read".to_owned())?;
     config.application_name("paramedic runbook").connect_timeout(order.timeout);
+    if order.effect == Effect::Read {
+        let lower = statement.to_ascii_lowercase();
+        if ["read_only", "read write", "session characteristics"].iter().any(|words| lower.contains(words)) {
+            return Err("what only looks does not change what a transaction may do".to_owned());
+        }
+        // Also for transactions that the statement begins itself: none of them can change anything.
+        let options = format!("{} -c default_transaction_read_only=on", config.get_options().unwrap_or_default());
+        config.options(options);
+    }
     let (client, connection) = config.connect(NoTls).await.map_err(|error| reason(&error))?;
     // Ends with the client, or with the server.
     let driving = tokio::spawn(connection);
@@ -29,8 +38,7 @@ async fn ask(url: &str, statement: &str, order: &Order) -> Result<Outcome, Strin
         let limit = format!("SET statement_timeout = {}", order.timeout.as_millis());
         client.batch_execute(&limit).await.map_err(|error| reason(&error))?;
         if order.effect == Effect::Read {
-            // Also for what follows, should the statement end the transaction itself.
-            client.batch_execute("SET default_transaction_read_only = on; BEGIN READ ONLY").await.map_err(|error| reason(&error))?;
+            client.batch_execute("BEGIN READ ONLY").await.map_err(|error| reason(&error))?;
         }
         let answers = client.simple_query(statement).await.map_err(|error| reason(&error))?;
         if order.effect == Effect::Read {

@@ -11,7 +11,7 @@ use crate::brake::{Brakes, Moment};
 use crate::classify::Effect;
 use crate::document::Runbook;
 use crate::execute::{BoxFuture, Hands};
-use crate::gate::Policy;
+use crate::gate::{Mode, Policy};
 use crate::outcome::Outcome;
 use crate::render::Values;
 
@@ -40,6 +40,9 @@ pub struct Stage {
 /// Goes on until the run ended, or until somebody has to say something. An error is the record that could not be written;
 /// then nothing more was done.
 pub async fn drive(run: &mut Run, stage: &Stage, cancel: &CancellationToken) -> Result<(), String> {
+    if run.mode == Mode::Test {
+        return Err("a rehearsal carries nothing out; its outcomes come from a fixture".to_owned());
+    }
     loop {
         if cancel.is_cancelled() {
             let why = "it was called off".to_owned();

@@ -72,7 +72,7 @@ impl Run {
         if let Some(record) = self.in_doubt() {
             return Next::Write(record);
         }
-        let values = Values::resolve(now.runbook, &self.given);
+        let values = self.checked(now.runbook);
         if let Some(next) = self.take_back(now, &values).or_else(|| self.watch(now, &values)) {
             return next;
         }
@@ -87,6 +87,18 @@ impl Run {
             return next;
         }
         self.conclude(now, &values)
+    }
+
+    /// What is given, checked once as long as nothing new is found.
+    fn checked(&mut self, runbook: &Runbook) -> Values {
+        match &self.values {
+            Some((given, values)) if *given == self.given => values.clone(),
+            _ => {
+                let values = Values::resolve(runbook, &self.given);
+                self.values = Some((self.given.clone(), values.clone()));
+                values
+            }
+        }
     }
 
     /// The first step of a kind that something can be done about.

@@ -392,6 +392,41 @@ async fn a_run_goes_on_after_a_restart_in_the_middle() {
     assert!(in_doubt >= 1, "one of the cuts is between the beginning and the end of the change");
 }
 
+#[tokio::test]
+async fn a_rehearsal_is_never_carried_out() {
+    let (journal, pretend) = (Arc::new(Kept::default()), Arc::new(Pretend::default()));
+    let stage = stage(quick(), Arc::clone(&journal), &pretend, Vec::new());
+    let (mut run, _) = started(&stage.runbook, Mode::Test);
+    run.apply(&Record::Chosen { step: "restart".to_owned(), by: Person::human("alice") });
+    drive(&mut run, &stage, &CancellationToken::new()).await.expect_err("nothing real");
+    assert!(pretend.done.lock().expect("a list").is_empty() && journal.entries.lock().expect("a list").is_empty());
+}
+
+#[tokio::test]
+async fn dry_runs_count_and_change_nothing() {
+    let (journal, pretend) = (Arc::new(Kept::default()), Arc::new(Pretend::default()));
+    let stage = stage(quick(), Arc::clone(&journal), &pretend, Vec::new());
+    let (mut run, _) = started(&stage.runbook, Mode::Dry);
+    drive(&mut run, &stage, &CancellationToken::new()).await.expect("writes");
+    assert_eq!(run.counts["restart"].affected, 1);
+    assert!(pretend.done.lock().expect("a list").is_empty());
+}
+
+#[test]
+fn secrets_are_in_no_record() {
+    let text = "---\ninputs: { key: { type: secret } }\n---\n# R\n## Investigation\n```sh { name=look capture=\"said=stdout\" }\necho \"$key\"\n```\n";
+    let runbook = parse(text, "r.md").runbooks.remove(0);
+    let key = format!("sk-ant-api03-{}", "A1b2C3d4".repeat(8));
+    let inputs = BTreeMap::from([("key".to_owned(), "correct-horse".to_owned()), ("other".to_owned(), key.clone())]);
+    let start = Start { mode: Mode::Step, target: "x".to_owned(), incident: None, by: Person::human("alice"), inputs };
+    let record = serde_json::to_string(&Record::start(&runbook, "", &start)).expect("writes");
+    assert!(!record.contains("correct-horse") && !record.contains(&key), "{record}");
+    let fixture =
+        Fixture::parse(&format!("inputs: {{ key: correct-horse }}\nsteps: {{ look: [{{ stdout: 'Bearer {key}' }}] }}")).expect("reads");
+    let records = serde_json::to_string(&rehearse(&runbook, &fixture).records).expect("writes");
+    assert!(!records.contains("correct-horse") && !records.contains(&key), "{records}");
+}
+
 #[test]
 fn what_is_not_allowed_is_written_once() {
     let runbook = queue();
