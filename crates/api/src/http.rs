@@ -198,12 +198,16 @@ async fn startup(State(context): State<Arc<Context>>) -> Response {
     json_response(status, json!({ "status": if started { "ok" } else { "starting" } }).to_string())
 }
 
-async fn metrics(State(context): State<Arc<Context>>) -> Response {
+/// The metrics, in OpenMetrics for whoever says to know it, else in the older text format.
+async fn metrics(State(context): State<Arc<Context>>, headers: HeaderMap) -> Response {
     // The store sets its gauges when it counts itself.
     let _ = context.store.stats();
     let mut text = String::new();
     match prometheus_client::encoding::text::encode(&mut text, &context.registry) {
-        Ok(()) => ([(header::CONTENT_TYPE, "application/openmetrics-text; version=1.0.0; charset=utf-8")], text).into_response(),
+        Ok(()) if crate::exposition::wants_open_metrics(&headers) => {
+            ([(header::CONTENT_TYPE, crate::exposition::OPEN_METRICS)], text).into_response()
+        }
+        Ok(()) => ([(header::CONTENT_TYPE, crate::exposition::TEXT)], crate::exposition::text_of(&text)).into_response(),
         Err(_) => ApiError::new(Code::Internal, "failed to write the metrics", "this is a defect").into_response(),
     }
 }

@@ -36,6 +36,8 @@ pub mod activity;
 
 pub mod error;
 
+mod exposition;
+
 pub mod http;
 
 pub mod guard;

@@ -14,6 +14,7 @@ use crate::active::{self, Active, Change, Found, State, Timing};
 use crate::change::{Telling, change, fingerprint};
 use crate::file::RuleKind;
 use crate::live::{Health, LiveGroup, LiveRule, RuleState, lock};
+use crate::missing::still_missing;
 use crate::ports::Ports;
 use crate::source::{QuerySource, Question, elements};
 use crate::template::{Ask, Reading, Scene};
@@ -119,7 +120,20 @@ impl Moment<'_> {
         let rule = &self.rule.rule;
         let question = Question { text: &rule.expression, expr: &rule.expr };
         let answer = wait_at_most(self.source.instant(question, self.query_at), self.ports.settings().query_timeout());
-        elements(answer.map_err(|err| err.to_string())?)
+        let found = elements(answer.map_err(|err| err.to_string())?)?;
+        if !found.is_empty() {
+            self.look_again_for_missing();
+        }
+        Ok(found)
+    }
+
+    /// An expression that has a value may have found what was missing until now: nobody shall read that it never had data.
+    fn look_again_for_missing(&self) {
+        let missing = std::mem::take(&mut lock(&self.rule.state).missing);
+        if !missing.is_empty() {
+            let still = still_missing(&self.rule.rule.expr, missing, self.source, self.query_at);
+            lock(&self.rule.state).missing = still;
+        }
     }
 
     /// Writes this evaluation's series, and ends those that only the last one had.

@@ -91,6 +91,16 @@ fn missing_of(
     missing
 }
 
+/// What of it is missing still.
+pub(crate) fn still_missing(expr: &Expr, mut missing: Vec<MissingSeries>, source: &dyn QuerySource, now: Timestamp) -> Vec<MissingSeries> {
+    let selectors = selectors(expr);
+    missing.retain(|one| {
+        let selector = selectors.iter().find(|(text, _)| *text == one.selector);
+        selector.is_none_or(|(_, selector)| seen(source, selector, now) != Some(true))
+    });
+    missing
+}
+
 /// What is missing for a rule that is not loaded.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct MissingInRule {

@@ -285,7 +285,9 @@ impl App {
         app.start_otlp(&receiver, sockets.otlp_grpc, sockets.otlp_http);
         app.start_watching(&watched, &tail_metrics)?;
         app.start_following_logs(&log_metrics)?;
-        app.measuring.load_rules(app.context.desk.incidents().await.firing_rules()).await;
+        // Told apart from the loading: rules end alerts, for which the desk must not be held.
+        let firing = app.context.desk.incidents().await.firing_rules();
+        app.measuring.load_rules(firing).await;
         app.measuring.start(&app.clockwork, registries.own, instance_name(&ports), &app.receiving);
         app.start_housekeeping();
         app._instance.publish(&ports).map_err(|error| anyhow::anyhow!("failed to {error}"))?;

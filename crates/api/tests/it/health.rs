@@ -38,8 +38,8 @@ async fn metrics_have_bounded_labels() {
         server.get(&format!("/api/v1/agents/nobody-{i}")).await;
     }
     let metrics = server.get("/metrics").await;
-    assert!(metrics.header("content-type").unwrap().starts_with("application/openmetrics-text"));
+    assert_eq!(metrics.header("content-type").unwrap(), "text/plain; version=0.0.4; charset=utf-8");
     assert!(metrics.body.contains(r#"paramedic_api_requests_total{operation="agent.get",status="4xx"} 50"#), "{}", metrics.body);
     assert!(!metrics.body.contains("nobody"));
-    assert!(metrics.body.ends_with("# EOF\n"));
+    assert!(metrics.body.contains("# TYPE paramedic_api_requests_total counter\n") && !metrics.body.contains("# EOF"));
 }
