@@ -212,3 +212,27 @@ fn promtool_gives_the_same_verdict_on_our_files() {
     }
     assert!(tools::workspace().join("crates/rules/pack").is_dir());
 }
+
+/// A team's runbook is judged without an instance: what its lines would do, and what is dangerous in them.
+#[test]
+fn a_runbook_is_linted_and_shown() {
+    let dir = tempfile::tempdir().unwrap();
+    let good = dir.path().join("good.md");
+    std::fs::write(&good, "# Queue\n\n## Investigation\n```bash\n# 1. How many?\nredis-cli LLEN queue:pending\n```\n").unwrap();
+    let bad = dir.path().join("bad.md");
+    std::fs::write(&bad, "# Cache\n\n## Resolution\n```bash\nredis-cli FLUSHALL\n```\n").unwrap();
+    let run = |verb: &str, file: &std::path::Path, more: &[&str]| {
+        std::process::Command::new(env!("CARGO_BIN_EXE_paramedic")).args(["runbook", verb]).arg(file).args(more).output().unwrap()
+    };
+    let text = |output: &std::process::Output| String::from_utf8_lossy(&output.stdout).into_owned();
+    let told = run("lint", &good, &[]);
+    assert_eq!((told.status.code(), text(&told).as_str()), (Some(0), ""));
+    let told = run("lint", &bad, &[]);
+    assert_eq!(told.status.code(), Some(5));
+    assert!(text(&told).contains("bad.md:5: error: removes every key") && text(&told).contains("[redis-flush]"), "{}", text(&told));
+    let told: serde_json::Value = serde_json::from_slice(&run("lint", &bad, &["--json"]).stdout).unwrap();
+    assert_eq!((&told["errors"], &told["files"][0]["findings"][0]["rule"]), (&1.into(), &"no-verification".into()));
+    assert!(text(&run("show", &bad, &[])).contains("DESTROYS"));
+    assert!(text(&run("show", &good, &[])).contains("reads"));
+    assert_eq!(run("lint", &dir.path().join("none.md"), &[]).status.code(), Some(1));
+}
