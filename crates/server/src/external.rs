@@ -21,7 +21,7 @@ impl ExternalQuery {
     async fn ask(limits: Limits, work: impl Future<Output = Result<Reply, EngineError>>) -> Result<Answered, QueryRefusal> {
         let began = Instant::now();
         let timed = match limits.timeout {
-            Some(timeout) => tokio::time::timeout(timeout, work).await.unwrap_or_else(|_| Err(EngineError::Timeout(timeout.as_secs()))),
+            Some(timeout) => tokio::time::timeout(timeout, work).await.unwrap_or(Err(EngineError::Timeout(timeout.as_secs()))),
             None => work.await,
         };
         let reply = timed.map_err(refusal)?;

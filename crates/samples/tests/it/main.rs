@@ -1,6 +1,7 @@
 //! The store of samples as its callers meet it.
 
 mod damage;
+mod formats;
 mod kill;
 mod limits;
 mod model;
