@@ -4,6 +4,7 @@
 //! span of event times and the kinds, sources and levels that occur. Names and correlation ids are tokens too, written
 //! behind a character that no text token contains. All of it can be deleted and is then built anew.
 
+use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::thread::JoinHandle;
@@ -228,19 +229,34 @@ fn build(shared: &Shared, builder: &mut Option<Builder>, partition: &Arc<Partiti
     Ok(())
 }
 
+/// Makes a new index complete under another name first. A search must never hold a file that is then replaced under its name: two
+/// files would share one piece of shared memory, which the second one cuts off under the first.
+fn create(file: &Path) -> Result<(), StoreError> {
+    let unfinished = file.with_extension("sqlite.new");
+    let _ = std::fs::remove_file(&unfinished);
+    let made = Connection::open(&unfinished).and_then(|mut index| {
+        index.execute_batch("pragma page_size = 8192;")?;
+        let whole = index.transaction()?;
+        schema::create_index(&whole)?;
+        whole.commit()
+    });
+    made.in_file(&unfinished)?;
+    std::fs::rename(&unfinished, file).in_file(file)
+}
+
 impl Builder {
     fn open(partition: &Arc<Partition>) -> Result<Self, StoreError> {
         let file = &partition.index_file;
         let events = schema::open_reader(&partition.file).in_file(&partition.file)?;
-        let mut index = schema::open_writer(file, true).in_file(file)?;
-        if read_progress(&index).is_err() {
-            drop(index);
-            partition.delete_index();
-            index = schema::open_writer(file, true).in_file(file)?;
-            index.execute_batch("begin immediate").in_file(file)?;
-            schema::create_index(&index).in_file(file)?;
-            index.execute_batch("commit").in_file(file)?;
-        }
+        let usable = || schema::open_writer(file).and_then(|index| read_progress(&index).map(|_| index));
+        let index = match file.exists().then(usable) {
+            Some(Ok(index)) => index,
+            _ => {
+                partition.delete_index();
+                create(file)?;
+                schema::open_writer(file).in_file(file)?
+            }
+        };
         Ok(Self { partition: partition.clone(), events, index, body: String::new(), token: String::new() })
     }
 

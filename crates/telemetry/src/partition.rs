@@ -106,7 +106,7 @@ impl Partition {
             let _ = std::fs::remove_file(&unfinished);
             return Err(error);
         }
-        let conn = schema::open_writer(&file, false).in_file(&file)?;
+        let conn = schema::open_writer(&file).in_file(&file)?;
         Ok((Self::known(first_seq, day.to_owned(), file, summary), conn))
     }
 

@@ -69,14 +69,9 @@ pub(crate) fn create_index(conn: &Connection) -> rusqlite::Result<()> {
 const FLAGS: OpenFlags = OpenFlags::SQLITE_OPEN_NO_MUTEX;
 
 /// For the one thread that writes this file. The page cache is small on purpose: rows are only added at the end.
-pub(crate) fn open_writer(file: &Path, create: bool) -> rusqlite::Result<Connection> {
-    let mut flags = FLAGS | OpenFlags::SQLITE_OPEN_READ_WRITE;
-    flags.set(OpenFlags::SQLITE_OPEN_CREATE, create);
-    let conn = Connection::open_with_flags(file, flags)?;
+pub(crate) fn open_writer(file: &Path) -> rusqlite::Result<Connection> {
+    let conn = Connection::open_with_flags(file, FLAGS | OpenFlags::SQLITE_OPEN_READ_WRITE)?;
     conn.busy_timeout(Duration::from_secs(5))?;
-    if create {
-        conn.execute_batch("pragma page_size = 8192;")?;
-    }
     conn.execute_batch(
         "pragma journal_mode = wal; pragma synchronous = normal; pragma cache_size = -2000; pragma mmap_size = 0;
          pragma wal_autocheckpoint = 2000; pragma journal_size_limit = 33554432; pragma temp_store = memory;",

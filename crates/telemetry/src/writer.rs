@@ -69,7 +69,7 @@ fn offsets_of(partition: &Partition) -> Result<Vec<Offset>, StoreError> {
 
 impl Active {
     fn open(partition: Arc<Partition>) -> Result<Self, StoreError> {
-        let conn = schema::open_writer(&partition.file, false).in_file(&partition.file)?;
+        let conn = schema::open_writer(&partition.file).in_file(&partition.file)?;
         // Asking for the write lock once tells a read-only file or folder now instead of at the first event.
         conn.execute_batch("begin immediate; update partition set events = events; commit;").in_file(&partition.file)?;
         let bytes = bytes_of(&conn).in_file(&partition.file)?;

@@ -10,13 +10,14 @@ use serde_json::{Value, json};
 
 use crate::catalogue::{WITHIN, ingest, text_of};
 use crate::fixture::{Home, until};
+use crate::http;
 use crate::websocket::Listener;
 
 #[test]
 fn no_metric_is_exported_twice_and_ours_are_well_formed() {
     let home = Home::new();
     let instance = home.up();
-    let metrics = instance.get("/metrics").text();
+    let metrics = http::request(&instance.http(), "GET", "/metrics", &[("accept", "application/openmetrics-text")], &[]).unwrap().text();
     let types: Vec<&str> = metrics.lines().filter_map(|line| line.strip_prefix("# TYPE ")?.split(' ').next()).collect();
     let distinct: BTreeSet<&str> = types.iter().copied().collect();
     assert!(types.len() > 30 && types.len() == distinct.len(), "{types:?}");
