@@ -1,0 +1,95 @@
+//! Finding an action, checking its arguments, planning and carrying it out.
+
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::Arc;
+
+use tokio_util::sync::CancellationToken;
+
+use crate::call::{Call, Done, Plan};
+use crate::error::ActionError;
+use crate::metrics::Metrics;
+use crate::spec::{Effect, Spec};
+
+pub type BoxFuture<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
+
+/// All actions on one kind of thing.
+pub trait Adapter: Send + Sync {
+    fn specs(&self) -> &'static [Spec];
+
+    /// Looks, and says what would be done. Changes nothing.
+    fn plan<'a>(&'a self, call: &'a Call) -> BoxFuture<'a, Result<Plan, ActionError>>;
+
+    /// Does what was planned a moment ago, then looks whether it is so. When what the plan stands on has changed, nothing is done.
+    fn execute<'a>(&'a self, call: &'a Call, plan: &'a Plan, cancel: &'a CancellationToken) -> BoxFuture<'a, Result<Done, ActionError>>;
+}
+
+/// Every action of this instance.
+#[derive(Clone, Default)]
+pub struct Actions {
+    adapters: Vec<Arc<dyn Adapter>>,
+    metrics: Metrics,
+}
+
+impl std::fmt::Debug for Actions {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let names: Vec<&str> = self.specs().map(|spec| spec.name).collect();
+        formatter.debug_struct("Actions").field("names", &names).finish()
+    }
+}
+
+impl Actions {
+    #[must_use]
+    pub const fn new(adapters: Vec<Arc<dyn Adapter>>, metrics: Metrics) -> Self {
+        Self { adapters, metrics }
+    }
+
+    #[must_use]
+    pub const fn metrics(&self) -> &Metrics {
+        &self.metrics
+    }
+
+    pub fn specs(&self) -> impl Iterator<Item = &'static Spec> {
+        self.adapters.iter().flat_map(|adapter| adapter.specs())
+    }
+
+    /// The action of this name, and who carries it out.
+    pub fn find(&self, name: &str) -> Result<(&'static Spec, &Arc<dyn Adapter>), ActionError> {
+        let of = |adapter: &Arc<dyn Adapter>| adapter.specs().iter().find(|spec| spec.name == name);
+        self.adapters.iter().find_map(|adapter| Some((of(adapter)?, adapter))).ok_or_else(|| ActionError::Unknown(name.to_owned()))
+    }
+
+    /// Refuses an unknown action, arguments that nobody knows and missing ones.
+    pub fn check(&self, call: &Call) -> Result<&'static Spec, ActionError> {
+        let (spec, _) = self.find(&call.action)?;
+        if let Some(unknown) = call.arguments.keys().find(|key| !spec.arguments.iter().any(|argument| argument.name == *key)) {
+            let known: Vec<&str> = spec.arguments.iter().map(|argument| argument.name).collect();
+            return Err(call.fault(unknown, format!("it is unknown; there are {}", known.join(", "))));
+        }
+        match spec.arguments.iter().find(|argument| argument.required && !call.arguments.contains_key(argument.name)) {
+            Some(missing) => Err(call.fault(missing.name, "it is not given")),
+            None => Ok(spec),
+        }
+    }
+
+    /// What the call would do. Changes nothing.
+    pub async fn plan(&self, call: &Call) -> Result<Plan, ActionError> {
+        self.check(call)?;
+        let (_, adapter) = self.find(&call.action)?;
+        let planned = adapter.plan(call).await;
+        self.metrics.planned(&call.action, planned.is_ok());
+        planned
+    }
+
+    /// Plans anew, and carries the plan out.
+    pub async fn execute(&self, call: &Call, cancel: &CancellationToken) -> Result<(Plan, Done), ActionError> {
+        let plan = self.plan(call).await?;
+        if cancel.is_cancelled() {
+            return Err(ActionError::CalledOff { action: call.action.clone(), done: "nothing was done".to_owned() });
+        }
+        let (spec, adapter) = self.find(&call.action)?;
+        let done = adapter.execute(call, &plan, cancel).await;
+        self.metrics.executed(&call.action, done.as_ref().is_ok_and(|done| done.verified.holds), spec.effect > Effect::Read);
+        Ok((plan, done?))
+    }
+}

@@ -1,0 +1,8 @@
+//! Data restored from a backup into a new place.
+
+use serde::Deserialize;
+
+/// Settings of these actions.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Settings {}

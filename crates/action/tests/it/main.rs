@@ -1,0 +1,1 @@
+//! Actions against real servers on loopback.
