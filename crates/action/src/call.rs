@@ -86,6 +86,49 @@ pub struct Verified {
     pub how: String,
 }
 
+impl Plan {
+    /// A plan that touches nothing yet.
+    #[must_use]
+    pub fn new(call: &Call, effect: Effect, what: impl Into<String>) -> Self {
+        Self {
+            action: call.action.clone(),
+            what: what.into(),
+            effect,
+            objects: Vec::new(),
+            affected: 0,
+            of: None,
+            exact: Vec::new(),
+            inverse: None,
+            reverts_after_s: None,
+            warnings: Vec::new(),
+            stands_on: String::new(),
+        }
+    }
+}
+
+impl Done {
+    /// A deed with nothing known of it but its words.
+    #[must_use]
+    pub fn new(what: impl Into<String>, verified: Verified) -> Self {
+        Self {
+            what: what.into(),
+            affected: 0,
+            before: Value::Null,
+            after: Value::Null,
+            answer: Value::Null,
+            inverse: None,
+            reverts_after_s: None,
+            verified,
+        }
+    }
+
+    /// What an action that only looks has found.
+    #[must_use]
+    pub fn looked(what: impl Into<String>, answer: Value) -> Self {
+        Self { answer, ..Self::new(what, Verified::seen("it only looked")) }
+    }
+}
+
 impl Verified {
     #[must_use]
     pub fn seen(how: impl Into<String>) -> Self {

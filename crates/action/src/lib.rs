@@ -21,6 +21,8 @@ pub mod actions;
 
 pub mod metrics;
 
+mod address;
+
 pub mod process;
 
 pub mod service;
