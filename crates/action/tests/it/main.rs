@@ -1,1 +1,5 @@
 //! Actions against real servers on loopback.
+
+mod local;
+
+mod redis;
