@@ -2,10 +2,14 @@
 
 use std::sync::{Arc, RwLock, RwLockReadGuard};
 
+use paramedic_action::Actions;
+use paramedic_action::flag::FlagStore;
+use paramedic_action::switch::SwitchStore;
 use paramedic_fleet::Fleet;
 use paramedic_journal::Journal;
 use paramedic_model::{Clock, Timestamp};
 use paramedic_respond::Desk;
+use paramedic_runbook::RunDesk;
 use paramedic_telemetry::Store;
 use prometheus_client::registry::Registry;
 use schemars::JsonSchema;
@@ -38,6 +42,17 @@ pub struct Context {
     pub about: About,
     /// Samples, queries, rules and targets; `Instruments::default()` where there are none.
     pub instruments: Instruments,
+    /// Runs of runbooks, actions, flags and switches; none where nothing responds.
+    pub responding: Option<Responding>,
+}
+
+/// What answers incidents.
+#[derive(Clone)]
+pub struct Responding {
+    pub runs: Arc<RunDesk>,
+    pub actions: Actions,
+    pub flags: Arc<FlagStore>,
+    pub switches: Arc<SwitchStore>,
 }
 
 impl Context {

@@ -51,7 +51,7 @@ pub mod ws;
 pub mod metrics;
 
 pub use activity::Activity;
-pub use context::{About, Context, DetectorLine};
+pub use context::{About, Context, DetectorLine, Responding};
 pub use error::ApiError;
 pub use health::{Health, Phase};
 pub use http::router;

@@ -14,6 +14,9 @@ pub enum Live {
     IncidentUpdated { incident: IncidentId, state: IncidentState, severity: Severity, title: String },
     #[serde(rename = "alert.updated")]
     AlertUpdated { detector: String, agent: Option<AgentId>, firing: bool, reason: String, incident: Option<IncidentId> },
+    /// Something about a run of a runbook changed, or a step of it said something.
+    #[serde(rename = "run.updated")]
+    RunUpdated { run: String, incident: Option<IncidentId>, step: Option<String> },
     /// Something new was stored. `stored` is its position, `count` how many came with it.
     #[serde(rename = "event")]
     Event { stored: u64, count: u64, agent: Option<AgentId>, kind: String },

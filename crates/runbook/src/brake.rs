@@ -14,7 +14,7 @@ use serde::{Deserialize, Serialize};
 use crate::plan::Rate;
 
 /// Attempts that are remembered; the oldest go first, and none goes that a limit may still ask for.
-const ATTEMPTS_MAX: usize = 10_000;
+const ATTEMPTS_MAX: usize = 4_000;
 /// Age after which no limit asks for an attempt any more.
 const REMEMBERED_MS: u64 = 7 * 24 * 3_600_000;
 /// What the wall clock may say passed while the machine was down.
@@ -120,12 +120,17 @@ pub struct Brakes {
     /// The brakes' own clock.
     clock_ms: u64,
     last: Option<Moment>,
+    /// What a file stops; it is looked at each time, and nobody stores it.
+    #[serde(skip)]
+    outside: Stopped,
 }
 
 /// What the brakes look like now, for people.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, JsonSchema)]
 pub struct BrakesView {
     pub stopped: Stopped,
+    /// The stop file is there.
+    pub stopped_by_file: bool,
     pub stopped_note: Option<Note>,
     pub fleet: Fleet,
     pub fleet_limit: u32,
@@ -157,6 +162,7 @@ impl Brakes {
             locks: BTreeMap::new(),
             clock_ms: 0,
             last: None,
+            outside: Stopped::Nothing,
         }
     }
 
@@ -189,8 +195,19 @@ impl Brakes {
     }
 
     #[must_use]
-    pub const fn stopped(&self) -> Stopped {
+    pub fn stopped(&self) -> Stopped {
+        self.stopped.max(self.outside)
+    }
+
+    /// What people stopped, whatever a file says.
+    #[must_use]
+    pub const fn stopped_by_people(&self) -> Stopped {
         self.stopped
+    }
+
+    /// Says what is stopped by something else than these brakes: a file.
+    pub const fn stop_from_outside(&mut self, what: Stopped) {
+        self.outside = what;
     }
 
     #[must_use]
@@ -328,7 +345,8 @@ impl Brakes {
     #[must_use]
     pub fn view(&self) -> BrakesView {
         BrakesView {
-            stopped: self.stopped,
+            stopped: self.stopped(),
+            stopped_by_file: self.outside > Stopped::Nothing,
             stopped_note: self.stopped_note.clone(),
             fleet: self.fleet.clone(),
             fleet_limit: self.fleet_limit,
@@ -341,7 +359,7 @@ impl Brakes {
 /// Names under which no person acts.
 pub(crate) fn is_machine(name: &str) -> bool {
     let name = name.trim().to_ascii_lowercase();
-    ["policy", "system", "paramedic", "automation", "agent"]
+    ["policy", "system", "paramedic", "automation", "agent", "http", "web", "anonymous"]
         .iter()
         .any(|machine| name == *machine || name.starts_with(&format!("{machine}:")))
 }

@@ -4,6 +4,7 @@
 //! time is over are outcomes too. Nothing here writes records or decides anything.
 
 mod http;
+mod live;
 mod output;
 mod process;
 mod redis;
@@ -22,6 +23,7 @@ use crate::outcome::Outcome;
 use crate::plan::PlannedStep;
 use crate::render::Work;
 
+pub use live::Live;
 pub use output::OUTPUT_BYTES_MAX;
 
 pub type BoxFuture<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
@@ -68,6 +70,21 @@ pub struct Order {
     pub window: Option<Duration>,
     /// Only count and show what would be touched; for those who carry out actions.
     pub dry: bool,
+    /// Where to say what comes out while it runs.
+    pub live: Option<Live>,
+    /// For whom and about what it is done, for those who keep a record of their own.
+    pub about: About,
+}
+
+/// The circumstances of an order.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct About {
+    pub run: String,
+    pub incident: Option<String>,
+    /// Who allowed it: people, a policy, or `paramedic`.
+    pub by: String,
+    /// What is known by name: inputs that are no secrets, and what steps found.
+    pub known: std::collections::BTreeMap<String, String>,
 }
 
 impl Order {
@@ -82,6 +99,8 @@ impl Order {
             redact: step.demands.redact.clone(),
             window: step.demands.window_ms.map(Duration::from_millis),
             dry: false,
+            live: None,
+            about: About::default(),
         })
     }
 }

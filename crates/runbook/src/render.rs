@@ -125,6 +125,8 @@ pub(crate) fn render(step: &Step, values: &Values) -> Result<(Work, Effect, Stri
         Executor::Promql => Work::Promql { expression: texts::promql(text, values)? },
         Executor::Sql => Work::Sql { statement: texts::sql(text, values)? },
         Executor::Logs => Work::Logs { query: texts::logs(text, values)? },
+        // What somebody asked for as it stands holds no variables, whatever its texts look like.
+        Executor::Action if step.attributes.get("literal").is_some_and(|literal| literal == "true") => texts::literal_action(text)?,
         Executor::Action => texts::action(text, values)?,
         Executor::Manual => Work::Manual { text: text.to_owned() },
         Executor::Message => Work::Message { text: text.to_owned() },

@@ -23,7 +23,7 @@ use crate::predicate::{Facts, Predicate, Truth, Value};
 use crate::render::{Given, Values};
 
 pub use causes::{Ranked, rank};
-pub use drive::{Journal, Stage, drive};
+pub use drive::{Journal, Stage, drive, stopped_by};
 pub use next::{Circumstances, Next};
 pub use rehearse::{Expect, Fixture, Rehearsed, Stub, rehearse};
 
@@ -56,6 +56,18 @@ pub enum Record {
         by: Person,
         /// Secrets are `***`.
         inputs: BTreeMap<String, String>,
+        /// The document itself, where it is no file: a single action that somebody asked for.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        text: Option<String>,
+    },
+    /// Somebody gave what was missing. Secrets are `***`.
+    Given {
+        by: Person,
+        inputs: BTreeMap<String, String>,
+    },
+    /// What was seen elsewhere: alerts, events, log lines. It is text, and only ever compared with patterns.
+    Observed {
+        lines: Vec<String>,
     },
     /// Causes, the likeliest first.
     Ranked {
@@ -68,6 +80,17 @@ pub enum Record {
     Chosen {
         step: String,
         by: Person,
+    },
+    /// Somebody wants a step to run once more.
+    Again {
+        step: String,
+        by: Person,
+    },
+    /// Somebody wants what a step changed to be taken back.
+    TakeBack {
+        step: String,
+        by: Person,
+        why: String,
     },
     /// A step does not run now, and why.
     Held {
@@ -100,6 +123,23 @@ pub enum Record {
     Interrupted {
         step: String,
     },
+    /// A person changed their mind about a step that waits for them.
+    LeftOut {
+        step: String,
+        by: Person,
+        why: String,
+    },
+    /// The time of what a step changed is over, and its way back begins.
+    Reverting {
+        step: String,
+        attempt: u32,
+        call: serde_json::Value,
+    },
+    /// The way back ended.
+    Reverted {
+        step: String,
+        done: Done,
+    },
     /// What verifies a step came true, or did not.
     Verified {
         step: String,
@@ -129,6 +169,12 @@ pub struct Done {
     pub found: BTreeMap<String, Value>,
     pub captured: BTreeMap<String, String>,
     pub affected: Option<u64>,
+    /// The call of an action that takes it back.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub inverse: Option<serde_json::Value>,
+    /// Seconds after which the inverse is to run by itself.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reverts_after_s: Option<u64>,
 }
 
 /// Whether an outcome is what was expected.
@@ -206,6 +252,8 @@ pub struct Run {
     pub chosen: BTreeMap<String, Person>,
     pub counts: BTreeMap<String, Count>,
     pub ended: Option<(Ending, String)>,
+    /// How each step's last attempt ended.
+    pub last: BTreeMap<String, Done>,
     outputs: BTreeMap<String, String>,
     /// Steps that changed something, or were to.
     changed: std::collections::BTreeSet<String>,
@@ -231,7 +279,8 @@ pub enum RunError {
 }
 
 impl Entry {
-    pub const VERSION: u32 = 1;
+    /// Version 1 knew neither ways back nor inputs that are given later.
+    pub const VERSION: u32 = 2;
 
     #[must_use]
     pub fn new(run: &str, at: Timestamp, record: Record) -> Self {
@@ -243,12 +292,6 @@ impl Record {
     /// The first record of a run.
     #[must_use]
     pub fn start(runbook: &Runbook, document: &str, start: &Start) -> Self {
-        let is_secret = |name: &String| runbook.inputs.get(name).is_some_and(|input| input.kind.as_deref() == Some("secret"));
-        let shown = |(name, value): (&String, &String)| {
-            // A value that is shown in part could be taken for the whole one after a restart.
-            let hidden = is_secret(name) || masked(value, &[]) != *value;
-            (name.clone(), if hidden { "***".to_owned() } else { value.clone() })
-        };
         Self::Started {
             runbook: runbook.id.clone(),
             title: runbook.title.clone(),
@@ -257,9 +300,22 @@ impl Record {
             target: start.target.clone(),
             incident: start.incident.clone(),
             by: start.by.clone(),
-            inputs: start.inputs.iter().map(shown).collect(),
+            inputs: shown_inputs(runbook, &start.inputs),
+            text: None,
         }
     }
+}
+
+/// Inputs as a record may hold them.
+#[must_use]
+pub fn shown_inputs(runbook: &Runbook, inputs: &BTreeMap<String, String>) -> BTreeMap<String, String> {
+    let is_secret = |name: &String| runbook.inputs.get(name).is_some_and(|input| input.kind.as_deref() == Some("secret"));
+    let shown = |(name, value): (&String, &String)| {
+        // A value that is shown in part could be taken for the whole one after a restart.
+        let hidden = is_secret(name) || masked(value, &[]) != *value;
+        (name.clone(), if hidden { "***".to_owned() } else { value.clone() })
+    };
+    inputs.iter().map(shown).collect()
 }
 
 /// What a run begins with.
@@ -319,8 +375,18 @@ impl Run {
                 self.mode = *mode;
                 self.target.clone_from(target);
                 self.incident.clone_from(incident);
-                self.given.inputs =
-                    inputs.iter().filter(|(_, value)| *value != "***").map(|(name, value)| (name.clone(), value.clone())).collect();
+                self.give(inputs);
+            }
+            Record::Given { inputs, .. } => {
+                self.give(inputs);
+                self.reconsider();
+            }
+            Record::Observed { lines } => {
+                self.evidence.extend(lines.iter().cloned());
+                // Causes are named again with what is known now, as long as nothing was done about them.
+                if self.changed.is_empty() {
+                    self.ranked = None;
+                }
             }
             Record::Ranked { causes } => self.ranked = Some(causes.clone()),
             Record::Agreed { agreed } => self.agreed.push(agreed.clone()),
@@ -332,6 +398,29 @@ impl Run {
             Record::Done { step, dry, done } => self.end(step, *dry, done),
             Record::Skipped { step, why } => self.set(step, StepState::Skipped { why: why.clone() }),
             Record::Interrupted { step } => self.interrupt(step),
+            Record::LeftOut { step, by, why } => {
+                self.chosen.remove(step);
+                self.agreed.retain(|agreed| agreed.step != *step || agreed.used);
+                self.set(step, StepState::Skipped { why: format!("{} left it out: {why}", by.name) });
+            }
+            Record::Again { step, .. } => {
+                self.changed.remove(step);
+                self.set(step, StepState::Pending);
+                if self.changed.is_empty() {
+                    self.ranked = None;
+                }
+            }
+            Record::TakeBack { step, by, why } => {
+                self.watching = None;
+                self.set(step, StepState::Failed { why: format!("{} takes it back: {why}", by.name) });
+                self.taking_back = Some((step.clone(), format!("{} asked for it: {why}", by.name)));
+            }
+            Record::Reverting { .. } => {}
+            Record::Reverted { step, done } => {
+                if done.verdict == Verdict::Ok {
+                    self.set(step, StepState::TakenBack { why: "its time was over".to_owned() });
+                }
+            }
             Record::Verified { step, met, why } => {
                 self.watching = None;
                 if *met {
@@ -342,6 +431,25 @@ impl Run {
                 }
             }
             Record::Ended { outcome, why } => self.ended = Some((*outcome, why.clone())),
+        }
+    }
+
+    fn give(&mut self, inputs: &BTreeMap<String, String>) {
+        let known = inputs.iter().filter(|(_, value)| *value != "***");
+        self.given.inputs.extend(known.map(|(name, value)| (name.clone(), value.clone())));
+    }
+
+    /// Secrets are given to the run, not to its record.
+    pub fn give_secrets(&mut self, inputs: &BTreeMap<String, String>) {
+        self.given.inputs.extend(inputs.iter().map(|(name, value)| (name.clone(), value.clone())));
+    }
+
+    /// What was refused or left out for want of something is looked at again.
+    fn reconsider(&mut self) {
+        let held = |state: &StepState| matches!(state, StepState::Held { .. });
+        self.steps.retain(|_, state| !held(state));
+        if self.changed.is_empty() {
+            self.ranked = None;
         }
     }
 
@@ -375,6 +483,7 @@ impl Run {
             return;
         }
         self.learn(step, done);
+        self.last.insert(step.to_owned(), done.clone());
         if let Some((of, why)) = self.taking_back.take() {
             let (of_state, own) = match done.verdict {
                 Verdict::Ok => (StepState::TakenBack { why }, StepState::Ok),
@@ -466,6 +575,8 @@ impl Done {
             found: facts.values.into_iter().filter_map(plain).collect(),
             captured: outcome.capture(&step.demands.captures).into_iter().map(|(name, value)| (name, masked(&value, secrets))).collect(),
             affected: outcome.affected,
+            inverse: outcome.inverse.clone(),
+            reverts_after_s: outcome.reverts_after_s,
         }
     }
 }

@@ -78,6 +78,7 @@ impl Stage {
             detectors: detectors(),
             about,
             instruments: paramedic_api::Instruments::default(),
+            responding: None,
         };
         Self { context: Arc::new(context), dir }
     }

@@ -17,6 +17,7 @@ use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
 use self::family::{Family, MARK};
+use super::live::Tap;
 use super::output::Collected;
 use super::{Order, Settings};
 use crate::outcome::Outcome;
@@ -37,8 +38,9 @@ pub(super) async fn run(settings: &Settings, order: &Order, environment: &BTreeM
     };
     // From here on nothing of it outlives this function, however it ends.
     let family = Family::new(pid, mark);
-    let stdout = Stream::read(child.stdout.take());
-    let stderr = Stream::read(child.stderr.take());
+    let tap = || Tap::new(order.live.clone(), &order.secrets, &order.redact);
+    let stdout = Stream::read(child.stdout.take(), tap());
+    let stderr = Stream::read(child.stderr.take(), tap());
     let ended = tokio::select! {
         ended = ended(pid) => Ended::Itself(ended),
         () = tokio::time::sleep(order.timeout) => Ended::TimeOver,
@@ -135,7 +137,7 @@ struct Stream {
 }
 
 impl Stream {
-    fn read(source: Option<impl AsyncRead + Unpin + Send + 'static>) -> Self {
+    fn read(source: Option<impl AsyncRead + Unpin + Send + 'static>, mut tap: Tap) -> Self {
         let collected = Arc::new(Mutex::new(Collected::default()));
         let into = Arc::clone(&collected);
         let reading = tokio::spawn(async move {
@@ -146,6 +148,7 @@ impl Stream {
                     return;
                 }
                 into.lock().unwrap_or_else(PoisonError::into_inner).push(&buffer[..length]);
+                tap.push(&buffer[..length]);
             }
         });
         Self { collected, reading }

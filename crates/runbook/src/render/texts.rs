@@ -162,6 +162,14 @@ fn encoded(byte: u8) -> String {
 
 /// One action and its arguments, from YAML.
 pub(super) fn action(text: &str, values: &Values) -> Result<Work, Vec<Blocked>> {
+    match literal_action(text)? {
+        Work::Action { name, arguments } => Ok(Work::Action { name, arguments: in_leaves(arguments, values)? }),
+        other => Ok(other),
+    }
+}
+
+/// An action without variables.
+pub(super) fn literal_action(text: &str) -> Result<Work, Vec<Blocked>> {
     let unreadable = |why: String| vec![Blocked::Unreadable { why }];
     let parsed: Value = serde_saphyr::from_str(text).map_err(|error| unreadable(format!("the action cannot be read: {error}")))?;
     let Value::Object(map) = parsed else { return Err(unreadable("an action is a name with arguments: `name: { … }`".to_owned())) };
@@ -173,7 +181,7 @@ pub(super) fn action(text: &str, values: &Values) -> Result<Work, Vec<Blocked>> 
     if name.contains('$') {
         return Err(unreadable("which action it is cannot be a value".to_owned()));
     }
-    Ok(Work::Action { name, arguments: in_leaves(arguments, values)? })
+    Ok(Work::Action { name, arguments })
 }
 
 /// Values in the strings of a document; keys stay.

@@ -3,14 +3,14 @@
 use std::sync::Arc;
 
 use paramedic_model::Clock;
-use tokio::sync::Mutex;
+use tokio::sync::{Mutex, Notify, Semaphore};
 use tokio_util::sync::CancellationToken;
 
 use super::{Circumstances, Done, Ending, Entry, Next, Record, Run};
-use crate::brake::{Brakes, Moment};
+use crate::brake::{Brakes, Moment, Stopped};
 use crate::classify::Effect;
 use crate::document::Runbook;
-use crate::execute::{BoxFuture, Hands};
+use crate::execute::{BoxFuture, Hands, Live};
 use crate::gate::{Mode, Policy};
 use crate::outcome::Outcome;
 use crate::render::Values;
@@ -35,58 +35,121 @@ pub struct Stage {
     pub brakes: Arc<Mutex<Brakes>>,
     pub policies: Arc<[Policy]>,
     pub clock: Arc<dyn Clock>,
+    /// A file that stops everything while it is there, or what its first word says: `writes`, `everything`.
+    pub stop_file: Option<std::path::PathBuf>,
+    /// Told when something about the run changed from outside.
+    pub wake: Arc<Notify>,
+    /// Steps of all runs that are carried out at once.
+    pub turns: Arc<Semaphore>,
+    /// What the step that is being carried out has said so far.
+    pub live: Live,
+}
+
+impl Stage {
+    /// A stage for one run alone.
+    #[must_use]
+    pub fn new(runbook: Arc<Runbook>, hands: Hands, journal: Arc<dyn Journal>, brakes: Arc<Mutex<Brakes>>, clock: Arc<dyn Clock>) -> Self {
+        Self {
+            runbook,
+            hands,
+            journal,
+            brakes,
+            policies: Arc::from([]),
+            clock,
+            stop_file: None,
+            wake: Arc::default(),
+            turns: Arc::new(Semaphore::new(1)),
+            live: Live::default(),
+        }
+    }
+
+    fn stopped_outside(&self) -> Stopped {
+        self.stop_file.as_deref().map_or(Stopped::Nothing, stopped_by)
+    }
+}
+
+/// What a file says that stops things by being there. One that cannot be looked at stops everything.
+#[must_use]
+pub fn stopped_by(file: &std::path::Path) -> Stopped {
+    match std::fs::read(file) {
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Stopped::Nothing,
+        Ok(bytes) if bytes.trim_ascii_start().starts_with(b"writes") => Stopped::Writes,
+        Ok(_) | Err(_) => Stopped::Everything,
+    }
 }
 
 /// Goes on until the run ended, or until somebody has to say something. An error is the record that could not be written;
-/// then nothing more was done.
-pub async fn drive(run: &mut Run, stage: &Stage, cancel: &CancellationToken) -> Result<(), String> {
-    if run.mode == Mode::Test {
+/// then nothing more was done. The run is free between two steps and while one is carried out, so that people can agree to
+/// steps, give inputs and call it off meanwhile; `stage.wake` says that they did.
+pub async fn drive(run: &Mutex<Run>, stage: &Stage, cancel: &CancellationToken) -> Result<(), String> {
+    if run.lock().await.mode == Mode::Test {
         return Err("a rehearsal carries nothing out; its outcomes come from a fixture".to_owned());
     }
     loop {
-        if cancel.is_cancelled() {
+        // Between a step's beginning and its end a turn is held: who has all turns knows that no step is under way.
+        let turn = stage.turns.acquire().await;
+        let mut held = run.lock().await;
+        if cancel.is_cancelled() && held.ended.is_none() {
             let why = "it was called off".to_owned();
-            write(run, stage, Record::Ended { outcome: Ending::CalledOff, why }).await?;
+            write(&mut held, stage, Record::Ended { outcome: Ending::CalledOff, why }).await?;
         }
-        let next = {
-            let mut brakes = stage.brakes.lock().await;
-            let next = run.next(&mut Circumstances {
-                runbook: &stage.runbook,
-                brakes: &mut brakes,
-                policies: &stage.policies,
-                journal_ready: stage.journal.is_ready(),
-                moment: Moment::now(stage.clock.as_ref()),
-            });
-            if matches!(&next, Next::Carry { step, .. } if step.effect > Effect::Read) || matches!(next, Next::Ended) {
-                stage.journal.write_brakes(&brakes).await?;
-            }
-            next
-        };
-        match next {
-            Next::Write(record) => write(run, stage, record).await?,
+        match decide(&mut held, stage).await? {
+            Next::Write(record) => write(&mut held, stage, record).await?,
             Next::Carry { begun, step, order } => {
                 let dry = matches!(*begun, Record::Begun { dry: true, .. });
-                write(run, stage, *begun).await?;
-                let secrets = Values::resolve(&stage.runbook, &run.given).secrets().to_vec();
-                let retries = if step.effect == Effect::Read { step.demands.retries } else { 0 };
-                let mut outcome = stage.hands.carry(&order, cancel).await;
-                for _ in 0..retries {
-                    if outcome.is_ok() || cancel.is_cancelled() {
-                        break;
-                    }
-                    tokio::time::sleep(std::time::Duration::from_millis(step.demands.backoff_ms)).await;
-                    outcome = stage.hands.carry(&order, cancel).await;
-                }
+                write(&mut held, stage, *begun).await?;
+                let secrets = Values::resolve(&stage.runbook, &held.given).secrets().to_vec();
+                drop(held);
+                let outcome = carry(stage, &step, *order, cancel).await;
                 let done = done_of(&step, outcome, dry, &secrets);
-                write(run, stage, Record::Done { step: step.name.clone(), dry, done }).await?;
+                write(&mut *run.lock().await, stage, Record::Done { step: step.name.clone(), dry, done }).await?;
             }
-            Next::Wait { ms, .. } => tokio::select! {
-                () = tokio::time::sleep(std::time::Duration::from_millis(ms)) => {}
-                () = cancel.cancelled() => {}
-            },
+            Next::Wait { ms, .. } => {
+                drop(held);
+                drop(turn);
+                tokio::select! {
+                    () = tokio::time::sleep(std::time::Duration::from_millis(ms)) => {}
+                    () = stage.wake.notified() => {}
+                    () = cancel.cancelled() => {}
+                }
+            }
             Next::Idle | Next::Ended => return Ok(()),
         }
     }
+}
+
+/// Asks what is next. What changes something is counted, and the count is durable, before it is answered.
+async fn decide(run: &mut Run, stage: &Stage) -> Result<Next, String> {
+    let mut brakes = stage.brakes.lock().await;
+    brakes.stop_from_outside(stage.stopped_outside());
+    let next = run.next(&mut Circumstances {
+        runbook: &stage.runbook,
+        brakes: &mut brakes,
+        policies: &stage.policies,
+        journal_ready: stage.journal.is_ready(),
+        moment: Moment::now(stage.clock.as_ref()),
+    });
+    if matches!(&next, Next::Carry { step, .. } if step.effect > Effect::Read) || matches!(next, Next::Ended) {
+        stage.journal.write_brakes(&brakes).await?;
+    }
+    Ok(next)
+}
+
+/// One attempt, and further ones where the step only looks and says so.
+async fn carry(stage: &Stage, step: &crate::plan::PlannedStep, order: crate::execute::Order, cancel: &CancellationToken) -> Outcome {
+    let order = crate::execute::Order { live: Some(stage.live.clone()), ..order };
+    stage.live.begin(&step.name);
+    let retries = if step.effect == Effect::Read { step.demands.retries } else { 0 };
+    let mut outcome = stage.hands.carry(&order, cancel).await;
+    for _ in 0..retries {
+        if outcome.is_ok() || cancel.is_cancelled() {
+            break;
+        }
+        tokio::time::sleep(std::time::Duration::from_millis(step.demands.backoff_ms)).await;
+        outcome = stage.hands.carry(&order, cancel).await;
+    }
+    stage.live.end();
+    outcome
 }
 
 /// A dry run is judged by whether it ended well and said how much.

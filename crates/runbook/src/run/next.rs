@@ -9,7 +9,7 @@ use super::{Ending, Record, Run, StepState, rank};
 use crate::brake::{Brakes, Moment};
 use crate::classify::Effect;
 use crate::document::{Executor, Runbook, SectionKind, Step};
-use crate::execute::Order;
+use crate::execute::{About, Order};
 use crate::gate::{Authority, Decision, Mode, Policy, Request, admit};
 use crate::plan::{Demands, Gate, PlannedStep, Rate, plan_step};
 use crate::predicate::{Look, Predicate, Truth, Verification, Watch};
@@ -230,7 +230,12 @@ impl Run {
     }
 
     fn carry(&self, planned: PlannedStep, authority: Authority, values: &Values, takes_back: Option<&str>) -> Option<Next> {
-        let order = Order::of(&planned, values.secrets())?;
+        let by = match &authority {
+            Authority::People { names } => names.join(" and "),
+            Authority::Policy { name } => format!("policy:{name}"),
+            Authority::Reading | Authority::Rollback { .. } | Authority::Test => "paramedic".to_owned(),
+        };
+        let order = Order { about: self.about(by, values), ..Order::of(&planned, values.secrets())? };
         let begun = Record::Begun {
             step: planned.name.clone(),
             attempt: self.attempts.get(&planned.name).copied().unwrap_or(0) + 1,
@@ -244,7 +249,15 @@ impl Run {
         Some(Next::Carry { begun: Box::new(begun), step: Box::new(planned), order: Box::new(order) })
     }
 
-    fn begin_dry(&self, planned: PlannedStep, order: Order, values: &Values) -> Next {
+    fn about(&self, by: String, values: &Values) -> About {
+        let plain = |(_, value): &(&String, &String)| !values.secrets().contains(value);
+        let known = values.inputs().iter().chain(&self.given.captured).filter(plain);
+        let known = known.map(|(name, value)| (name.clone(), value.clone())).collect();
+        About { run: self.id.clone(), incident: self.incident.clone(), by, known }
+    }
+
+    fn begin_dry(&self, planned: PlannedStep, mut order: Order, values: &Values) -> Next {
+        order.about = self.about("paramedic".to_owned(), values);
         let argv = order.work.argv(Effect::Read).iter().map(|word| crate::plan::masked(word, values.secrets())).collect();
         let begun = Record::Begun {
             step: planned.name.clone(),

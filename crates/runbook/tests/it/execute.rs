@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 use paramedic_runbook::classify::Effect;
-use paramedic_runbook::execute::{Hands, OUTPUT_BYTES_MAX, Order, Settings};
+use paramedic_runbook::execute::{About, Hands, OUTPUT_BYTES_MAX, Order, Settings};
 use paramedic_runbook::outcome::Outcome;
 use paramedic_runbook::render::Work;
 use tokio_util::sync::CancellationToken;
@@ -18,6 +18,8 @@ fn order(script: &str, timeout_ms: u64) -> Order {
         redact: Vec::new(),
         window: None,
         dry: false,
+        live: None,
+        about: About::default(),
     }
 }
 

@@ -9,7 +9,7 @@ use paramedic_runbook::execute::{BoxFuture, Hand, Hands, Order, Settings};
 use paramedic_runbook::gate::{Agreed, Authority, Decision, Mode, Person, Policy};
 use paramedic_runbook::outcome::Outcome;
 use paramedic_runbook::plan::plan;
-use paramedic_runbook::run::{Ending, Entry, Fixture, Journal, Record, Run, Stage, Start, StepState, Verdict, drive, rehearse};
+use paramedic_runbook::run::{self, Ending, Entry, Fixture, Journal, Record, Run, Stage, Start, StepState, Verdict, rehearse};
 use paramedic_runbook::{Runbook, parse};
 use tokio::sync::Mutex;
 use tokio_util::sync::CancellationToken;
@@ -220,14 +220,16 @@ fn stage(runbook: Runbook, journal: Arc<Kept>, pretend: &Arc<Pretend>, policies:
         action: Some(hand),
         message: None,
     };
-    Stage {
-        runbook: Arc::new(runbook),
-        hands,
-        journal,
-        brakes: Arc::new(Mutex::new(Brakes::default())),
-        policies: policies.into(),
-        clock: Arc::new(SystemClock),
-    }
+    let brakes = Arc::new(Mutex::new(Brakes::default()));
+    Stage { policies: policies.into(), ..Stage::new(Arc::new(runbook), hands, journal, brakes, Arc::new(SystemClock)) }
+}
+
+/// Drives a run that nobody else holds.
+async fn drive(run: &mut Run, stage: &Stage, cancel: &CancellationToken) -> Result<(), String> {
+    let shared = Mutex::new(std::mem::take(run));
+    let driven = run::drive(&shared, stage, cancel).await;
+    *run = shared.into_inner();
+    driven
 }
 
 fn started(runbook: &Runbook, mode: Mode) -> (Run, Record) {

@@ -8,7 +8,7 @@ use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use paramedic_runbook::classify::Effect;
-use paramedic_runbook::execute::{Hands, Order, Settings};
+use paramedic_runbook::execute::{About, Hands, Order, Settings};
 use paramedic_runbook::outcome::Outcome;
 use paramedic_runbook::predicate::Value;
 use paramedic_runbook::render::Work;
@@ -102,7 +102,17 @@ async fn redis() -> Option<Server> {
 async fn carry(settings: &Settings, work: Work, effect: Effect, timeout_ms: u64) -> Outcome {
     let hands = Hands { settings: settings.clone(), ..Hands::default() };
     let timeout = Duration::from_millis(timeout_ms);
-    let order = Order { work, effect, timeout, secrets: Vec::new(), redact: Vec::new(), window: None, dry: false };
+    let order = Order {
+        work,
+        effect,
+        timeout,
+        secrets: Vec::new(),
+        redact: Vec::new(),
+        window: None,
+        dry: false,
+        live: None,
+        about: About::default(),
+    };
     hands.carry(&order, &CancellationToken::new()).await
 }
 
