@@ -103,7 +103,7 @@ impl From<DeskError> for ApiError {
     fn from(error: DeskError) -> Self {
         match error {
             DeskError::Refused(CommandError::NotFound(id)) => Self::no_incident(&id.0),
-            DeskError::Refused(refused @ CommandError::IllegalMove { .. }) => {
+            DeskError::Refused(refused @ (CommandError::IllegalMove { .. } | CommandError::NotNow { .. })) => {
                 Self::new(Code::Conflict, refused.to_string(), "read the incident again: somebody or something may have moved it")
             }
             DeskError::Refused(refused) => {

@@ -74,6 +74,14 @@ pub struct AlertChange {
     pub rule: Option<Box<RuleAlert>>,
 }
 
+impl AlertChange {
+    /// The detector, or the rule's own name.
+    #[must_use]
+    pub fn name(&self) -> &str {
+        self.rule.as_ref().map_or(&*self.detector, |rule| &rule.name)
+    }
+}
+
 /// What a rule adds to its alert. Untrusted text, capped.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(default)]

@@ -89,11 +89,67 @@ impl IncidentState {
     }
 }
 
+impl IncidentState {
+    /// Somebody has to act: open, and not only waiting for the quiet window to end.
+    #[must_use]
+    pub const fn is_active(self) -> bool {
+        matches!(self, Self::Triage | Self::Investigating | Self::Identified)
+    }
+}
+
 named! {
     /// Why the incident exists: it happened under our eyes, it was rehearsed, or it was read from history.
     IncidentKind {
         Real = "real" / "Real",
         Drill = "drill" / "Drill",
         Backfill = "backfill" / "From history",
+    }
+}
+
+named! {
+    /// What a person is in the response to an incident. All but responders are held by one person at a time.
+    Role {
+        /// Leads the response and decides; does not repair with their own hands.
+        Commander = "commander" / "Commander",
+        /// Tells those who have to know.
+        Communications = "communications" / "Communications",
+        /// Writes down what happens; Paramedic itself where nobody else does.
+        Scribe = "scribe" / "Scribe",
+        /// Works on it.
+        Responder = "responder" / "Responder",
+    }
+}
+
+named! {
+    /// The parts of a response, in the order in which they come; each has a checklist and a time box.
+    Phase {
+        Detection = "detection" / "Detection",
+        Investigation = "investigation" / "Investigation",
+        Mitigation = "mitigation" / "Mitigation",
+        Resolution = "resolution" / "Resolution",
+        Postmortem = "postmortem" / "Postmortem",
+    }
+}
+
+named! {
+    /// A time of an incident that a person may correct afterwards.
+    Moment {
+        /// The onset.
+        Started = "started" / "Started",
+        Detected = "detected" / "Detected",
+        Mitigated = "mitigated" / "Mitigated",
+        Resolved = "resolved" / "Resolved",
+    }
+}
+
+named! {
+    /// Who made it stop.
+    MitigatedBy {
+        /// It ended before anybody, or any fix, had begun to work on it.
+        Itself = "itself" / "By itself",
+        /// A runbook whose fix nobody had to approve.
+        Auto = "auto" / "Automatically",
+        /// A person, by hand or by approving a fix.
+        Person = "person" / "By a person",
     }
 }

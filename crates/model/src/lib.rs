@@ -31,7 +31,7 @@ pub mod limit;
 pub use alert::{AlertChange, AlertState, Evidence, Fingerprint, RuleAlert};
 pub use event::{ApiErrorClass, Event, Fact, Level, Source, Temporality, ToolOutcome, WaitReason};
 pub use id::{AgentId, SessionId};
-pub use incident::{IncidentId, IncidentKind, IncidentState, IncidentType};
+pub use incident::{IncidentId, IncidentKind, IncidentState, IncidentType, MitigatedBy, Moment, Phase, Role};
 pub use severity::Severity;
 pub use target::{Target, TargetHealth, TargetKind};
 pub use time::{Clock, ManualClock, SystemClock, Timestamp};

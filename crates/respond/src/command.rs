@@ -1,12 +1,24 @@
 //! What a person may do to an incident, and why it may be refused.
 
-use paramedic_model::{AgentId, IncidentId, IncidentKind, IncidentState, IncidentType, Severity, Timestamp, secret, text};
+mod correct;
+mod moves;
+mod parts;
+
+use paramedic_model::{AgentId, Fingerprint, IncidentId, IncidentKind, IncidentState, IncidentType, Moment, Role, Severity, Timestamp};
+use paramedic_model::{secret, text};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use crate::attachments::{self, Given};
+use crate::checklist;
+use crate::config::Settings;
 use crate::incident::Incident;
 use crate::incidents::Incidents;
 use crate::record::Record;
+use crate::roles;
+use crate::transition::Refusal;
+
+pub(crate) use moves::acknowledgement;
 
 /// Longest note and longest title, in bytes.
 pub const NOTE_BYTES_MAX: usize = 16 * 1024;
@@ -25,6 +37,9 @@ pub enum Command {
         /// When it began, if that is known to be earlier than now.
         #[serde(default)]
         started_at: Option<Timestamp>,
+        /// A drill is not counted in statistics; one of history calls nobody.
+        #[serde(default = "real")]
+        kind: IncidentKind,
     },
     Note {
         incident: IncidentId,
@@ -40,6 +55,12 @@ pub enum Command {
         incident: IncidentId,
         title: String,
     },
+    /// It was a drill after all, or it became real.
+    SetKind {
+        incident: IncidentId,
+        kind: IncidentKind,
+        reason: String,
+    },
     Acknowledge {
         incident: IncidentId,
     },
@@ -50,6 +71,11 @@ pub enum Command {
         reason: String,
     },
     Resolve {
+        incident: IncidentId,
+        #[serde(default)]
+        reason: String,
+    },
+    Close {
         incident: IncidentId,
         #[serde(default)]
         reason: String,
@@ -69,6 +95,64 @@ pub enum Command {
         incident: IncidentId,
         into: IncidentId,
     },
+    /// Alerts that are another problem go to an incident of their own, the later ones of the same fingerprints too.
+    Split {
+        incident: IncidentId,
+        #[serde(default)]
+        alerts: Vec<Fingerprint>,
+        /// All alerts of these agents.
+        #[serde(default)]
+        agents: Vec<AgentId>,
+        title: String,
+    },
+    /// Corrects a time, on record and only within the times around it.
+    BackDate {
+        incident: IncidentId,
+        what: Moment,
+        to: Timestamp,
+        reason: String,
+    },
+    AssignRole {
+        incident: IncidentId,
+        role: Role,
+        person: String,
+    },
+    ReleaseRole {
+        incident: IncidentId,
+        role: Role,
+        person: String,
+    },
+    HandOver {
+        incident: IncidentId,
+        role: Role,
+        to: String,
+        #[serde(default)]
+        note: String,
+    },
+    /// Ticks an item of the checklist, or takes the tick back.
+    Tick {
+        incident: IncidentId,
+        item: String,
+        done: bool,
+    },
+    /// Keeps a piece of evidence: `text`, or `base64` for anything else.
+    Attach {
+        incident: IncidentId,
+        name: String,
+        #[serde(default)]
+        media_type: String,
+        #[serde(default)]
+        text: Option<String>,
+        #[serde(default)]
+        base64: Option<String>,
+        /// Where it is from: a query, a command, a link.
+        #[serde(default)]
+        source: String,
+    },
+}
+
+const fn real() -> IncidentKind {
+    IncidentKind::Real
 }
 
 /// Why a command was refused.
@@ -77,69 +161,116 @@ pub enum CommandError {
     #[error("there is no incident {0}")]
     NotFound(IncidentId),
     #[error("{incident} is {from}: it cannot become {to}, because {why}")]
-    IllegalMove { incident: IncidentId, from: IncidentState, to: IncidentState, why: &'static str },
+    IllegalMove { incident: IncidentId, from: IncidentState, to: IncidentState, why: Refusal },
+    #[error("{incident} is {state}: {why}")]
+    NotNow { incident: IncidentId, state: IncidentState, why: Refusal },
     #[error("{key} {why}")]
     Invalid { key: &'static str, why: String },
 }
 
-/// Decides about a command: the records it leads to, and the incident it is about. An empty list means that there
-/// was nothing to do (acknowledging twice, say).
-pub fn decide_command(incidents: &Incidents, command: &Command, now: Timestamp) -> Result<(IncidentId, Vec<Record>), CommandError> {
+/// What was decided: the incident it is about, and the records it leads to.
+pub type Decided = Result<(IncidentId, Vec<Record>), CommandError>;
+
+/// Decides about a command of `actor`. An empty list means that there was nothing to do (acknowledging twice, say).
+pub fn decide_command(incidents: &Incidents, command: &Command, actor: &str, now: Timestamp, settings: &Settings) -> Decided {
+    let get = |id: &IncidentId| find(incidents, id);
+    let about = |incident: &Incident, records: Vec<Record>| Ok((incident.id.clone(), records));
     match command {
-        Command::Open { title, incident_type, severity, agents, started_at } => {
-            let id = incidents.next_id();
-            let started_at = started_at.unwrap_or(now);
-            if started_at > now {
-                return Err(CommandError::Invalid { key: "started_at", why: format!("lies in the future: {started_at}") });
-            }
-            let record = Record::IncidentOpened {
-                incident: id.clone(),
-                incident_type: *incident_type,
-                severity: *severity,
-                title: checked_title(title)?,
-                cause: format!("manual:{id}"),
-                kind: IncidentKind::Real,
-                started_at,
-                detected_at: now,
-                agents: agents.clone(),
-            };
-            Ok((id, vec![record]))
-        }
-        Command::Note { incident, text } => {
-            let found = find(incidents, incident)?;
-            if text.trim().is_empty() {
-                return Err(CommandError::Invalid { key: "text", why: "is empty: a note needs words".to_owned() });
-            }
-            let text = secret::mask(&text::capped(text, NOTE_BYTES_MAX)).into_owned();
-            Ok((found.id.clone(), vec![Record::Noted { incident: found.id.clone(), text }]))
-        }
+        Command::Open { .. } => open(incidents, command, now),
+        Command::Note { incident, text } => get(incident).and_then(|found| about(found, vec![note(found, text)?])),
         Command::SetSeverity { incident, severity, reason } => {
-            let found = find(incidents, incident)?;
-            let record = Record::SeverityChanged {
-                incident: found.id.clone(),
-                from: found.severity,
-                to: *severity,
-                at: now,
-                reason: checked_reason(reason),
-                by_hand: true,
-            };
-            Ok((found.id.clone(), if found.severity == *severity && found.severity_by_hand { Vec::new() } else { vec![record] }))
+            get(incident).and_then(|found| about(found, correct::severity(found, *severity, reason, now)))
         }
         Command::SetTitle { incident, title } => {
-            let found = find(incidents, incident)?;
-            Ok((found.id.clone(), vec![Record::TitleChanged { incident: found.id.clone(), to: checked_title(title)? }]))
+            let found = get(incident)?;
+            about(found, vec![Record::TitleChanged { incident: found.id.clone(), to: checked_title(title)? }])
         }
-        Command::Acknowledge { incident } => acknowledge(find(incidents, incident)?, now),
-        Command::SetState { incident, state, reason } => move_to(find(incidents, incident)?, *state, reason, now),
-        Command::Resolve { incident, reason } => move_to(find(incidents, incident)?, IncidentState::Resolved, reason, now),
-        Command::Reopen { incident, reason } => reopen(find(incidents, incident)?, reason, now),
-        Command::Cancel { incident, reason } => move_to(find(incidents, incident)?, IncidentState::Cancelled, reason, now),
-        Command::Merge { incident, into } => merge(find(incidents, incident)?, find(incidents, into)?),
+        Command::SetKind { incident, kind, reason } => get(incident).and_then(|found| about(found, correct::kind(found, *kind, reason)?)),
+        Command::BackDate { incident, what, to, reason } => {
+            get(incident).and_then(|found| about(found, correct::back_date(found, *what, *to, reason, now)?))
+        }
+        Command::Acknowledge { incident } => moves::acknowledge(get(incident)?, actor, now),
+        Command::SetState { incident, state, reason } => moves::move_to(get(incident)?, *state, reason, actor, now),
+        Command::Resolve { incident, reason } => moves::move_to(get(incident)?, IncidentState::Resolved, reason, actor, now),
+        Command::Close { incident, reason } => moves::move_to(get(incident)?, IncidentState::Closed, reason, actor, now),
+        Command::Reopen { incident, reason } => moves::reopen(get(incident)?, reason, actor, now),
+        Command::Cancel { incident, reason } => moves::move_to(get(incident)?, IncidentState::Cancelled, reason, actor, now),
+        Command::Merge { incident, into } => parts::merge(get(incident)?, get(into)?, actor, now, settings),
+        Command::Split { incident, alerts, agents, title } => {
+            parts::split(incidents, get(incident)?, (alerts, agents), checked_title(title)?, actor, now)
+        }
+        Command::AssignRole { incident, role, person } => {
+            unmerged(get(incident)?).and_then(|found| about(found, roles::assign(found, *role, person, now)?))
+        }
+        Command::ReleaseRole { incident, role, person } => {
+            unmerged(get(incident)?).and_then(|found| about(found, roles::release(found, *role, person, now)?))
+        }
+        Command::HandOver { incident, role, to, note } => {
+            unmerged(get(incident)?).and_then(|found| about(found, roles::hand_over(found, *role, to, note, actor, now)?))
+        }
+        Command::Tick { incident, item, done } => unmerged(get(incident)?).and_then(|found| about(found, tick(found, item, *done, now)?)),
+        Command::Attach { incident, name, media_type, text, base64, source } => {
+            let found = get(incident)?;
+            let given = Given { name, media_type, text: text.as_deref(), base64: base64.as_deref(), source };
+            let (attachment, content) = attachments::prepare(found, given)?;
+            about(found, vec![Record::Attached { incident: found.id.clone(), attachment, content }])
+        }
     }
 }
 
-fn find<'a>(incidents: &'a Incidents, id: &IncidentId) -> Result<&'a Incident, CommandError> {
+pub(crate) fn find<'a>(incidents: &'a Incidents, id: &IncidentId) -> Result<&'a Incident, CommandError> {
     incidents.get(id).ok_or_else(|| CommandError::NotFound(id.clone()))
+}
+
+/// What is done to an incident that went into another would be lost on those who work on that one.
+fn unmerged(incident: &Incident) -> Result<&Incident, CommandError> {
+    if incident.state != IncidentState::Merged {
+        return Ok(incident);
+    }
+    Err(CommandError::NotNow { incident: incident.id.clone(), state: incident.state, why: Refusal::Merged })
+}
+
+fn open(incidents: &Incidents, command: &Command, now: Timestamp) -> Decided {
+    let Command::Open { title, incident_type, severity, agents, started_at, kind } = command else {
+        return Err(CommandError::Invalid { key: "command", why: "opens nothing".to_owned() });
+    };
+    let id = incidents.next_id();
+    let started_at = started_at.unwrap_or(now);
+    if started_at > now {
+        return Err(CommandError::Invalid { key: "started_at", why: format!("lies in the future: {started_at}") });
+    }
+    let record = Record::IncidentOpened {
+        incident: id.clone(),
+        incident_type: *incident_type,
+        severity: *severity,
+        title: checked_title(title)?,
+        cause: format!("manual:{id}"),
+        kind: *kind,
+        started_at,
+        detected_at: now,
+        agents: agents.clone(),
+    };
+    Ok((id, vec![record]))
+}
+
+fn note(incident: &Incident, text: &str) -> Result<Record, CommandError> {
+    if text.trim().is_empty() {
+        return Err(CommandError::Invalid { key: "text", why: "is empty: a note needs words".to_owned() });
+    }
+    let text = secret::mask(&text::capped(text, NOTE_BYTES_MAX)).into_owned();
+    Ok(Record::Noted { incident: incident.id.clone(), text })
+}
+
+fn tick(incident: &Incident, item: &str, done: bool, now: Timestamp) -> Result<Vec<Record>, CommandError> {
+    if !checklist::is_item(item) {
+        let given = text::head(item, 100);
+        let why = format!("is no item of the checklist: {given:?}; the items are {}", checklist::item_ids());
+        return Err(CommandError::Invalid { key: "item", why });
+    }
+    if incident.ticks.get(item).is_some_and(|tick| tick.done == done) {
+        return Ok(Vec::new());
+    }
+    Ok(vec![Record::Ticked { incident: incident.id.clone(), item: item.to_owned(), done, at: now }])
 }
 
 fn checked_title(title: &str) -> Result<String, CommandError> {
@@ -153,93 +284,15 @@ fn checked_title(title: &str) -> Result<String, CommandError> {
     Ok(secret::mask(&title).into_owned())
 }
 
-fn checked_reason(reason: &str) -> String {
+pub(crate) fn checked_reason(reason: &str) -> String {
     let reason = reason.trim();
     if reason.is_empty() { "by hand".to_owned() } else { secret::mask(&text::capped(reason, NOTE_BYTES_MAX)).into_owned() }
 }
 
-fn acknowledge(incident: &Incident, now: Timestamp) -> Result<(IncidentId, Vec<Record>), CommandError> {
-    if !incident.state.is_open() {
-        return Err(CommandError::IllegalMove {
-            incident: incident.id.clone(),
-            from: incident.state,
-            to: IncidentState::Investigating,
-            why: "only an open incident can be acknowledged",
-        });
+/// For commands that change what is on record: why is not optional.
+fn needed_reason(reason: &str) -> Result<String, CommandError> {
+    if reason.trim().is_empty() {
+        return Err(CommandError::Invalid { key: "reason", why: "is empty: a correction needs its reason".to_owned() });
     }
-    let mut records = Vec::new();
-    if incident.acknowledged_at.is_none() {
-        records.push(Record::Acknowledged { incident: incident.id.clone(), at: now });
-        if incident.state == IncidentState::Triage {
-            records.push(Record::StateChanged {
-                incident: incident.id.clone(),
-                from: incident.state,
-                to: IncidentState::Investigating,
-                at: now,
-                reason: "acknowledged".to_owned(),
-            });
-        }
-    }
-    Ok((incident.id.clone(), records))
-}
-
-/// Which moves a person may make. `None`: allowed. The reason completes "it cannot become X, because …".
-const fn refusal(from: IncidentState, to: IncidentState) -> Option<&'static str> {
-    use IncidentState::{Cancelled, Closed, Identified, Investigating, Merged, Mitigated, Resolved, Triage};
-    match (from, to) {
-        (Merged, _) => Some("it was merged into another incident; work on that one"),
-        (_, Merged) => Some("merging needs the incident to merge into"),
-        (_, Triage) => Some("triage is only where an incident starts"),
-        (Cancelled, Investigating) | (Resolved | Closed, Investigating) => None,
-        (Cancelled, _) => Some("it was cancelled; re-open it first"),
-        (Closed, _) => Some("it is closed; re-open it first"),
-        (Resolved, Closed) => None,
-        (Resolved, Identified | Mitigated) => Some("it is resolved; re-open it first"),
-        (Triage | Investigating | Identified | Mitigated, Closed) => Some("only a resolved incident can be closed"),
-        (_, Investigating | Identified | Mitigated | Resolved | Cancelled) => None,
-    }
-}
-
-fn move_to(incident: &Incident, to: IncidentState, reason: &str, now: Timestamp) -> Result<(IncidentId, Vec<Record>), CommandError> {
-    if incident.state == to {
-        return Ok((incident.id.clone(), Vec::new()));
-    }
-    if let Some(why) = refusal(incident.state, to) {
-        return Err(CommandError::IllegalMove { incident: incident.id.clone(), from: incident.state, to, why });
-    }
-    let record = Record::StateChanged { incident: incident.id.clone(), from: incident.state, to, at: now, reason: checked_reason(reason) };
-    Ok((incident.id.clone(), vec![record]))
-}
-
-fn reopen(incident: &Incident, reason: &str, now: Timestamp) -> Result<(IncidentId, Vec<Record>), CommandError> {
-    if incident.state.is_open() {
-        return Err(CommandError::IllegalMove {
-            incident: incident.id.clone(),
-            from: incident.state,
-            to: IncidentState::Investigating,
-            why: "it is open already",
-        });
-    }
-    move_to(incident, IncidentState::Investigating, reason, now)
-}
-
-fn merge(incident: &Incident, into: &Incident) -> Result<(IncidentId, Vec<Record>), CommandError> {
-    if incident.id == into.id {
-        return Err(CommandError::Invalid { key: "into", why: "names the incident itself".to_owned() });
-    }
-    for one in [incident, into] {
-        if one.state == IncidentState::Merged {
-            return Err(CommandError::IllegalMove {
-                incident: one.id.clone(),
-                from: one.state,
-                to: IncidentState::Merged,
-                why: "it was merged already",
-            });
-        }
-    }
-    let records = vec![
-        Record::Merged { incident: incident.id.clone(), into: into.id.clone() },
-        Record::MergedFrom { incident: into.id.clone(), from: incident.id.clone() },
-    ];
-    Ok((into.id.clone(), records))
+    Ok(checked_reason(reason))
 }

@@ -6,6 +6,7 @@ use crate::config::Settings;
 use crate::incident::{Episode, Incident};
 use crate::incidents::Incidents;
 use crate::record::Record;
+use crate::transition::next;
 
 /// Decides about one alert change. `now` is the wall clock (or, for a record that is only read, the change's own
 /// time). No records: nothing that was not known already.
@@ -68,7 +69,7 @@ fn open(incidents: &Incidents, change: &AlertChange, now: Timestamp, settings: &
         cause: change.cause.clone(),
         kind: if late { IncidentKind::Backfill } else { IncidentKind::Real },
         started_at,
-        detected_at: change.at,
+        detected_at: change.at.max(started_at),
         agents: change.agent.iter().cloned().collect(),
     }];
     records.extend(
@@ -108,16 +109,10 @@ fn consequences(incident: &Incident, change: &AlertChange, settings: &Settings) 
         } else {
             format!("fired again before it had been quiet for {} min", settings.quiet_window_s / 60)
         };
-        records.push(Record::StateChanged {
-            incident: incident.id.clone(),
-            from: incident.state,
-            to: IncidentState::Investigating,
-            at: change.at,
-            reason,
-        });
+        records.push(fires_again(incident, change.at, reason));
     } else if incident.state == IncidentState::Mitigated {
         // A further episode that came and went: the quiet window starts anew at its end.
-        if let Some(cleared_at) = after.cleared_at()
+        if let Some(cleared_at) = after.cleared_at().filter(|cleared_at| incident.cleared_at() != Some(*cleared_at))
             && incident.mitigated_at.is_none_or(|mitigated_at| cleared_at > mitigated_at)
         {
             records.push(mitigated(&after, cleared_at));
@@ -131,17 +126,38 @@ fn consequences(incident: &Incident, change: &AlertChange, settings: &Settings) 
 
 fn mitigate_if_clear(incident: &Incident) -> Option<Record> {
     let cleared_at = incident.cleared_at()?;
-    let active = matches!(incident.state, IncidentState::Triage | IncidentState::Investigating | IncidentState::Identified);
-    active.then(|| mitigated(incident, cleared_at))
+    incident.state.is_active().then(|| mitigated(incident, cleared_at))
 }
 
-fn mitigated(incident: &Incident, at: Timestamp) -> Record {
+/// No alert is active since `at`, which is never before the incident was noticed.
+pub(crate) fn mitigated(incident: &Incident, at: Timestamp) -> Record {
     Record::StateChanged {
         incident: incident.id.clone(),
         from: incident.state,
         to: IncidentState::Mitigated,
-        at,
+        at: at.max(incident.detected_at),
         reason: "no alert is active any more".to_owned(),
+    }
+}
+
+pub(crate) fn fires_again(incident: &Incident, at: Timestamp, reason: String) -> Record {
+    Record::StateChanged { incident: incident.id.clone(), from: incident.state, to: IncidentState::Investigating, at, reason }
+}
+
+/// The least severity that what is counted calls for, and what that is.
+pub(crate) fn impact(incident: &Incident, settings: &Settings) -> Option<(Severity, String)> {
+    let (agents, failed, users) = (incident.agents.len(), incident.failed_agents(), incident.users.len());
+    let reaches = |count: usize, limit: usize| limit > 0 && count >= limit;
+    if failed >= settings.sev1_failed_agents {
+        Some((Severity::Sev1, format!("{failed} agents' turns failed")))
+    } else if reaches(users, settings.sev1_users) {
+        Some((Severity::Sev1, format!("{users} users are affected")))
+    } else if agents >= settings.sev2_agents {
+        Some((Severity::Sev2, format!("{agents} agents are affected")))
+    } else if reaches(users, settings.sev2_users) {
+        Some((Severity::Sev2, format!("{users} users are affected")))
+    } else {
+        None
     }
 }
 
@@ -150,14 +166,10 @@ fn raise(incident: &Incident, change: &AlertChange, settings: &Settings) -> Opti
     if incident.severity_by_hand {
         return None;
     }
-    let agents = incident.agents.len();
-    let failed = incident.failed_agents();
-    let (to, reason) = if failed >= settings.sev1_failed_agents {
-        (Severity::Sev1, format!("{failed} agents' turns failed"))
-    } else if agents >= settings.sev2_agents && change.severity.is_some() {
-        (Severity::Sev2, format!("{agents} agents are affected"))
-    } else {
-        (change.severity?, change.reason.clone())
+    let (to, reason) = match impact(incident, settings) {
+        // A note adds to the count, but nobody is called for it.
+        Some((severity, reason)) if change.severity.is_some() || severity == Severity::Sev1 => (severity, reason),
+        _ => (change.severity?, change.reason.clone()),
     };
     let to = to.max(change.severity.unwrap_or(Severity::Sev4));
     (to > incident.severity).then(|| Record::SeverityChanged {
@@ -207,11 +219,17 @@ pub fn decide_due(incidents: &Incidents, now: Timestamp, settled: &dyn Fn(&Incid
         .mitigated()
         .filter_map(|incident| {
             let due = incident.mitigated_at?.after(settings.quiet_window());
-            (due <= now && incident.firing().next().is_none() && settled(incident)).then(|| Record::StateChanged {
+            if due > now || incident.firing().next().is_some() || !settled(incident) {
+                return None;
+            }
+            // Somebody may have acknowledged it after the window was over, before this was noticed.
+            let at = due.max(incident.times().latest());
+            next(incident.state, IncidentState::Resolved, &incident.facts(at)).ok()?;
+            Some(Record::StateChanged {
                 incident: incident.id.clone(),
                 from: incident.state,
                 to: IncidentState::Resolved,
-                at: due,
+                at,
                 reason: format!("quiet for {} min", settings.quiet_window_s / 60),
             })
         })

@@ -3,19 +3,26 @@
 use std::sync::Arc;
 
 use paramedic_journal::{Draft, Expected, Journal, JournalError};
-use paramedic_model::{AlertChange, Timestamp};
+use paramedic_model::{AlertChange, IncidentId, Timestamp};
 use tokio::sync::{RwLock, RwLockReadGuard, RwLockWriteGuard};
 
+use crate::attachments::{Attachment, content_of};
+use crate::clocks::decide_timers;
 use crate::command::{Command, CommandError, decide_command};
 use crate::config::Settings;
 use crate::decide::{decide_alert, decide_due};
 use crate::incident::Incident;
 use crate::incidents::Incidents;
 use crate::metrics::Metrics;
-use crate::record::{Record, SYSTEM_ACTOR};
+use crate::record::{Record, SYSTEM_ACTOR, incident_subject};
+use crate::runs::{RunNote, decide_run};
 
 /// Entries appended at once while history is read.
 const APPEND_BATCH_MAX: usize = 500;
+/// Entries read at once while an attachment is looked for.
+const ATTACHMENT_PAGE: usize = 1_000;
+/// The kind of entries that hold an attachment.
+const ATTACHED: &str = "attached";
 
 #[derive(Debug, thiserror::Error)]
 pub enum DeskError {
@@ -67,31 +74,79 @@ impl Desk {
         Ok(records)
     }
 
-    /// Lets time pass: resolves incidents that have been quiet for long enough.
+    /// Lets time pass: resolves incidents that have been quiet for long enough, calls more people where a timer ran
+    /// out, and notes phases that take too long.
     pub async fn tick(&self, now: Timestamp) -> Result<Vec<Record>, DeskError> {
-        let settle = std::time::Duration::from_secs(self.settings.settle_s);
-        let due = {
-            let state = self.incidents.read().await;
-            decide_due(&state, now, &|incident| now.since(incident.last_recorded_at) >= settle, &self.settings)
-        };
-        if due.is_empty() {
-            return Ok(due);
+        if !self.is_due(&*self.incidents.read().await, now) {
+            return Ok(Vec::new());
         }
         let mut state = self.incidents.write().await;
-        let due = decide_due(&state, now, &|incident| now.since(incident.last_recorded_at) >= settle, &self.settings);
         let mut pending = Pending::new(now);
-        pending.take(&mut state, SYSTEM_ACTOR, due);
+        let quiet = self.quiet(&state, now);
+        pending.take(&mut state, SYSTEM_ACTOR, quiet);
+        // On what is left: an incident that is resolved by now is not late any more.
+        let timers = decide_timers(&state, now, &self.settings);
+        let called = timers.iter().filter(|record| matches!(record, Record::Escalated { .. })).count();
+        pending.take(&mut state, SYSTEM_ACTOR, timers);
         let records = self.write(&mut state, pending).await?;
+        self.metrics.escalations.inc_by(called as u64);
         drop(state);
         self.count_open().await;
         Ok(records)
+    }
+
+    fn is_due(&self, state: &Incidents, now: Timestamp) -> bool {
+        !self.quiet(state, now).is_empty() || !decide_timers(state, now, &self.settings).is_empty()
+    }
+
+    fn quiet(&self, state: &Incidents, now: Timestamp) -> Vec<Record> {
+        let settle = std::time::Duration::from_secs(self.settings.settle_s);
+        decide_due(state, now, &|incident| now.since(incident.last_recorded_at) >= settle, &self.settings)
+    }
+
+    /// Takes what a run of a runbook tells, and moves the incident accordingly; what was written.
+    pub async fn note_run(&self, note: &RunNote, now: Timestamp) -> Result<(Incident, Vec<Record>), DeskError> {
+        let mut state = self.incidents.write().await;
+        let (id, records) = decide_run(&state, note, now)?;
+        let mut pending = Pending::new(now);
+        pending.take(&mut state, &note.by, records);
+        let records = self.write(&mut state, pending).await?;
+        let incident = state.get(&id).cloned().ok_or(CommandError::NotFound(id))?;
+        drop(state);
+        self.count_open().await;
+        Ok((incident, records))
+    }
+
+    /// An attachment with its content; `None` when the incident has none of this id.
+    pub async fn attachment(&self, incident: &IncidentId, id: u64) -> Result<Option<(Attachment, Vec<u8>)>, DeskError> {
+        let subject = incident_subject(incident);
+        let mut after = 0;
+        // A page may be short; only an empty one is the end.
+        loop {
+            let entries = self.journal.read_subject(&subject, after, ATTACHMENT_PAGE).await?;
+            let Some(last) = entries.last() else { return Ok(None) };
+            after = last.seq;
+            for entry in entries.iter().filter(|entry| entry.kind == ATTACHED) {
+                if let Ok(Some(Record::Attached { attachment, content, .. })) = Record::from_entry(entry)
+                    && attachment.id == id
+                {
+                    return Ok(content_of(&attachment, &content).map(|bytes| (attachment, bytes)));
+                }
+            }
+        }
+    }
+
+    /// What the incidents are decided by.
+    #[must_use]
+    pub const fn settings(&self) -> &Settings {
+        &self.settings
     }
 
     /// Does what a person asks for; the incident afterwards.
     pub async fn command(&self, actor: &str, command: &Command, now: Timestamp) -> Result<Incident, DeskError> {
         self.metrics.commands.inc();
         let mut state = self.incidents.write().await;
-        let (id, records) = decide_command(&state, command, now).inspect_err(|_| {
+        let (id, records) = decide_command(&state, command, actor, now, &self.settings).inspect_err(|_| {
             self.metrics.commands_refused.inc();
         })?;
         let mut pending = Pending::new(now);

@@ -1,14 +1,23 @@
 //! One incident, as its journal entries add up.
 
-use std::collections::BTreeSet;
+mod apply;
+
+use std::collections::{BTreeMap, BTreeSet};
 
 use paramedic_model::alert::AlertCounts;
 use paramedic_model::{
-    AgentId, AlertChange, AlertState, Evidence, Fingerprint, IncidentId, IncidentKind, IncidentState, IncidentType, RuleAlert, SessionId,
-    Severity, Timestamp,
+    AgentId, AlertChange, AlertState, Evidence, Fingerprint, IncidentId, IncidentKind, IncidentState, IncidentType, MitigatedBy, Moment,
+    Phase, Role, RuleAlert, SessionId, Severity, Timestamp,
 };
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
+
+use crate::attachments::Attachment;
+use crate::checklist::HandTick;
+use crate::clocks::{Escalation, Timer};
+use crate::roles::{self, Roles};
+use crate::runs::RunLine;
+use crate::transition::{Facts, Times};
 
 /// Alert episodes kept per incident in full; older ended ones are kept as sums.
 pub const EPISODES_MAX: usize = 200;
@@ -21,6 +30,8 @@ pub struct Episode {
     #[serde(default)]
     pub agent: Option<AgentId>,
     pub session: Option<SessionId>,
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub user: Option<String>,
     pub started_at: Timestamp,
     /// When it ended; none while it is active.
     pub ended_at: Option<Timestamp>,
@@ -45,6 +56,7 @@ impl Episode {
             detector: change.detector.clone().into_owned(),
             agent: change.agent.clone(),
             session: change.session.clone(),
+            user: change.user.clone(),
             started_at: change.started_at,
             ended_at: (change.state == AlertState::Resolved).then_some(change.at),
             severity: change.severity,
@@ -96,6 +108,34 @@ impl IncidentCounts {
     }
 }
 
+/// From the opening, or a re-opening, to the end: what the clocks run over.
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(default)]
+pub struct Round {
+    /// 0 at first; one more with each re-opening.
+    pub number: u32,
+    /// When people could first know of it: it was detected and written down.
+    pub began_at: Timestamp,
+    pub acknowledged_at: Option<Timestamp>,
+    pub identified_at: Option<Timestamp>,
+    /// Timers that ran out.
+    pub fired: BTreeSet<Timer>,
+    /// Phases that took longer than their time box, as far as that is on record.
+    pub overran: BTreeSet<Phase>,
+    /// The fix that was begun last and not taken back.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub fix: Option<Fix>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct Fix {
+    pub at: Timestamp,
+    pub unattended: bool,
+}
+
+/// Escalations that an incident lists; all of them are in the journal.
+pub const ESCALATIONS_MAX: usize = 100;
+
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Incident {
     pub id: IncidentId,
@@ -130,6 +170,43 @@ pub struct Incident {
     past: IncidentCounts,
     pub counts: IncidentCounts,
     pub notes: u64,
+    /// When it was closed, its postmortem done.
+    #[serde(default)]
+    pub closed_at: Option<Timestamp>,
+    /// When the severity was changed last.
+    #[serde(default)]
+    pub severity_at: Option<Timestamp>,
+    #[serde(default)]
+    pub mitigated_by: Option<MitigatedBy>,
+    /// Times that a person corrected.
+    #[serde(default)]
+    pub back_dated: BTreeSet<Moment>,
+    /// Who holds which role.
+    #[serde(default)]
+    pub roles: Roles,
+    /// Since when there has been a commander.
+    #[serde(default)]
+    pub commander_at: Option<Timestamp>,
+    /// How often a role was assigned, released or handed over; the timeline tells each.
+    #[serde(default)]
+    pub role_changes: u64,
+    #[serde(default)]
+    pub round: Round,
+    #[serde(default)]
+    pub escalations: Vec<Escalation>,
+    /// What people ticked in the checklist, by the item's id.
+    #[serde(default)]
+    pub ticks: BTreeMap<String, HandTick>,
+    /// Evidence that people attached; the content is read by its id.
+    #[serde(default)]
+    pub attachments: Vec<Attachment>,
+    /// Runs of runbooks for it, the oldest first.
+    #[serde(default)]
+    pub runs: Vec<RunLine>,
+    #[serde(default)]
+    pub split_from: Option<IncidentId>,
+    #[serde(default)]
+    pub split_into: Vec<IncidentId>,
     /// Journal position and time of the last entry about it.
     pub last_seq: u64,
     pub last_recorded_at: Timestamp,
@@ -175,6 +252,20 @@ impl Incident {
             past: IncidentCounts::default(),
             counts: IncidentCounts::default(),
             notes: 0,
+            closed_at: None,
+            severity_at: None,
+            mitigated_by: None,
+            back_dated: BTreeSet::new(),
+            roles: roles::at_start(),
+            commander_at: None,
+            role_changes: 0,
+            round: Round { began_at: detected_at, ..Round::default() },
+            escalations: Vec::new(),
+            ticks: BTreeMap::new(),
+            attachments: Vec::new(),
+            runs: Vec::new(),
+            split_from: None,
+            split_into: Vec::new(),
             last_seq: 0,
             last_recorded_at: detected_at,
         }
@@ -218,6 +309,83 @@ impl Incident {
         self.detected_at.after(self.severity.acknowledge_within())
     }
 
+    /// Its times, in the order in which they have to stand.
+    #[must_use]
+    pub fn times(&self) -> Times {
+        Times {
+            started_at: self.started_at,
+            detected_at: self.detected_at,
+            acknowledged_at: self.acknowledged_at,
+            mitigated_at: self.mitigated_at,
+            resolved_at: self.resolved_at,
+            closed_at: self.closed_at,
+            mitigated_alone: self.mitigated_by.is_some_and(|by| by != MitigatedBy::Person),
+        }
+    }
+
+    pub(crate) fn facts(&self, at: Timestamp) -> Facts {
+        // What ends before anybody worked on it may be acknowledged after its end.
+        let mut times = self.times();
+        times.mitigated_alone |= self.mitigator(at) != MitigatedBy::Person;
+        Facts { at, times, merges: false }
+    }
+
+    /// Who holds a role; several only for responders.
+    #[must_use]
+    pub fn holders(&self, role: Role) -> &[String] {
+        self.roles.get(&role).map_or(&[], Vec::as_slice)
+    }
+
+    #[must_use]
+    pub fn holds(&self, role: Role, person: &str) -> bool {
+        self.holders(role).iter().any(|holder| holder == person)
+    }
+
+    /// Who is to be thanked for an end at `at`.
+    fn mitigator(&self, at: Timestamp) -> MitigatedBy {
+        // Whoever moves it by hand acknowledges it by that.
+        let worked_on = self.round.acknowledged_at.is_some_and(|acknowledged_at| acknowledged_at <= at);
+        match self.round.fix.filter(|fix| fix.at <= at) {
+            Some(fix) if fix.unattended => MitigatedBy::Auto,
+            Some(_) => MitigatedBy::Person,
+            None if worked_on => MitigatedBy::Person,
+            None => MitigatedBy::Itself,
+        }
+    }
+
+    /// Lets the episodes of these alerts go to another incident, with the agents, sessions and users that only they had.
+    pub(crate) fn give_away(&mut self, alerts: &[Fingerprint]) {
+        let (gone, kept): (Vec<Episode>, Vec<Episode>) =
+            std::mem::take(&mut self.episodes).into_iter().partition(|episode| alerts.contains(&episode.fingerprint));
+        self.episodes = kept;
+        for episode in &gone {
+            let others = &self.episodes;
+            if let Some(agent) = episode.agent.as_ref().filter(|agent| !others.iter().any(|other| other.agent.as_ref() == Some(agent))) {
+                self.agents.remove(agent);
+            }
+            if let Some(one) = episode.session.as_ref().filter(|one| !others.iter().any(|other| other.session.as_ref() == Some(one))) {
+                self.sessions.remove(one);
+            }
+            if let Some(user) = episode.user.as_ref().filter(|user| !others.iter().any(|other| other.user.as_ref() == Some(user))) {
+                self.users.remove(user);
+            }
+        }
+        self.count();
+    }
+
+    /// Takes over the episodes of these alerts from another incident.
+    pub(crate) fn take_over(&mut self, from: &Self, alerts: &[Fingerprint]) {
+        let taken = from.episodes.iter().filter(|episode| alerts.contains(&episode.fingerprint));
+        self.episodes.extend(taken.cloned());
+        for episode in &self.episodes {
+            self.agents.extend(episode.agent.clone());
+            self.sessions.extend(episode.session.clone());
+            self.users.extend(episode.user.clone());
+        }
+        self.forget_oldest_episodes();
+        self.count();
+    }
+
     pub(crate) fn take(&mut self, change: &AlertChange) {
         self.agents.extend(change.agent.clone());
         self.sessions.extend(change.session.clone());
@@ -232,7 +400,8 @@ impl Incident {
                 self.episodes.push(Episode::from_change(change));
             }
         }
-        if change.started_at < self.started_at {
+        // A person's word about the onset stands.
+        if change.started_at < self.started_at && !self.back_dated.contains(&Moment::Started) {
             self.started_at = change.started_at;
         }
         self.forget_oldest_episodes();
@@ -270,7 +439,12 @@ impl Incident {
         self.users.extend(other.users.iter().cloned());
         self.episodes.extend(other.episodes.iter().cloned());
         self.episodes.sort_by_key(|episode| episode.started_at);
-        self.started_at = self.started_at.min(other.started_at);
+        if !self.back_dated.contains(&Moment::Started) {
+            self.started_at = self.started_at.min(other.started_at);
+        }
+        for responder in other.holders(Role::Responder) {
+            roles::change(&mut self.roles, Role::Responder, None, Some(responder));
+        }
         self.forget_oldest_episodes();
         self.count();
     }

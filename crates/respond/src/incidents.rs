@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, HashMap, VecDeque};
 
 use paramedic_journal::{Entry, Fold};
-use paramedic_model::{AlertChange, AlertState, IncidentId, IncidentState, Timestamp};
+use paramedic_model::{AlertChange, AlertState, Fingerprint, IncidentId, IncidentState, Timestamp};
 use serde::{Deserialize, Serialize};
 
 use crate::config::Settings;
@@ -28,6 +28,9 @@ pub struct Incidents {
     unreadable: u64,
     /// Numbers of incidents by cause, newest last, so that joining costs the same however long the history is.
     by_cause: HashMap<String, Vec<u64>>,
+    /// Alerts that were split off, with the number of the incident that takes the later ones.
+    #[serde(default)]
+    split: HashMap<Fingerprint, u64>,
 }
 
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -111,13 +114,17 @@ impl Incidents {
         IncidentId(format!("INC-{}", self.next_number + 1))
     }
 
+    pub(crate) fn all(&self) -> impl Iterator<Item = &Incident> {
+        self.incidents.values()
+    }
+
     pub(crate) fn mitigated(&self) -> impl Iterator<Item = &Incident> {
         self.incidents.values().rev().filter(|incident| incident.state == IncidentState::Mitigated)
     }
 
     /// The episode as it was last recorded, and the incident that owns it.
     pub(crate) fn recorded(&self, change: &AlertChange) -> Option<(Episode, Option<&Incident>)> {
-        for incident in self.of_cause(&change.cause) {
+        for incident in self.owners(change) {
             if let Some(episode) = incident.episodes.iter().find(|episode| episode.is(change)) {
                 return Some((episode.clone(), Some(self.follow_merges(incident))));
             }
@@ -132,7 +139,7 @@ impl Incidents {
 
     /// The incident that an alert of this cause and onset belongs to.
     pub(crate) fn joinable(&self, change: &AlertChange, settings: &Settings) -> Option<&Incident> {
-        self.of_cause(&change.cause).map(|incident| self.follow_merges(incident)).find(|incident| joins(incident, change, settings))
+        self.owners(change).map(|incident| self.follow_merges(incident)).find(|incident| joins(incident, change, settings))
     }
 
     /// Notes of the same cause, not owned yet, that lead up to an onset.
@@ -145,11 +152,17 @@ impl Incidents {
             .collect()
     }
 
+    /// Where an alert may belong: first the incident that it was split off to, then those of its cause.
+    fn owners<'a>(&'a self, change: &AlertChange) -> impl Iterator<Item = &'a Incident> {
+        let split = self.split.get(&change.fingerprint).and_then(|number| self.incidents.get(number));
+        split.into_iter().chain(self.of_cause(&change.cause))
+    }
+
     fn of_cause(&self, cause: &str) -> impl Iterator<Item = &Incident> {
         self.by_cause.get(cause).into_iter().flatten().rev().take(JOIN_LOOKBACK_MAX).filter_map(|number| self.incidents.get(number))
     }
 
-    fn follow_merges<'a>(&'a self, incident: &'a Incident) -> &'a Incident {
+    pub(crate) fn follow_merges<'a>(&'a self, incident: &'a Incident) -> &'a Incident {
         let mut at = incident;
         // A chain cannot be longer than there are incidents; the bound only guards against a circle in a foreign journal.
         for _ in 0..self.incidents.len() {
@@ -181,33 +194,24 @@ impl Incidents {
     /// Adds one record. `seq` and `recorded_at` are the entry's.
     pub fn apply_record(&mut self, seq: u64, recorded_at: Timestamp, actor: &str, record: &Record) {
         match record {
-            Record::AlertChanged { alert, incident: None } => self.keep_loose(alert),
-            Record::AlertChanged { alert, incident: Some(id) } => self.edit(id, seq, recorded_at, |incident| take_alert(incident, alert)),
-            Record::AlertAdopted { incident: id, alert } => {
+            Record::AlertChanged { alert, incident: None } => return self.keep_loose(alert),
+            Record::IncidentOpened { .. } => return self.open_incident(seq, recorded_at, record),
+            Record::AlertAdopted { alert, .. } => {
                 self.loose.retain(|loose| loose.change.fingerprint != alert.fingerprint || loose.change.started_at != alert.started_at);
-                self.edit(id, seq, recorded_at, |incident| incident.take(alert));
             }
-            Record::IncidentOpened { .. } => self.open_incident(seq, recorded_at, record),
-            Record::SeverityChanged { incident: id, to, by_hand, .. } => self.edit(id, seq, recorded_at, |incident| {
-                incident.severity = *to;
-                incident.severity_by_hand |= by_hand;
-            }),
-            Record::TitleChanged { incident: id, to } => self.edit(id, seq, recorded_at, |incident| incident.title.clone_from(to)),
-            Record::StateChanged { incident: id, to, at, .. } => self.edit(id, seq, recorded_at, |incident| move_to(incident, *to, *at)),
-            Record::Acknowledged { incident: id, at } => self.edit(id, seq, recorded_at, |incident| {
-                incident.acknowledged_at.get_or_insert(*at);
-                incident.acknowledged_by.get_or_insert_with(|| actor.to_owned());
-            }),
-            Record::Noted { incident: id, .. } => self.edit(id, seq, recorded_at, |incident| incident.notes += 1),
-            Record::Merged { incident: id, into } => self.edit(id, seq, recorded_at, |incident| {
-                incident.state = IncidentState::Merged;
-                incident.merged_into = Some(into.clone());
-            }),
-            Record::MergedFrom { incident: id, from } => {
-                if let Some(from) = self.get(from).cloned() {
-                    self.edit(id, seq, recorded_at, |incident| incident.absorb(&from));
+            Record::SplitFrom { incident, alerts, .. } => {
+                if let Some(number) = self.get(incident).map(|incident| incident.number) {
+                    self.split.extend(alerts.iter().map(|alert| (alert.clone(), number)));
                 }
             }
+            _ => {}
+        }
+        let other = match record {
+            Record::MergedFrom { from, .. } | Record::SplitFrom { from, .. } => self.get(from).cloned(),
+            _ => None,
+        };
+        if let Some(id) = record.incident() {
+            self.edit(id, seq, recorded_at, |incident| incident.apply(record, other.as_ref(), actor, recorded_at));
         }
     }
 
@@ -233,6 +237,7 @@ impl Incidents {
         );
         incident.last_seq = seq;
         incident.last_recorded_at = recorded_at;
+        incident.round.began_at = recorded_at.max(*detected_at);
         self.by_cause.entry(cause.clone()).or_default().push(number);
         self.incidents.insert(number, incident);
         self.forget_oldest_incident();
@@ -245,6 +250,7 @@ impl Incidents {
         let Some(number) = self.incidents.values().find(|incident| !incident.state.is_open()).map(|incident| incident.number) else {
             return;
         };
+        self.split.retain(|_, to| *to != number);
         if let Some(gone) = self.incidents.remove(&number)
             && let Some(numbers) = self.by_cause.get_mut(&gone.cause)
         {
@@ -272,32 +278,6 @@ impl Incidents {
     }
 }
 
-fn take_alert(incident: &mut Incident, change: &AlertChange) {
-    incident.take(change);
-    if incident.state == IncidentState::Triage && incident.acknowledged_at.is_some() {
-        incident.state = IncidentState::Investigating;
-    }
-}
-
-fn move_to(incident: &mut Incident, to: IncidentState, at: Timestamp) {
-    match to {
-        IncidentState::Mitigated => incident.mitigated_at = Some(at),
-        IncidentState::Resolved => {
-            incident.resolved_at = Some(at);
-            incident.mitigated_at.get_or_insert(at);
-        }
-        IncidentState::Investigating | IncidentState::Triage | IncidentState::Identified => {
-            if incident.resolved_at.is_some() {
-                incident.reopened += 1;
-            }
-            incident.resolved_at = None;
-            incident.mitigated_at = None;
-        }
-        IncidentState::Closed | IncidentState::Cancelled | IncidentState::Merged => {}
-    }
-    incident.state = to;
-}
-
 /// Whether an alert of the same cause belongs to this incident: it overlaps it, follows within the quiet and re-open
 /// windows, or (read late, from another file) leads up to it within the quiet window.
 fn joins(incident: &Incident, change: &AlertChange, settings: &Settings) -> bool {
@@ -315,7 +295,7 @@ fn joins(incident: &Incident, change: &AlertChange, settings: &Settings) -> bool
 
 impl Fold for Incidents {
     const NAME: &'static str = "incidents";
-    const VERSION: u32 = 1;
+    const VERSION: u32 = 2;
 
     fn apply(&mut self, entry: &Entry) {
         match Record::from_entry(entry) {

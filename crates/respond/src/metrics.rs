@@ -11,6 +11,7 @@ pub struct Metrics {
     pub records: Counter,
     pub commands: Counter,
     pub commands_refused: Counter,
+    pub escalations: Counter,
     pub rebuilds: Counter,
     pub incidents_open: Gauge,
 }
@@ -22,6 +23,7 @@ impl Metrics {
         registry.register("paramedic_respond_records", "Records appended to the journal", self.records.clone());
         registry.register("paramedic_respond_commands", "Commands from people", self.commands.clone());
         registry.register("paramedic_respond_commands_refused", "Commands that were refused", self.commands_refused.clone());
+        registry.register("paramedic_respond_escalations", "Times that a timer called for more people", self.escalations.clone());
         registry.register(
             "paramedic_respond_rebuilds",
             "Times the incidents were read again from the journal after a failure",

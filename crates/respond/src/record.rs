@@ -1,15 +1,21 @@
-//! What the incident stage writes into the journal: one record per entry, format version 1.
+//! What the incident stage writes into the journal: one record per entry, [`FORMAT_VERSION`].
 //!
 //! A payload is `{"v":1,"record":"…", …}`. The entry's `at` is when it was written; times inside the record are when
 //! the thing happened.
 
 use paramedic_journal::{Draft, Entry};
-use paramedic_model::{AgentId, AlertChange, IncidentId, IncidentKind, IncidentState, IncidentType, Severity, Timestamp};
+use paramedic_model::{
+    AgentId, AlertChange, Fingerprint, IncidentId, IncidentKind, IncidentState, IncidentType, Moment, Phase, Role, Severity, Timestamp,
+};
 use serde::{Deserialize, Serialize};
 
+use crate::attachments::Attachment;
+use crate::clocks::Timer;
+use crate::runs::RunStage;
+
 /// The version that is written. Every version that was ever written can be read. In version 1 every alert named an agent and
-/// none came from a rule.
-pub const FORMAT_VERSION: u64 = 2;
+/// none came from a rule; before version 3 there were no roles, timers, checklists, attachments, splits and runs.
+pub const FORMAT_VERSION: u64 = 3;
 
 /// The actor of everything that Paramedic decides by itself.
 pub const SYSTEM_ACTOR: &str = "paramedic";
@@ -74,6 +80,90 @@ pub enum Record {
         incident: IncidentId,
         from: IncidentId,
     },
+    /// Alerts went to an incident of their own.
+    SplitInto {
+        incident: IncidentId,
+        into: IncidentId,
+        alerts: Vec<Fingerprint>,
+    },
+    /// Written to the incident that the alerts went to; it gets the later ones of the same fingerprints too.
+    SplitFrom {
+        incident: IncidentId,
+        from: IncidentId,
+        alerts: Vec<Fingerprint>,
+    },
+    /// Assigned (`to`), released (`from`) or handed over (both).
+    RoleChanged {
+        incident: IncidentId,
+        role: Role,
+        from: Option<String>,
+        to: Option<String>,
+        at: Timestamp,
+        note: String,
+    },
+    KindChanged {
+        incident: IncidentId,
+        from: IncidentKind,
+        to: IncidentKind,
+        reason: String,
+    },
+    /// A person corrected a time.
+    BackDated {
+        incident: IncidentId,
+        what: Moment,
+        from: Timestamp,
+        to: Timestamp,
+        reason: String,
+    },
+    /// A timer ran out and somebody more is called.
+    Escalated {
+        incident: IncidentId,
+        timer: Timer,
+        level: u8,
+        who: String,
+        why: String,
+        at: Timestamp,
+        /// A rehearsal: whoever is called has to be told so.
+        drill: bool,
+    },
+    /// A timer ran out, and it is left to people what to do.
+    Warned {
+        incident: IncidentId,
+        timer: Timer,
+        text: String,
+        at: Timestamp,
+    },
+    /// A phase took longer than its time box.
+    Overran {
+        incident: IncidentId,
+        phase: Phase,
+        limit_s: u64,
+        at: Timestamp,
+    },
+    /// An item of the checklist was ticked by hand, or the tick was taken back.
+    Ticked {
+        incident: IncidentId,
+        item: String,
+        done: bool,
+        at: Timestamp,
+    },
+    Attached {
+        incident: IncidentId,
+        attachment: Attachment,
+        /// The text, or base64 of it, as `attachment.encoding` says.
+        content: String,
+    },
+    /// A run of a runbook came to a stage that matters to the incident.
+    RunNoted {
+        incident: IncidentId,
+        run: String,
+        runbook: String,
+        what: RunStage,
+        detail: String,
+        /// No person had to approve what it changed.
+        unattended: bool,
+        at: Timestamp,
+    },
 }
 
 #[derive(Serialize, Deserialize)]
@@ -107,6 +197,17 @@ impl Record {
             Self::Noted { .. } => "noted",
             Self::Merged { .. } => "merged",
             Self::MergedFrom { .. } => "merged-from",
+            Self::SplitInto { .. } => "split-into",
+            Self::SplitFrom { .. } => "split-from",
+            Self::RoleChanged { .. } => "role-changed",
+            Self::KindChanged { .. } => "kind-changed",
+            Self::BackDated { .. } => "back-dated",
+            Self::Escalated { .. } => "escalated",
+            Self::Warned { .. } => "warned",
+            Self::Overran { .. } => "overran",
+            Self::Ticked { .. } => "ticked",
+            Self::Attached { .. } => "attached",
+            Self::RunNoted { .. } => "run-noted",
         }
     }
 
@@ -123,7 +224,18 @@ impl Record {
             | Self::Acknowledged { incident, .. }
             | Self::Noted { incident, .. }
             | Self::Merged { incident, .. }
-            | Self::MergedFrom { incident, .. } => Some(incident),
+            | Self::MergedFrom { incident, .. }
+            | Self::SplitInto { incident, .. }
+            | Self::SplitFrom { incident, .. }
+            | Self::RoleChanged { incident, .. }
+            | Self::KindChanged { incident, .. }
+            | Self::BackDated { incident, .. }
+            | Self::Escalated { incident, .. }
+            | Self::Warned { incident, .. }
+            | Self::Overran { incident, .. }
+            | Self::Ticked { incident, .. }
+            | Self::Attached { incident, .. }
+            | Self::RunNoted { incident, .. } => Some(incident),
         }
     }
 

@@ -1,11 +1,13 @@
 //! Journal entries as lines for people.
 
 use paramedic_journal::Entry;
-use paramedic_model::{AlertChange, AlertState, IncidentState, Timestamp};
+use paramedic_model::{AlertChange, AlertState, Fingerprint, IncidentState, Role, Timestamp};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use crate::clocks::span;
 use crate::record::Record;
+use crate::runs::RunStage;
 
 /// One line of an incident's timeline.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -67,7 +69,64 @@ pub fn describe_record(record: &Record, recorded_at: Timestamp) -> (Timestamp, S
         Record::Noted { text, .. } => (recorded_at, text.clone()),
         Record::Merged { into, .. } => (recorded_at, format!("merged into {into}")),
         Record::MergedFrom { from, .. } => (recorded_at, format!("{from} was merged into this incident")),
+        Record::SplitInto { into, alerts, .. } => (recorded_at, format!("{} split off into {into}", alerts_of(alerts))),
+        Record::SplitFrom { from, alerts, .. } => (recorded_at, format!("split off from {from} with {}", alerts_of(alerts))),
+        Record::RoleChanged { role, from, to, at, note, .. } => (*at, role_line(*role, from.as_deref(), to.as_deref(), note)),
+        Record::KindChanged { from, to, reason, .. } => {
+            (recorded_at, format!("kind changed from {} to {}: {reason}", lower(from.title()), lower(to.title())))
+        }
+        Record::BackDated { what, from, to, reason, .. } => (recorded_at, format!("back-dated: {what} was {from}, is now {to}: {reason}")),
+        Record::Escalated { level, who, why, at, drill, .. } => {
+            let drill = if *drill { "drill: " } else { "" };
+            (*at, format!("{drill}escalated to level {level} ({who}): {why}"))
+        }
+        Record::Warned { text, at, .. } => (*at, format!("warning: {text}")),
+        Record::Overran { phase, limit_s, at, .. } => (*at, format!("{phase} takes longer than {}", span(*limit_s))),
+        Record::Ticked { item, done, at, .. } => (*at, if *done { format!("ticked: {item}") } else { format!("tick taken back: {item}") }),
+        Record::Attached { attachment, .. } => {
+            let from = if attachment.source.is_empty() { String::new() } else { format!(" from {}", attachment.source) };
+            let hash = paramedic_model::text::head(&attachment.sha256, 12);
+            (recorded_at, format!("attached {} ({} bytes, sha256 {hash}){from}", attachment.name, attachment.bytes))
+        }
+        Record::RunNoted { runbook, run, what, detail, unattended, at, .. } => (*at, run_line(runbook, run, *what, detail, *unattended)),
     }
+}
+
+fn alerts_of(alerts: &[Fingerprint]) -> String {
+    match alerts {
+        [one] => format!("alert {one}"),
+        many => format!("{} alerts", many.len()),
+    }
+}
+
+fn role_line(role: Role, from: Option<&str>, to: Option<&str>, note: &str) -> String {
+    let what = match (from, to) {
+        (Some(from), Some(to)) => format!("{from} handed {role} over to {to}"),
+        (Some(from), None) => format!("{from} is not {role} any more"),
+        (None, Some(to)) => format!("{to} is {role}"),
+        (None, None) => format!("{role} is free"),
+    };
+    if note.is_empty() { what } else { format!("{what}: {note}") }
+}
+
+fn run_line(runbook: &str, run: &str, what: RunStage, detail: &str, unattended: bool) -> String {
+    let said = match what {
+        RunStage::Started => "started",
+        RunStage::Investigated => "has done its read steps",
+        RunStage::CauseNamed if detail.is_empty() => "found no cause that anything speaks for",
+        RunStage::CauseNamed => "names the cause",
+        RunStage::FixBegun if unattended => "began a fix by itself",
+        RunStage::FixBegun => "began a fix that was approved",
+        RunStage::Verified => "verified that the fix held",
+        RunStage::TakenBack => "took its fix back",
+        RunStage::Ended => "ended",
+    };
+    let detail = if detail.is_empty() { String::new() } else { format!(": {detail}") };
+    format!("runbook {runbook} (run {run}) {said}{detail}")
+}
+
+fn lower(title: &str) -> String {
+    title.to_lowercase()
 }
 
 fn alert_line(alert: &AlertChange) -> String {
@@ -76,7 +135,7 @@ fn alert_line(alert: &AlertChange) -> String {
         (AlertState::Firing, None) => "note",
         (AlertState::Resolved, _) => "ended",
     };
-    let name = alert.rule.as_ref().map_or(&*alert.detector, |rule| &rule.name);
+    let name = alert.name();
     match &alert.agent {
         Some(agent) => format!("{what} {name} on {agent}: {}", alert.reason),
         None => format!("{what} {name}: {}", alert.reason),

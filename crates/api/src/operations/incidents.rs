@@ -213,7 +213,7 @@ pub struct OpenInput {
 
 pub async fn open(context: Arc<Context>, caller: Caller, input: OpenInput) -> Result<Changed, ApiError> {
     let OpenInput { title, incident_type, severity, agents, started_at } = input;
-    change(&context, &caller, Command::Open { title, incident_type, severity, agents, started_at }).await
+    change(&context, &caller, Command::Open { title, incident_type, severity, agents, started_at, kind: IncidentKind::Real }).await
 }
 
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]

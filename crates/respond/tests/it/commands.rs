@@ -1,5 +1,5 @@
-use paramedic_model::{IncidentId, IncidentState, IncidentType, Severity};
-use paramedic_respond::command::{Command, CommandError, decide_command};
+use paramedic_model::{IncidentId, IncidentKind, IncidentState, IncidentType, Severity, Timestamp};
+use paramedic_respond::command::{Command, CommandError, Decided, decide_command};
 use paramedic_respond::{Incidents, Settings, decide_alert};
 
 use crate::script::{ends, fires, minute, play, take};
@@ -8,8 +8,12 @@ fn id(number: u64) -> IncidentId {
     IncidentId(format!("INC-{number}"))
 }
 
+fn decide(incidents: &Incidents, command: &Command, now: Timestamp) -> Decided {
+    decide_command(incidents, command, "ann", now, &Settings::default())
+}
+
 fn run(incidents: &mut Incidents, command: Command) -> Result<(), CommandError> {
-    let (_, records) = decide_command(incidents, &command, minute(60.0))?;
+    let (_, records) = decide_command(incidents, &command, "ann", minute(60.0), &Settings::default())?;
     take(incidents, minute(60.0), &records);
     Ok(())
 }
@@ -56,6 +60,7 @@ fn every_move_is_allowed_or_refused_with_a_reason() {
                     severity: Severity::Sev4,
                     agents: vec![],
                     started_at: None,
+                    kind: IncidentKind::Real,
                 },
             )
             .unwrap();
@@ -63,8 +68,9 @@ fn every_move_is_allowed_or_refused_with_a_reason() {
             let outcome = run(&mut incidents, move_to(*to));
             let expected = from == to || allowed.contains(&(*from, *to));
             assert_eq!(outcome.is_ok(), expected, "{from} -> {to}: {outcome:?}");
-            if let Err(CommandError::IllegalMove { why, .. }) = outcome {
-                assert!(!why.is_empty());
+            if let Err(error) = outcome {
+                assert!(matches!(error, CommandError::IllegalMove { .. }), "{error}");
+                assert!(error.to_string().contains("because "), "{error}");
             }
         }
     }
@@ -88,7 +94,7 @@ fn acknowledging_is_a_time_and_starts_the_investigation() {
     run(&mut incidents, Command::Acknowledge { incident: id(1) }).unwrap();
     let incident = incidents.get(&id(1)).unwrap();
     assert_eq!((incident.acknowledged_at, incident.state), (Some(minute(60.0)), IncidentState::Investigating));
-    let (_, again) = decide_command(&incidents, &Command::Acknowledge { incident: id(1) }, minute(61.0)).unwrap();
+    let (_, again) = decide(&incidents, &Command::Acknowledge { incident: id(1) }, minute(61.0)).unwrap();
     assert_eq!(again, [], "a second acknowledgement changes nothing");
 }
 
@@ -136,7 +142,7 @@ fn a_cancelled_incident_does_not_swallow_the_next_alert() {
 #[test]
 fn wrong_input_is_named() {
     let incidents = Incidents::default();
-    let missing = decide_command(&incidents, &Command::Acknowledge { incident: id(9) }, minute(0.0));
+    let missing = decide(&incidents, &Command::Acknowledge { incident: id(9) }, minute(0.0));
     assert_eq!(missing.unwrap_err().to_string(), "there is no incident INC-9");
     let open = |title: &str, started_at| Command::Open {
         title: title.into(),
@@ -144,17 +150,18 @@ fn wrong_input_is_named() {
         severity: Severity::Sev2,
         agents: vec![],
         started_at,
+        kind: IncidentKind::Real,
     };
-    assert!(decide_command(&incidents, &open(" ", None), minute(0.0)).unwrap_err().to_string().starts_with("title is empty"));
-    assert!(decide_command(&incidents, &open("x", Some(minute(5.0))), minute(0.0)).unwrap_err().to_string().contains("future"));
-    assert!(decide_command(&incidents, &open(&"x".repeat(500), None), minute(0.0)).unwrap_err().to_string().contains("500 bytes"));
+    assert!(decide(&incidents, &open(" ", None), minute(0.0)).unwrap_err().to_string().starts_with("title is empty"));
+    assert!(decide(&incidents, &open("x", Some(minute(5.0))), minute(0.0)).unwrap_err().to_string().contains("future"));
+    assert!(decide(&incidents, &open(&"x".repeat(500), None), minute(0.0)).unwrap_err().to_string().contains("500 bytes"));
 }
 
 #[test]
 fn secrets_in_notes_are_masked() {
     let mut incidents = play(&[fires("a", 0.0, 0.0, Severity::Sev3, 3)]);
     let note = Command::Note { incident: id(1), text: "key sk-ant-api03-abcdefgh12345678".into() };
-    let (_, records) = decide_command(&incidents, &note, minute(1.0)).unwrap();
+    let (_, records) = decide(&incidents, &note, minute(1.0)).unwrap();
     assert!(format!("{records:?}").contains("sk-ant-***"));
     run(&mut incidents, note).unwrap();
     assert_eq!(incidents.get(&id(1)).unwrap().notes, 1);

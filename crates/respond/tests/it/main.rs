@@ -5,5 +5,7 @@
 mod alerts;
 mod commands;
 mod desk;
+mod lifecycle;
 mod records;
 mod script;
+mod transition;

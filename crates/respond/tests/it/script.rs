@@ -3,9 +3,10 @@
 use std::time::Duration;
 
 use paramedic_model::alert::AlertCounts;
-use paramedic_model::{AlertChange, AlertState, Evidence, Fingerprint, IncidentType, Severity, Timestamp};
+use paramedic_model::{AlertChange, AlertState, Evidence, Fingerprint, IncidentId, IncidentType, Severity, Timestamp};
+use paramedic_respond::command::{Command, CommandError, decide_command};
 use paramedic_respond::record::SYSTEM_ACTOR;
-use paramedic_respond::{Incidents, Record, Settings, decide_alert, decide_due};
+use paramedic_respond::{Incident, Incidents, Record, Settings, decide_alert, decide_due};
 
 /// Minutes after the start of the story.
 pub(crate) fn minute(minutes: f64) -> Timestamp {
@@ -83,4 +84,60 @@ pub(crate) fn take(incidents: &mut Incidents, now: Timestamp, records: &[Record]
 /// The quiet window of the default settings.
 pub(crate) fn quiet() -> Duration {
     Settings::default().quiet_window()
+}
+
+pub(crate) fn id(number: u64) -> IncidentId {
+    IncidentId(format!("INC-{number}"))
+}
+
+/// Pure decisions with a clock that the test sets.
+pub(crate) struct Stage {
+    pub(crate) incidents: Incidents,
+    pub(crate) now: Timestamp,
+}
+
+impl Stage {
+    pub(crate) fn with(changes: &[AlertChange]) -> Self {
+        let now = changes.last().map_or(minute(0.0), |change| change.at);
+        Self { incidents: play(changes), now }
+    }
+
+    pub(crate) fn at(&mut self, minutes: f64) -> &mut Self {
+        self.now = minute(minutes);
+        self
+    }
+
+    pub(crate) fn alert(&mut self, change: &AlertChange) {
+        self.now = change.at;
+        let records = decide_alert(&self.incidents, change, change.at, &Settings::default());
+        take(&mut self.incidents, change.at, &records);
+    }
+
+    pub(crate) fn command(&mut self, actor: &str, command: &Command) -> Result<Vec<Record>, CommandError> {
+        let (_, records) = decide_command(&self.incidents, command, actor, self.now, &Settings::default())?;
+        for record in &records {
+            self.incidents.apply_record(0, self.now, actor, record);
+        }
+        Ok(records)
+    }
+
+    pub(crate) fn ok(&mut self, actor: &str, command: Command) -> Vec<Record> {
+        self.command(actor, &command).unwrap()
+    }
+
+    pub(crate) fn refused(&mut self, actor: &str, command: Command) -> CommandError {
+        self.command(actor, &command).unwrap_err()
+    }
+
+    pub(crate) fn get(&self, number: u64) -> &Incident {
+        self.incidents.get(&id(number)).unwrap()
+    }
+
+    pub(crate) fn one(&self) -> &Incident {
+        self.get(1)
+    }
+
+    pub(crate) fn count(&self) -> usize {
+        self.incidents.list().count()
+    }
 }

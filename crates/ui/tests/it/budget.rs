@@ -31,6 +31,7 @@ async fn large(name_of: fn(usize) -> String) -> Stage {
             severity: paramedic_model::Severity::ALL[i % 4],
             agents: (0..30).map(|j| paramedic_model::AgentId::new(name_of(i * 10 + j))).collect(),
             started_at: Some(stage::ago(60 + i as u64)),
+            kind: paramedic_model::IncidentKind::Real,
         };
         stage.context.desk.command("kim", &command, stage::now()).await.unwrap();
     }
