@@ -1,5 +1,9 @@
 //! Actions against real servers on loopback.
 
+mod kubernetes;
+
 mod local;
 
 mod redis;
+
+mod process;

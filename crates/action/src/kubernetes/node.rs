@@ -1,0 +1,57 @@
+//! Nodes kept free of new pods.
+
+use serde_json::json;
+
+use super::api::{Change, PatchType};
+use super::object::{self, Found, NODE};
+use super::work::{Prepared, Watch, Work, exact};
+use crate::ActionError;
+
+impl Work<'_> {
+    pub(super) async fn cordon(&self) -> Result<Prepared, ActionError> {
+        let wanted = self.call.action == "kubernetes.cordon" && self.call.flag_or("cordoned", true)?;
+        let limit = self.call.duration_or_none("for")?.map(|limit| limit.as_secs());
+        if limit == Some(0) {
+            return Err(self.call.fault("for", "it is no time at all"));
+        }
+        let target = self.found(NODE, "", &object::name(self.call, "node")?).await?;
+        let had = is_cordoned(&target);
+        let verb = if wanted { "cordon" } else { "uncordon" };
+        let mut plan = self.planned(&target, format!("{verb} {}", target.named()));
+        plan.of = self.api.count(&NODE.all("")).await;
+        let (before, after) = (json!({"cordoned": had}), json!({"cordoned": wanted}));
+        if had == wanted {
+            plan.what = format!("{} is {}cordoned already", target.named(), if had { "" } else { "un" });
+            plan.affected = 0;
+            return Ok(Prepared { plan, target, change: None, watch: Watch::Same, before, after });
+        }
+        let change = cordoning(&target, wanted);
+        self.rehearsed(&target, &change).await?;
+        plan.exact = exact(&change);
+        plan.inverse = Some(self.back("kubernetes.cordon").with("node", target.name.as_str()).with("cordoned", had));
+        plan.reverts_after_s = limit;
+        if wanted {
+            plan.warnings.extend(self.last_node(&target).await);
+        }
+        Ok(Prepared { plan, target, change: Some(change), watch: Watch::Same, before, after })
+    }
+
+    /// A warning when no other node takes new pods.
+    pub(super) async fn last_node(&self, target: &Found) -> Option<String> {
+        let nodes = self.api.list(&NODE.all(""), &[]).await.ok()?;
+        let open = |node: &&serde_json::Value| {
+            let conditions = node["status"]["conditions"].as_array().into_iter().flatten();
+            let is_ready = conditions.into_iter().all(|one| one["type"] != "Ready" || one["status"] == "True");
+            node["spec"]["unschedulable"] != json!(true) && is_ready && node["metadata"]["name"] != target.name.as_str()
+        };
+        nodes.iter().find(open).is_none().then(|| "no other node takes new pods: what ends now is started nowhere".to_owned())
+    }
+}
+
+pub(super) fn is_cordoned(node: &Found) -> bool {
+    node.value["spec"]["unschedulable"] == json!(true)
+}
+
+pub(super) fn cordoning(node: &Found, cordoned: bool) -> Change {
+    Change::patch(node.path(), PatchType::Strategic, json!({"spec": {"unschedulable": cordoned}}))
+}
