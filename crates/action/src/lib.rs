@@ -23,6 +23,8 @@ pub mod metrics;
 
 mod address;
 
+mod kept;
+
 pub mod process;
 
 pub mod service;

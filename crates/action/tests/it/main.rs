@@ -7,3 +7,7 @@ mod local;
 mod redis;
 
 mod process;
+
+mod flag;
+
+mod switch;
