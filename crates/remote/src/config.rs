@@ -135,11 +135,13 @@ pub struct ReadSettings {
     pub samples_max: usize,
     /// Bytes of one answer before it is compressed. Default 256 MiB.
     pub answer_bytes_max: usize,
+    /// Requests that are answered at a time; others wait for their turn. Default 2.
+    pub requests_max: usize,
 }
 
 impl Default for ReadSettings {
     fn default() -> Self {
-        Self { request_bytes_max: 1024 * 1024, queries_max: 100, samples_max: 5_000_000, answer_bytes_max: 256 * 1024 * 1024 }
+        Self { request_bytes_max: 1024 * 1024, queries_max: 100, samples_max: 5_000_000, answer_bytes_max: 256 * 1024 * 1024, requests_max: 2 }
     }
 }
 

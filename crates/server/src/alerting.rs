@@ -12,14 +12,14 @@ use crate::intake::{Announce, Metrics};
 /// Tries before a batch is given up: about ten minutes of a full disk.
 pub(crate) const TRIES_MAX: u32 = 120;
 
-/// Writes changes and tells watchers. Tries again while the journal refuses; true: they are in it.
-pub(crate) async fn write(desk: &Desk, announce: &dyn Announce, metrics: &Metrics, changes: &[AlertChange], now: Timestamp) -> bool {
+/// Writes changes and tells watchers. Tries again while the journal refuses, for about ten minutes; then they are counted as lost.
+pub(crate) async fn write(desk: &Desk, announce: &dyn Announce, metrics: &Metrics, changes: &[AlertChange], now: Timestamp) {
     let mut wait = Duration::from_millis(100);
     for tries in 1..=TRIES_MAX {
         match desk.apply(changes, now).await {
             Ok(records) => {
                 announce.records(&records);
-                return true;
+                return;
             }
             Err(error) => {
                 metrics.journal_failures.inc();
@@ -29,7 +29,6 @@ pub(crate) async fn write(desk: &Desk, announce: &dyn Announce, metrics: &Metric
         tokio::time::sleep(wait).await;
         wait = (wait * 2).min(Duration::from_secs(5));
     }
-    false
 }
 
 /// Takes what rules conclude.

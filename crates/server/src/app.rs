@@ -1,6 +1,5 @@
 //! One running Paramedic: build, start, reload, drain.
 
-use std::collections::BTreeSet;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
@@ -14,22 +13,24 @@ use paramedic_collect::{liveness, log_tail, otlp, tail};
 use paramedic_detect::Detectors;
 use paramedic_fleet::{Fleet, Prices};
 use paramedic_journal::{Journal, SqliteJournal};
-use paramedic_model::{AgentId, AlertState, Clock, IncidentId, Timestamp};
-use paramedic_respond::{Desk, Record};
+use paramedic_model::{Clock, Timestamp};
+use paramedic_respond::Desk;
 use paramedic_telemetry::{Offset, Store};
 use tokio::net::{TcpListener, UnixListener};
 use tokio::sync::{broadcast, mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
 
 use crate::alerting::RuleAlerts;
+use crate::announcer::Announcer;
 use crate::checkpoint::Checkpoint;
 use crate::clockwork::Clockwork;
 use crate::connect;
 use crate::instance::{Instance, Ports, SOCKET_FILE};
-use crate::intake::{Announce, Delivery, Intake, Metrics, Pipeline};
+use crate::intake::{Delivery, Intake, Metrics, Pipeline};
 use crate::measuring::{Measuring, Registries};
 use crate::metering::Metering;
 use crate::receivers;
+use crate::responding::{Around, Responding};
 use crate::settings::Settings;
 
 /// The journal's file inside the data folder.
@@ -92,6 +93,7 @@ pub struct App {
     reload: mpsc::Sender<Settings>,
     reload_requests: Mutex<Option<mpsc::Receiver<ReloadRequest>>>,
     measuring: Measuring,
+    responding: Responding,
     _instance: Instance,
 }
 
@@ -234,6 +236,18 @@ impl App {
         let (reload_asked, reload_requests) = mpsc::channel(RELOADS_MAX);
         let mut instruments = measuring.instruments(&settings, api_metrics.queries.clone());
         instruments.reload = Some(Arc::new(Reloader(reload_asked)));
+        let around = Around {
+            settings: &settings,
+            data_dir: &data_dir,
+            journal: journal.clone(),
+            desk: desk.clone(),
+            fleet: fleet.clone(),
+            store: store.clone(),
+            query: instruments.query.clone(),
+            live: live.clone(),
+            clock: clock.clone(),
+        };
+        let responding = Responding::open(around, &mut registries).await?;
         let activity = Arc::new(Activity::default());
         let context = Arc::new(Context {
             journal,
@@ -249,6 +263,7 @@ impl App {
             detectors: detector_lines(),
             about: About { host_names: settings.listen.host_names.clone(), ..about(&ports, &data_dir, clock.now()) },
             instruments,
+            responding: Some(responding.handles.clone()),
         });
         let (reload, reloads) = mpsc::channel(1);
         let app = Self {
@@ -263,6 +278,7 @@ impl App {
             reload,
             reload_requests: Mutex::new(Some(reload_requests)),
             measuring,
+            responding,
             _instance: instance,
         };
         let watched = settings.claude_dirs();
@@ -289,6 +305,7 @@ impl App {
         let firing = app.context.desk.incidents().await.firing_rules();
         app.measuring.load_rules(firing).await;
         app.measuring.start(&app.clockwork, registries.own, instance_name(&ports), &app.receiving);
+        app.responding.start(&app.clockwork, &app.receiving).await?;
         app.start_housekeeping();
         app._instance.publish(&ports).map_err(|error| anyhow::anyhow!("failed to {error}"))?;
         Ok(app)
@@ -321,7 +338,8 @@ impl App {
 
     /// Takes new settings of detectors, the meter, scrapes and probes, and reads the rule files anew.
     pub async fn reload(&self, settings: Settings) -> Reloaded {
-        let problems = self.measuring.reload(&settings).await;
+        let mut problems = self.measuring.reload(&settings).await;
+        problems.extend(self.responding.reload(&settings));
         let old = &self.settings;
         let needs_restart = [
             ("data", settings.data != old.data),
@@ -337,7 +355,9 @@ impl App {
             ("samples", settings.samples != old.samples),
             ("query", settings.query != old.query),
             ("remote_write", settings.remote_write != old.remote_write),
+            ("remote_read", settings.remote_read != old.remote_read),
             ("forward", settings.forward != old.forward),
+            ("action", settings.action != old.action),
         ];
         let needs_restart = needs_restart.into_iter().filter(|(_, changed)| *changed).map(|(name, _)| name).collect();
         let _ = self.reload.send(settings).await;
@@ -356,6 +376,7 @@ impl App {
         if !cut.is_empty() {
             tracing::warn!(?cut, "cut off at the deadline");
         }
+        self.responding.drain(Duration::from_secs(self.settings.intake.drain_s)).await;
         if let Err(error) = self.context.desk.save_snapshot().await {
             tracing::warn!(%error, "the incidents' snapshot could not be saved");
         }
@@ -625,68 +646,5 @@ async fn run_intake(
     // which is why the checkpoint must not say that it was seen.
     if pipeline.held.is_none() {
         saver.save(&pipeline).await;
-    }
-}
-
-/// Gathers what changed and tells it a few times a second, so that a busy fleet does not flood its watchers.
-struct Announcer {
-    live: broadcast::Sender<Live>,
-    agents: Mutex<BTreeSet<AgentId>>,
-    incidents: Mutex<BTreeSet<IncidentId>>,
-    fleet: Arc<RwLock<Fleet>>,
-    desk: Arc<Desk>,
-}
-
-/// Agents named in one announcement; beyond it a page looks again anyway.
-const ANNOUNCED_AGENTS_MAX: usize = 200;
-
-impl Announcer {
-    async fn flush(&self) {
-        let agents = std::mem::take(&mut *self.agents.lock().unwrap_or_else(PoisonError::into_inner));
-        let incidents = std::mem::take(&mut *self.incidents.lock().unwrap_or_else(PoisonError::into_inner));
-        if self.live.receiver_count() == 0 {
-            return;
-        }
-        if !agents.is_empty() {
-            let fleet = self.fleet.read().unwrap_or_else(PoisonError::into_inner);
-            for agent in agents.into_iter().take(ANNOUNCED_AGENTS_MAX) {
-                if let Some(found) = fleet.get(&agent) {
-                    let _ = self.live.send(Live::AgentUpdated { state: fleet.state_of(found).0.as_str().to_owned(), agent });
-                }
-            }
-        }
-        if !incidents.is_empty() {
-            let known = self.desk.incidents().await;
-            for incident in incidents.iter().filter_map(|id| known.get(id)) {
-                let _ = self.live.send(Live::IncidentUpdated {
-                    incident: incident.id.clone(),
-                    state: incident.state,
-                    severity: incident.severity,
-                    title: incident.title.clone(),
-                });
-            }
-        }
-    }
-}
-
-impl Announce for Announcer {
-    fn agents(&self, agents: Vec<AgentId>) {
-        self.agents.lock().unwrap_or_else(PoisonError::into_inner).extend(agents);
-    }
-
-    fn records(&self, records: &[Record]) {
-        let mut incidents = self.incidents.lock().unwrap_or_else(PoisonError::into_inner);
-        for record in records {
-            incidents.extend(record.incident().cloned());
-            if let Record::AlertChanged { alert, .. } | Record::AlertAdopted { alert, .. } = record {
-                let _ = self.live.send(Live::AlertUpdated {
-                    detector: alert.rule.as_ref().map_or_else(|| alert.detector.clone().into_owned(), |rule| rule.name.clone()),
-                    agent: alert.agent.clone(),
-                    firing: alert.state == AlertState::Firing,
-                    reason: alert.reason.clone(),
-                    incident: record.incident().cloned(),
-                });
-            }
-        }
     }
 }

@@ -293,8 +293,9 @@ impl Pipeline {
         {
             let mut fleet = self.fleet.write().unwrap_or_else(std::sync::PoisonError::into_inner);
             fleet.tick(now);
-            self.metering.tick(&fleet, now);
         }
+        // Reading every agent is not a reason to keep pages waiting.
+        self.metering.tick(&self.fleet.read().unwrap_or_else(std::sync::PoisonError::into_inner), now);
         self.decide(changes).await;
         if self.held.is_none() {
             match self.desk.tick(now).await {

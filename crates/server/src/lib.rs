@@ -4,7 +4,7 @@
 //! served; or, without a server, an [`analysis`] of recorded sessions by the same detectors and decisions. **Never**
 //! decides anything about an agent or an incident itself: it only connects the stages, which know nothing of each other.
 //!
-//! Start reading at [`app`] (build, start, drain), then [`intake`] (the way of an event).
+//! Start reading at [`app`] (build, start, drain), then [`intake`] (the way of an event) and `responding` (the way of a fix).
 
 pub mod settings;
 
@@ -16,6 +16,8 @@ pub mod intake;
 
 mod alerting;
 
+mod announcer;
+
 mod external;
 
 pub mod metering;
@@ -23,6 +25,8 @@ pub mod metering;
 mod measuring;
 
 mod own_samples;
+
+mod responding;
 
 mod checkpoint;
 
@@ -41,4 +45,5 @@ pub mod connect;
 pub mod doctor;
 
 pub use app::App;
+pub use responding::STOP_FILE;
 pub use settings::Settings;

@@ -20,6 +20,7 @@ use paramedic_remote::{ExternalEngine, Forwarder, Headers, QuerySettings, Queue,
 use paramedic_rules::{AlertSink, LocalSource, QuerySource, Rules};
 use paramedic_samples::{SampleSink, Samples};
 use prometheus_client::registry::Registry;
+use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 
 use crate::clockwork::Clockwork;
@@ -139,7 +140,12 @@ impl Measuring {
                 target_list(move || prober.targets()),
             ],
             remote_write: Some(Arc::new(WriteEnd(self.receiver.clone()))),
-            remote_read: Some(Arc::new(ReadEnd { samples: self.samples.clone(), metrics: self.remote.query.clone() })),
+            remote_read: Some(Arc::new(ReadEnd {
+                samples: self.samples.clone(),
+                metrics: self.remote.query.clone(),
+                turns: Arc::new(Semaphore::new(settings.remote_read.requests_max.max(1))),
+                settings: settings.remote_read.clone(),
+            })),
             settings: settings.shown(),
             flags: flags(settings),
             ..Instruments::default()
@@ -257,14 +263,18 @@ impl RemoteEnd for WriteEnd {
 struct ReadEnd {
     samples: Samples,
     metrics: paramedic_remote::metrics::QueryMetrics,
+    settings: ReadSettings,
+    /// An answer may be large: only so many are made at a time.
+    turns: Arc<Semaphore>,
 }
 
 impl RemoteEnd for ReadEnd {
     fn handle(&self, _: HeaderMap, body: Bytes) -> Work<'_, Response<Body>> {
-        let (samples, metrics) = (self.samples.clone(), self.metrics.clone());
+        let (samples, metrics, settings) = (self.samples.clone(), self.metrics.clone(), self.settings.clone());
         Box::pin(async move {
+            let _turn = self.turns.acquire().await;
             let work = move || {
-                let (answer, bytes) = read::answer(&body, &samples, &ReadSettings::default(), &metrics);
+                let (answer, bytes) = read::answer(&body, &samples, &settings, &metrics);
                 let body = if bytes.is_empty() { answer.body.into() } else { bytes };
                 response(answer.status, answer.headers, body)
             };

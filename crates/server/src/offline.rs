@@ -45,5 +45,6 @@ pub async fn context(dir: &Path, settings: &Settings) -> anyhow::Result<Option<C
         detectors: detector_lines(),
         about: About { version: env!("CARGO_PKG_VERSION").to_owned(), data_dir: dir.display().to_string(), ..About::default() },
         instruments: paramedic_api::Instruments::default(),
+        responding: None,
     }))
 }

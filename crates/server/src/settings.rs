@@ -26,10 +26,13 @@ pub struct Settings {
     pub query: Query,
     pub scrape: paramedic_collect::scrape::Settings,
     pub remote_write: paramedic_remote::ReceiveSettings,
+    pub remote_read: paramedic_remote::ReadSettings,
     pub forward: paramedic_remote::ForwardSettings,
     pub probe: paramedic_probe::Settings,
     pub meter: paramedic_meter::Settings,
     pub rules: paramedic_rules::Settings,
+    pub runbook: paramedic_runbook::Settings,
+    pub action: paramedic_action::Settings,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Default, Deserialize)]

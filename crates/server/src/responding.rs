@@ -1,0 +1,194 @@
+//! What answers an incident: its runbook is found and started, runs are followed, what is due is taken back.
+
+mod changes;
+mod hands;
+mod incidents;
+mod logs;
+mod observer;
+
+use std::path::Path;
+use std::sync::{Arc, RwLock};
+use std::time::Duration;
+
+use anyhow::Result;
+use paramedic_action::flag::FlagStore;
+use paramedic_action::process::{AgentProcess, AgentProcesses, Started};
+use paramedic_action::switch::SwitchStore;
+use paramedic_action::{Actions, flag, kubernetes, process, redis, service, switch};
+use paramedic_api::query::Query;
+use paramedic_api::{Live, Responding as Handles};
+use paramedic_fleet::Fleet;
+use paramedic_journal::Journal;
+use paramedic_model::{AgentId, Clock};
+use paramedic_respond::Desk;
+use paramedic_runbook::desk::Parts;
+use paramedic_runbook::execute::Hands;
+use paramedic_runbook::{RunDesk, metrics};
+use paramedic_telemetry::Store;
+use tokio::sync::broadcast;
+use tokio_util::sync::CancellationToken;
+
+use crate::clockwork::Clockwork;
+use crate::measuring::Registries;
+use crate::settings::Settings;
+
+/// The file in the data folder that stops everything while it is there.
+pub const STOP_FILE: &str = "BRAKE";
+/// How often time passes for runs, flags and switches.
+const TICK: Duration = Duration::from_secs(1);
+/// How often watchers are told that a step said something.
+const SAYS: Duration = Duration::from_millis(500);
+
+/// What it is made of.
+pub(crate) struct Around<'a> {
+    pub(crate) settings: &'a Settings,
+    pub(crate) data_dir: &'a Path,
+    pub(crate) journal: Arc<dyn Journal>,
+    pub(crate) desk: Arc<Desk>,
+    pub(crate) fleet: Arc<RwLock<Fleet>>,
+    pub(crate) store: Store,
+    pub(crate) query: Option<Arc<dyn Query>>,
+    pub(crate) live: broadcast::Sender<Live>,
+    pub(crate) clock: Arc<dyn Clock>,
+}
+
+/// Runs, actions, flags and switches of one instance.
+pub(crate) struct Responding {
+    pub(crate) handles: Handles,
+    fleet: Arc<RwLock<Fleet>>,
+    desk: Arc<Desk>,
+    store: Store,
+    journal: Arc<dyn Journal>,
+    clock: Arc<dyn Clock>,
+}
+
+impl Responding {
+    pub(crate) async fn open(around: Around<'_>, registries: &mut Registries) -> Result<Self> {
+        let Around { settings, data_dir, journal, desk, fleet, store, query, live, clock } = around;
+        let flags = Arc::new(FlagStore::open(journal.clone()).await?);
+        let switches = Arc::new(SwitchStore::open(journal.clone()).await?);
+        let actions = actions(settings, &flags, &switches, &fleet, &clock)?;
+        let action_hand =
+            hands::ActionHand { actions: actions.clone(), journal: journal.clone(), desk: desk.clone(), clock: clock.clone() };
+        let hands = Hands {
+            settings: settings.runbook.execute.clone(),
+            promql: query.map(|query| Arc::new(hands::Queries { query, clock: clock.clone() }) as _),
+            logs: Some(Arc::new(hands::Logs { store: store.clone(), clock: clock.clone() })),
+            action: Some(Arc::new(action_hand)),
+            message: Some(Arc::new(hands::Messages { desk: desk.clone(), clock: clock.clone() })),
+        };
+        let metrics = metrics::Metrics::default();
+        registries.add(|registry| {
+            metrics.register(registry);
+            actions.metrics().register(registry);
+        });
+        let named = &settings.runbook.stop_file;
+        let stop_file = if named.is_empty() { data_dir.join(STOP_FILE) } else { named.into() };
+        let observer = observer::Watcher::new(live, desk.clone(), clock.clone());
+        let runs = RunDesk::open(Parts {
+            settings: settings.runbook.clone(),
+            journal: journal.clone(),
+            hands,
+            clock: clock.clone(),
+            metrics,
+            observer: Some(Arc::new(observer)),
+            stop_file,
+        })
+        .await?;
+        for untaken in &runs.shelf().untaken {
+            tracing::warn!(file = untaken.file, why = untaken.why, "a runbook file is not used as it is");
+        }
+        let handles = Handles { runs, actions, flags, switches };
+        Ok(Self { handles, fleet, desk, store, journal, clock })
+    }
+
+    /// Goes on with the runs of before, and starts what follows incidents.
+    pub(crate) async fn start(&self, clockwork: &Clockwork, stop: &CancellationToken) -> Result<()> {
+        self.handles.runs.resume().await;
+        if self.handles.runs.settings().start_on_incident {
+            let follower = incidents::Follower {
+                runs: self.handles.runs.clone(),
+                desk: self.desk.clone(),
+                fleet: self.fleet.clone(),
+                store: self.store.clone(),
+                clock: self.clock.clone(),
+            };
+            let (tail, stop) = (paramedic_journal::Tail::new(self.journal.clone(), self.journal.head().await?), stop.clone());
+            clockwork.start("runbooks", async move { follower.run(tail, stop).await });
+        }
+        let (handles, clock, stop) = (self.handles.clone(), self.clock.clone(), stop.clone());
+        clockwork.start("runs", async move {
+            let mut ticks = tokio::time::interval(TICK);
+            let mut says = tokio::time::interval(SAYS);
+            ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+            loop {
+                tokio::select! {
+                    () = stop.cancelled() => return,
+                    _ = says.tick() => handles.runs.tell_live(),
+                    _ = ticks.tick() => {
+                        handles.runs.tick().await;
+                        let now = clock.now();
+                        if let Err(error) = handles.flags.tick(now).await {
+                            tracing::error!(%error, "flags whose time is over could not be changed");
+                        }
+                        if let Err(error) = handles.switches.tick(now).await {
+                            tracing::error!(%error, "switches whose time is over could not be cleared");
+                        }
+                    }
+                }
+            }
+        });
+        Ok(())
+    }
+
+    /// Reads runbooks anew, and takes other policies. What could not be taken is said.
+    pub(crate) fn reload(&self, settings: &Settings) -> Vec<String> {
+        self.handles.runs.reload(&settings.runbook);
+        self.handles.runs.shelf().untaken.iter().map(|untaken| format!("{}: {}", untaken.file, untaken.why)).collect()
+    }
+
+    pub(crate) async fn drain(&self, within: Duration) {
+        self.handles.runs.drain(within).await;
+        if let Err(error) = self.handles.runs.save_snapshot().await {
+            tracing::warn!(%error, "the runs' snapshot could not be saved");
+        }
+    }
+}
+
+/// Processes of agents, as the fleet knows them.
+struct FleetProcesses(Arc<RwLock<Fleet>>);
+
+impl AgentProcesses for FleetProcesses {
+    fn find(&self, agent: &str) -> Option<AgentProcess> {
+        let fleet = self.0.read().unwrap_or_else(std::sync::PoisonError::into_inner);
+        let view = fleet.view(fleet.get(&AgentId::from(agent))?);
+        let process = view.process.filter(|process| process.alive)?;
+        Some(AgentProcess { pid: process.pid, started: Started::Ticks(process.started?), what: view.id.to_string() })
+    }
+}
+
+fn actions(
+    settings: &Settings,
+    flags: &Arc<FlagStore>,
+    switches: &Arc<SwitchStore>,
+    fleet: &Arc<RwLock<Fleet>>,
+    clock: &Arc<dyn Clock>,
+) -> Result<Actions> {
+    let mut set = settings.action.clone();
+    // One place to say where the servers are is enough.
+    let or = |own: &mut String, other: &Option<String>| {
+        if own.is_empty() {
+            own.clone_from(&other.clone().unwrap_or_default());
+        }
+    };
+    or(&mut set.redis.url, &settings.runbook.execute.redis);
+    let adapters: Vec<Arc<dyn paramedic_action::Adapter>> = vec![
+        Arc::new(process::Processes::new(set.process, Some(Arc::new(FleetProcesses(fleet.clone()))))),
+        Arc::new(service::Services::new(set.service)),
+        Arc::new(redis::Caches::new(set.redis)),
+        Arc::new(kubernetes::Clusters::new(set.kubernetes, clock.clone())),
+        Arc::new(flag::Flags::new(set.flag, Some(flags.clone()), clock.clone())),
+        Arc::new(switch::Switches::new(switches.clone(), clock.clone())),
+    ];
+    Ok(Actions::new(adapters, paramedic_action::metrics::Metrics::default()))
+}
