@@ -2,10 +2,16 @@
 
 use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
+use paramedic_action::flag::FlagError;
+use paramedic_action::switch::SwitchError;
+use paramedic_action::ActionError;
 use paramedic_journal::JournalError;
 use paramedic_respond::{CommandError, DeskError};
+use paramedic_runbook::desk::DeskError as RunError;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
+
+const UNWRITTEN: &str = "nothing was changed; check disk space and `paramedic doctor`";
 
 /// The kinds of refusal, each with its HTTP status.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -18,6 +24,8 @@ pub enum Code {
     TooLarge,
     UnsupportedMediaType,
     Internal,
+    /// What an operation needs from elsewhere said no, or did not answer.
+    BadGateway,
     Unavailable,
 }
 
@@ -33,6 +41,7 @@ impl Code {
             Self::TooLarge => "too_large",
             Self::UnsupportedMediaType => "unsupported_media_type",
             Self::Internal => "internal",
+            Self::BadGateway => "bad_gateway",
             Self::Unavailable => "unavailable",
         }
     }
@@ -48,6 +57,7 @@ impl Code {
             Self::TooLarge => StatusCode::PAYLOAD_TOO_LARGE,
             Self::UnsupportedMediaType => StatusCode::UNSUPPORTED_MEDIA_TYPE,
             Self::Internal => StatusCode::INTERNAL_SERVER_ERROR,
+            Self::BadGateway => StatusCode::BAD_GATEWAY,
             Self::Unavailable => StatusCode::SERVICE_UNAVAILABLE,
         }
     }
@@ -114,12 +124,75 @@ impl From<DeskError> for ApiError {
     }
 }
 
+impl From<RunError> for ApiError {
+    fn from(error: RunError) -> Self {
+        let message = format!("failed to {error}");
+        match error {
+            RunError::NotFound { what, .. } => Self::new(
+                Code::NotFound,
+                message,
+                match what {
+                    "the runbook" => "GET /api/v1/runbooks lists all runbooks",
+                    "the step" => "read the run: it names its steps",
+                    _ => "GET /api/v1/runs lists all runs",
+                },
+            ),
+            RunError::Refused { .. } => Self::new(Code::Conflict, message, "read the run again: it says what can be done with each step"),
+            RunError::Stale { .. } => {
+                Self::new(Code::Conflict, message, "read the run again, look at what would run now, and agree to its new hash")
+            }
+            RunError::Journal(_) => Self::new(Code::Unavailable, message, UNWRITTEN),
+        }
+    }
+}
+
+impl From<ActionError> for ApiError {
+    fn from(error: ActionError) -> Self {
+        let message = format!("failed to {error}");
+        let (code, hint) = match error {
+            ActionError::Unknown(_) => (Code::NotFound, "GET /api/v1/actions lists all actions"),
+            ActionError::NotFound { .. } => (Code::NotFound, "nothing was changed"),
+            ActionError::Argument { .. } => (Code::BadRequest, "GET /api/v1/actions lists the arguments of each action"),
+            ActionError::NotSetUp { .. } => (Code::Conflict, "see `paramedic config` for the settings below [action]"),
+            ActionError::Refused { .. } | ActionError::Confirm { .. } | ActionError::Changed { .. } => (Code::Conflict, "nothing was changed"),
+            ActionError::CalledOff { .. } => (Code::Conflict, ""),
+            ActionError::Failed { .. } => (Code::BadGateway, ""),
+        };
+        Self::new(code, message, hint)
+    }
+}
+
+impl From<FlagError> for ApiError {
+    fn from(error: FlagError) -> Self {
+        let message = format!("failed to {error}");
+        match error {
+            FlagError::Name(_) | FlagError::Past { .. } => Self::new(Code::BadRequest, message, "nothing was changed"),
+            FlagError::TooMany { .. } => Self::new(Code::Conflict, message, "nothing was changed"),
+            FlagError::Journal(error) => error.into(),
+        }
+    }
+}
+
+impl From<SwitchError> for ApiError {
+    fn from(error: SwitchError) -> Self {
+        let message = format!("failed to {error}");
+        match error {
+            SwitchError::NotSet { .. } => Self::new(Code::NotFound, message, "GET /api/v1/switches lists what is set"),
+            SwitchError::TooMany { .. } => Self::new(Code::Conflict, message, "nothing was changed"),
+            SwitchError::Journal(error) => error.into(),
+            SwitchError::Unknown { .. } | SwitchError::Value { .. } | SwitchError::Scope(_) | SwitchError::Time { .. } => {
+                Self::new(Code::BadRequest, message, "GET /api/v1/switches lists all switches with their values")
+            }
+        }
+    }
+}
+
 impl From<JournalError> for ApiError {
     fn from(error: JournalError) -> Self {
         Self::new(
             Code::Unavailable,
             format!("failed to use the journal: {error}"),
-            "nothing was changed; check disk space and `paramedic doctor`",
+            UNWRITTEN,
         )
     }
 }

@@ -18,7 +18,7 @@ use crate::health::Phase;
 use crate::registry::{Caller, Input, Method, Operation, Permission, operations};
 use crate::{compat, guard, openapi, ws};
 
-/// The largest body of an operation, in bytes: room for the longest note and its JSON.
+/// The largest body of most operations, in bytes: room for the longest note and its JSON.
 pub const BODY_BYTES_MAX: usize = 64 * 1024;
 /// The longest name of an actor that is kept, in bytes.
 const ACTOR_BYTES_MAX: usize = 64;
@@ -114,9 +114,10 @@ pub fn encode_component(text: &str, out: &mut String) {
 
 async fn body_of(operation: &Operation, parameters: &RawPathParams, request: Request) -> Result<Value, ApiError> {
     let content_type = request.headers().get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or("").to_owned();
-    let bytes = to_bytes(request.into_body(), BODY_BYTES_MAX)
+    let max = operation.body_bytes_max;
+    let bytes = to_bytes(request.into_body(), max)
         .await
-        .map_err(|_| ApiError::new(Code::TooLarge, format!("the body is larger than {BODY_BYTES_MAX} bytes"), "send less text"))?;
+        .map_err(|_| ApiError::new(Code::TooLarge, format!("the body is larger than {max} bytes"), "send less text"))?;
     if operation.permission == Permission::Write && !bytes.is_empty() && !content_type.starts_with("application/json") {
         return Err(ApiError::new(
             Code::UnsupportedMediaType,

@@ -16,6 +16,22 @@ pub mod cost;
 
 pub mod journal;
 
+pub mod runbooks;
+
+pub mod runs;
+
+pub mod actions;
+
+pub mod brake;
+
+pub mod switches;
+
+pub mod flags;
+
+mod people;
+
+pub mod run_timeline;
+
 /// The page size where none is asked for.
 pub const LIMIT_DEFAULT: usize = 100;
 /// The largest page.

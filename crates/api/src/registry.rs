@@ -62,6 +62,8 @@ pub struct Operation {
     pub path: &'static str,
     pub summary: &'static str,
     pub permission: Permission,
+    /// The largest body that it takes, in bytes.
+    pub body_bytes_max: usize,
     input: fn(&mut SchemaGenerator) -> Schema,
     output: fn(&mut SchemaGenerator) -> Schema,
     run: Arc<Run>,
@@ -90,7 +92,15 @@ impl Operation {
                     .map_err(|error| ApiError::new(Code::Internal, format!("failed to write the answer: {error}"), "this is a defect"))
             })
         };
-        Self { id, method, path, summary, permission, input: I::json_schema, output: O::json_schema, run: Arc::new(run) }
+        let body_bytes_max = crate::http::BODY_BYTES_MAX;
+        Self { id, method, path, summary, permission, body_bytes_max, input: I::json_schema, output: O::json_schema, run: Arc::new(run) }
+    }
+
+    /// The operation with room for larger bodies.
+    #[must_use]
+    pub(crate) const fn taking(mut self, body_bytes_max: usize) -> Self {
+        self.body_bytes_max = body_bytes_max;
+        self
     }
 
     #[must_use]
@@ -150,5 +160,11 @@ pub fn operations() -> Vec<Operation> {
     crate::operations::events::register(&mut all);
     crate::operations::cost::register(&mut all);
     crate::operations::journal::register(&mut all);
+    crate::operations::runbooks::register(&mut all);
+    crate::operations::runs::register(&mut all);
+    crate::operations::actions::register(&mut all);
+    crate::operations::brake::register(&mut all);
+    crate::operations::switches::register(&mut all);
+    crate::operations::flags::register(&mut all);
     all
 }

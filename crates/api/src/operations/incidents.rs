@@ -1,12 +1,19 @@
-//! Incidents: list, read with timeline, and everything a person may do to one.
+//! Incidents: list, read with checklist and timeline, and everything a person may do to one.
+
+mod changes;
+
+mod evidence;
+
+mod timeline;
 
 use std::sync::Arc;
 
-use paramedic_model::{AgentId, IncidentId, IncidentKind, IncidentState, IncidentType, Severity, Timestamp};
+use paramedic_model::{AgentId, IncidentId, IncidentKind, IncidentState, IncidentType, Phase, Role, Severity, Timestamp};
+use paramedic_respond::checklist::{Evidence, phase_of, progress};
 use paramedic_respond::decide::parse_incident_id;
-use paramedic_respond::record::incident_subject;
-use paramedic_respond::timeline::{TimelineItem, describe};
-use paramedic_respond::{Command, Incident, IncidentCounts};
+use paramedic_respond::timeline::TimelineItem;
+use paramedic_respond::{ChecklistItem, Incident, IncidentCounts, Statistics, TimeBox, checklist, statistics, time_boxes};
+use paramedic_runbook::desk::RunLine;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -15,8 +22,13 @@ use crate::error::ApiError;
 use crate::operations::limit_of;
 use crate::registry::{Caller, Method, Operation, Permission};
 
-/// Timeline items in one answer.
-pub const TIMELINE_ITEMS_MAX: usize = 1_000;
+pub use changes::{
+    AttachInput, BackDateInput, Changed, HandOverInput, KindInput, MergeInput, NoteInput, OpenInput, ReasonInput, RoleInput, SeverityInput,
+    SplitInput, StateInput, TickInput, TitleInput, acknowledge, assign_role, attach, back_date, cancel, change, close, hand_over, kind,
+    merge, note, open, release_role, reopen, resolve, severity, split, state, tick, title,
+};
+pub use evidence::{EvidenceAnswer, EvidenceQuery, evidence};
+pub use timeline::TIMELINE_ITEMS_MAX;
 
 /// An incident without its episodes: a line of a list.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -26,7 +38,10 @@ pub struct IncidentLine {
     pub incident_type: IncidentType,
     pub severity: Severity,
     pub state: IncidentState,
+    pub kind: IncidentKind,
     pub title: String,
+    /// Who leads the response.
+    pub commander: Option<String>,
     pub started_at: Timestamp,
     pub detected_at: Timestamp,
     pub acknowledged_at: Option<Timestamp>,
@@ -49,7 +64,9 @@ impl IncidentLine {
             incident_type: incident.incident_type,
             severity: incident.severity,
             state: incident.state,
+            kind: incident.kind,
             title: incident.title.clone(),
+            commander: incident.holders(Role::Commander).first().cloned(),
             started_at: incident.started_at,
             detected_at: incident.detected_at,
             acknowledged_at: incident.acknowledged_at,
@@ -132,22 +149,51 @@ pub struct IncidentQuery {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct IncidentDetail {
     pub incident: Incident,
-    /// Journal entries about it, in the order they were written.
+    /// Journal entries about it and about its runs, in the order they were written.
     pub timeline: Vec<TimelineItem>,
     /// Earlier timeline items that this answer leaves out; the journal has them all.
     pub timeline_left_out: u64,
     /// By when somebody has to acknowledge it; only while that is still due.
     pub acknowledge_by: Option<Timestamp>,
+    /// The phase that it is in.
+    pub phase: Phase,
+    /// What a good response does, phase by phase, and what of it is done.
+    pub checklist: Vec<ChecklistItem>,
+    /// How far the checklist is, without what is optional.
+    pub checklist_done: usize,
+    pub checklist_of: usize,
+    /// How long its phases took, or have taken.
+    pub time_boxes: Vec<TimeBox>,
+    /// Runs of runbooks for it, the latest first.
+    pub runs: Vec<RunLine>,
 }
 
 pub async fn read(context: Arc<Context>, _: Caller, query: IncidentQuery) -> Result<IncidentDetail, ApiError> {
     let incident = find(&context, &query.id).await?;
-    let (timeline, timeline_left_out) = timeline(&context, &incident.id).await?;
+    let runs = context.responding.as_ref().map_or_else(Vec::new, |responding| {
+        responding.runs.lines(|line| line.incident.as_deref() == Some(incident.id.0.as_str()))
+    });
+    let (timeline, timeline_left_out) = timeline::of(context.journal.as_ref(), &incident, &runs).await?;
     let acknowledge_by = IncidentLine::of(&incident).acknowledge_by;
-    Ok(IncidentDetail { incident, timeline, timeline_left_out, acknowledge_by })
+    let checklist = checklist(&incident, &Evidence::default());
+    let (checklist_done, checklist_of) = progress(&checklist, None);
+    let time_boxes = time_boxes(&incident, context.now(), context.desk.settings());
+    let phase = phase_of(&incident);
+    Ok(IncidentDetail {
+        incident,
+        timeline,
+        timeline_left_out,
+        acknowledge_by,
+        phase,
+        checklist,
+        checklist_done,
+        checklist_of,
+        time_boxes,
+        runs,
+    })
 }
 
-async fn find(context: &Context, id: &str) -> Result<Incident, ApiError> {
+pub(crate) async fn find(context: &Context, id: &str) -> Result<Incident, ApiError> {
     let id = known_id(id)?;
     context.desk.incidents().await.get(&id).cloned().ok_or_else(|| ApiError::no_incident(&id.0))
 }
@@ -156,180 +202,41 @@ fn known_id(text: &str) -> Result<IncidentId, ApiError> {
     parse_incident_id(text).ok_or_else(|| ApiError::no_incident(paramedic_model::text::head(text, 100)))
 }
 
-/// The newest items of the timeline, oldest first, and how many earlier ones there are.
-async fn timeline(context: &Context, id: &IncidentId) -> Result<(Vec<TimelineItem>, u64), ApiError> {
-    let subject = incident_subject(id);
-    let (mut items, mut left_out, mut after) = (std::collections::VecDeque::new(), 0u64, 0u64);
-    // A page may be short; only an empty one is the end.
-    loop {
-        let entries = context.journal.read_subject(&subject, after, TIMELINE_ITEMS_MAX).await?;
-        let Some(last) = entries.last() else { break };
-        after = last.seq;
-        for item in entries.iter().filter_map(describe) {
-            items.push_back(item);
-            if items.len() > TIMELINE_ITEMS_MAX {
-                items.pop_front();
-                left_out += 1;
-            }
-        }
-    }
-    Ok((items.into(), left_out))
-}
-
-/// What was changed, afterwards.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
-pub struct Changed {
-    pub incident: Incident,
-}
-
-/// Every change goes through here: the desk decides and writes, and the live stream is told.
-pub async fn change(context: &Context, caller: &Caller, command: Command) -> Result<Changed, ApiError> {
-    let incident = context.desk.command(&caller.actor, &command, context.now()).await?;
-    let news = crate::Live::IncidentUpdated {
-        incident: incident.id.clone(),
-        state: incident.state,
-        severity: incident.severity,
-        title: incident.title.clone(),
-    };
-    // Nobody listening is no error.
-    let _ = context.live.send(news);
-    Ok(Changed { incident })
-}
-
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
-pub struct OpenInput {
-    pub title: String,
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct StatisticsQuery {
+    /// Only onsets from here on.
+    pub since: Option<Timestamp>,
+    /// Only onsets before this.
+    pub until: Option<Timestamp>,
+    pub severity: Option<Severity>,
     #[serde(rename = "type")]
-    pub incident_type: IncidentType,
-    pub severity: Severity,
-    /// Agents that are affected.
-    #[serde(default)]
-    pub agents: Vec<AgentId>,
-    /// When it began, if that was earlier than now.
-    #[serde(default)]
-    pub started_at: Option<Timestamp>,
+    pub incident_type: Option<IncidentType>,
+    /// `real`, `drill` or `backfill`. Default: real ones and those of history.
+    pub kind: Option<IncidentKind>,
 }
 
-pub async fn open(context: Arc<Context>, caller: Caller, input: OpenInput) -> Result<Changed, ApiError> {
-    let OpenInput { title, incident_type, severity, agents, started_at } = input;
-    change(&context, &caller, Command::Open { title, incident_type, severity, agents, started_at, kind: IncidentKind::Real }).await
-}
-
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
-pub struct NoteInput {
-    /// `INC-7`, or just `7`.
-    pub id: String,
-    pub text: String,
-}
-
-pub async fn note(context: Arc<Context>, caller: Caller, input: NoteInput) -> Result<Changed, ApiError> {
-    change(&context, &caller, Command::Note { incident: known_id(&input.id)?, text: input.text }).await
-}
-
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
-pub struct SeverityInput {
-    /// `INC-7`, or just `7`.
-    pub id: String,
-    pub severity: Severity,
-    #[serde(default)]
-    pub reason: String,
-}
-
-pub async fn severity(context: Arc<Context>, caller: Caller, input: SeverityInput) -> Result<Changed, ApiError> {
-    let incident = known_id(&input.id)?;
-    change(&context, &caller, Command::SetSeverity { incident, severity: input.severity, reason: input.reason }).await
-}
-
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
-pub struct TitleInput {
-    /// `INC-7`, or just `7`.
-    pub id: String,
-    pub title: String,
-}
-
-pub async fn title(context: Arc<Context>, caller: Caller, input: TitleInput) -> Result<Changed, ApiError> {
-    change(&context, &caller, Command::SetTitle { incident: known_id(&input.id)?, title: input.title }).await
-}
-
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
-pub struct StateInput {
-    /// `INC-7`, or just `7`.
-    pub id: String,
-    pub state: IncidentState,
-    #[serde(default)]
-    pub reason: String,
-}
-
-pub async fn state(context: Arc<Context>, caller: Caller, input: StateInput) -> Result<Changed, ApiError> {
-    let incident = known_id(&input.id)?;
-    change(&context, &caller, Command::SetState { incident, state: input.state, reason: input.reason }).await
-}
-
-/// A change that takes nothing but a reason.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
-pub struct ReasonInput {
-    /// `INC-7`, or just `7`.
-    pub id: String,
-    #[serde(default)]
-    pub reason: String,
-}
-
-pub async fn acknowledge(context: Arc<Context>, caller: Caller, input: IncidentQuery) -> Result<Changed, ApiError> {
-    change(&context, &caller, Command::Acknowledge { incident: known_id(&input.id)? }).await
-}
-
-pub async fn resolve(context: Arc<Context>, caller: Caller, input: ReasonInput) -> Result<Changed, ApiError> {
-    change(&context, &caller, Command::Resolve { incident: known_id(&input.id)?, reason: input.reason }).await
-}
-
-pub async fn reopen(context: Arc<Context>, caller: Caller, input: ReasonInput) -> Result<Changed, ApiError> {
-    change(&context, &caller, Command::Reopen { incident: known_id(&input.id)?, reason: input.reason }).await
-}
-
-pub async fn cancel(context: Arc<Context>, caller: Caller, input: ReasonInput) -> Result<Changed, ApiError> {
-    change(&context, &caller, Command::Cancel { incident: known_id(&input.id)?, reason: input.reason }).await
-}
-
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
-pub struct MergeInput {
-    /// The incident that goes away: `INC-7`, or just `7`.
-    pub id: String,
-    /// The incident that stays.
-    pub into: String,
-}
-
-pub async fn merge(context: Arc<Context>, caller: Caller, input: MergeInput) -> Result<Changed, ApiError> {
-    change(&context, &caller, Command::Merge { incident: known_id(&input.id)?, into: known_id(&input.into)? }).await
+pub async fn statistics(context: Arc<Context>, _: Caller, query: StatisticsQuery) -> Result<Statistics, ApiError> {
+    let StatisticsQuery { since, until, severity, incident_type, kind } = query;
+    let all = statistics::Filter::default();
+    let filter = statistics::Filter { since, until, severity, incident_type, kinds: kind.map_or(all.kinds, |kind| vec![kind]) };
+    Ok(Statistics::of(context.desk.incidents().await.list(), &filter, context.now()))
 }
 
 pub(crate) fn register(all: &mut Vec<Operation>) {
-    use Method::{Get, Post};
-    use Permission::{Read, Write};
+    use Method::Get;
+    use Permission::Read;
     all.extend([
         Operation::new("incident.list", (Get, "/api/v1/incidents"), "List incidents, the latest onset first.", Read, list),
-        Operation::new("incident.open", (Post, "/api/v1/incidents"), "Open an incident by hand.", Write, open),
-        Operation::new("incident.get", (Get, "/api/v1/incidents/{id}"), "Read one incident with its timeline.", Read, read),
-        Operation::new("incident.note", (Post, "/api/v1/incidents/{id}/note"), "Add a note to the timeline.", Write, note),
-        Operation::new("incident.title", (Post, "/api/v1/incidents/{id}/title"), "Rename an incident.", Write, title),
-        Operation::new("incident.severity", (Post, "/api/v1/incidents/{id}/severity"), "Set the severity by hand.", Write, severity),
         Operation::new(
-            "incident.acknowledge",
-            (Post, "/api/v1/incidents/{id}/acknowledge"),
-            "Say that somebody is on it.",
-            Write,
-            acknowledge,
+            "incident.statistics",
+            (Get, "/api/v1/incidents/statistics"),
+            "How fast incidents are noticed, answered, mitigated and resolved.",
+            Read,
+            statistics,
         ),
-        Operation::new("incident.state", (Post, "/api/v1/incidents/{id}/state"), "Move an incident to another state.", Write, state),
-        Operation::new("incident.resolve", (Post, "/api/v1/incidents/{id}/resolve"), "Say that it is over.", Write, resolve),
-        Operation::new("incident.reopen", (Post, "/api/v1/incidents/{id}/reopen"), "Say that it is not over.", Write, reopen),
-        Operation::new("incident.cancel", (Post, "/api/v1/incidents/{id}/cancel"), "Say that it was a false alarm.", Write, cancel),
-        Operation::new("incident.merge", (Post, "/api/v1/incidents/{id}/merge"), "Merge an incident into another.", Write, merge),
+        Operation::new("incident.get", (Get, "/api/v1/incidents/{id}"), "Read one incident with its checklist and timeline.", Read, read),
+        Operation::new("incident.evidence", (Get, "/api/v1/incidents/{id}/evidence/{name}"), "Read an attachment.", Read, evidence),
     ]);
+    changes::register(all);
 }
