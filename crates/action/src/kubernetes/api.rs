@@ -163,7 +163,8 @@ impl Api {
         }
     }
 
-    /// Everything the selectors choose, page by page, up to a limit.
+    /// Everything the selectors choose, page by page. More than can be looked at is refused, not cut off: a count that is too
+    /// small would let a change through that is too large.
     pub(super) async fn list(&self, path: &str, selectors: &[(&str, &str)]) -> Result<Vec<Value>, Rejection> {
         let mut items = Vec::new();
         let mut next = String::new();
@@ -178,10 +179,10 @@ impl Api {
             }
             page["metadata"]["continue"].as_str().unwrap_or_default().clone_into(&mut next);
             if next.is_empty() {
-                break;
+                return Ok(items);
             }
         }
-        Ok(items)
+        Err(Rejection { status: 0, why: format!("there are more than {} of them", PAGE * PAGES_MAX) })
     }
 
     /// How many there are, without reading them.
@@ -193,21 +194,22 @@ impl Api {
 
     /// What the server would make of a change, with all of its checks, and nothing stored.
     pub(super) async fn dry_run(&self, change: &Change) -> Result<Value, Rejection> {
-        self.send(change, "?dryRun=All&fieldManager=paramedic").await
+        if change.method != Method::DELETE {
+            return self.send(change, "?dryRun=All&fieldManager=paramedic").await;
+        }
+        // Where a deletion says its options in the body, the server does not look at those of the address.
+        let mut trial = change.clone();
+        trial.body["dryRun"] = json!(["All"]);
+        self.send(&trial, "?dryRun=All").await
     }
 
     pub(super) async fn make(&self, change: &Change) -> Result<Value, Rejection> {
-        self.send(change, "?fieldManager=paramedic").await
+        let query = if change.method == Method::DELETE { "" } else { "?fieldManager=paramedic" };
+        self.send(change, query).await
     }
 
     async fn send(&self, change: &Change, query: &str) -> Result<Value, Rejection> {
         let kind = change.patch.map_or("application/json", PatchType::content_type);
-        // A deletion knows no field manager.
-        let query = if change.method == Method::DELETE {
-            query.split("fieldManager").next().unwrap_or("").trim_end_matches(['&', '?'])
-        } else {
-            query
-        };
         self.ask(change.method.clone(), &change.path, query, Some((kind, &change.body))).await
     }
 }

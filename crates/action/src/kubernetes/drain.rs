@@ -35,6 +35,8 @@ pub(super) struct Draining {
     pub(super) plan: Plan,
     node: Found,
     pods: Vec<Leaving>,
+    /// The pods of the plan, by uid.
+    planned: Vec<String>,
     timeout: Duration,
     grace: Option<u64>,
 }
@@ -80,7 +82,8 @@ impl Work<'_> {
             plan.inverse = Some(self.back("kubernetes.cordon").with("node", node.name.as_str()).with("cordoned", false));
         }
         self.rehearse_evictions(&mut plan, &pods, grace).await?;
-        Ok(Draining { plan, node, pods, timeout, grace })
+        let planned = pods.iter().map(|pod| pod.uid.clone()).collect();
+        Ok(Draining { plan, node, pods, planned, timeout, grace })
     }
 
     fn chosen<'p>(&self, all: &'p [Value]) -> Result<(Vec<&'p Value>, usize), ActionError> {
@@ -166,9 +169,14 @@ impl Work<'_> {
         let remain: Vec<Value> =
             draining.pods.iter().map(|pod| json!({"pod": pod.named(), "evicted": pod.is_ending, "said": pod.said})).collect();
         let named: Vec<String> = draining.pods.iter().take(5).map(Leaving::state).collect();
+        let newcomers = self.newcomers(&draining).await;
         let cordoned = self.api.get(&draining.node.path()).await.map(|value| is_cordoned(&Found { value, ..draining.node.clone() }));
         let node = draining.node.named();
         let verified = match (cordoned, remain.is_empty()) {
+            (Ok(true), _) if newcomers != Ok(0) => match newcomers {
+                Ok(count) => Verified::missed(format!("{count} pods came to {node} after the plan was made; plan again")),
+                Err(why) => Verified::missed(format!("the pods of {node} could not be listed again: {why}")),
+            },
             (Ok(true), true) => Verified::seen(format!("{node} is cordoned, and none of the {all} pods is on it any more")),
             (Ok(true), false) => Verified::missed(format!(
                 "after {} s {} of {all} pods remain: {}",
@@ -189,6 +197,14 @@ impl Work<'_> {
             reverts_after_s: None,
             verified,
         }
+    }
+
+    /// Pods that came after the plan was made and before the node was cordoned: nobody agreed to evict those.
+    async fn newcomers(&self, draining: &Draining) -> Result<usize, String> {
+        let on_node = format!("spec.nodeName={}", draining.node.name);
+        let all = self.api.list(&POD.all(""), &[("fieldSelector", &on_node)]).await.map_err(|rejection| rejection.why)?;
+        let is_new = |pod: &&Value| fate(pod) != Fate::Stays && !draining.planned.iter().any(|uid| pod["metadata"]["uid"] == uid.as_str());
+        Ok(all.iter().filter(is_new).count())
     }
 
     /// Asks once for each pod that is not on its way, and forgets those that have gone.

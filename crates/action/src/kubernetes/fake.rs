@@ -5,7 +5,7 @@
 //! and plays its controllers: deployments make replica sets, replica sets make pods, pods get a node and become ready, or not.
 //! **Never** runs anything, and is not in the program.
 //!
-//! An image with `broken` in its name cannot be had; one with `hungry` runs out of memory; a pod with the annotation
+//! What a pod has written is the text of its annotation [`LOG`]. An image with `broken` in its name cannot be had; one with `hungry` runs out of memory; a pod with the annotation
 //! [`NEVER_ENDS`] stays when it is to end.
 
 use std::net::SocketAddr;
@@ -28,6 +28,9 @@ use store::{Key, World};
 
 /// A pod with this annotation does not end when it is told to.
 pub const NEVER_ENDS: &str = "fake/never-ends";
+
+/// What `kubectl logs` shows of a pod with this annotation.
+pub const LOG: &str = "fake/log";
 
 /// The controllers do one step in this time.
 pub const STEP: Duration = Duration::from_millis(20);
@@ -132,6 +135,11 @@ impl Fake {
     /// From now on changes of this kind are refused with these words, as an admission check does.
     pub fn refuse(&self, plural: &str, why: &str) {
         locked(&self.world).refusals.insert(plural.to_owned(), why.to_owned());
+    }
+
+    /// Just before each of the next writes, somebody else changes the object that is written.
+    pub fn meddle(&self, changes: &[fn(&mut Value)]) {
+        locked(&self.world).meddling.extend(changes);
     }
 
     /// All objects with everything that was said of them, to be compared.

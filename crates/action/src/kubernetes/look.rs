@@ -5,8 +5,8 @@ use serde_json::{Value, json};
 use super::api::words;
 use super::object::{self, DAEMON_SET, DEPLOYMENT, EVENT, POD, STATEFUL_SET, hidden};
 use super::rollout::{Progress, image_list, progress, summary};
-use super::work::Work;
-use crate::{ActionError, Done, Plan, Verified};
+use super::work::{Work, qualified};
+use crate::{ActionError, Done, Object, Plan, Verified};
 
 /// Rows of an answer; further ones are only counted.
 const ROWS_MAX: usize = 200;
@@ -131,6 +131,15 @@ pub(super) fn troubles(pod: &Value) -> Vec<String> {
         found.push(format!("{name} has no node: {}", words(condition["message"].as_str().unwrap_or_default())));
     }
     found
+}
+
+/// A pod as a plan names it.
+pub(super) fn object(pod: &Value) -> Object {
+    let text = |value: &Value| value.as_str().unwrap_or("?").to_owned();
+    let name = qualified(pod["metadata"]["namespace"].as_str().unwrap_or_default(), &text(&pod["metadata"]["name"]));
+    let restarts: u64 = containers(pod).filter_map(|status| status["restartCount"].as_u64()).sum();
+    let detail = format!("{} on {}, {restarts} restarts", text(&pod["status"]["phase"]), text(&pod["spec"]["nodeName"]));
+    Object { kind: "pod".to_owned(), name, detail: words(&detail) }
 }
 
 fn row(pod: &Value) -> Value {

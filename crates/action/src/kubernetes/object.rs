@@ -85,13 +85,17 @@ impl Found {
         self.value["metadata"]["uid"].as_str().unwrap_or_default()
     }
 
-    /// Who it is and everything that was said of it; its state, which changes all the time, does not count.
+    /// Who it is and everything that was said of it; its state, which changes all the time, does not count. Of a node only
+    /// counts whether it takes pods: the rest is written by others all the time.
     pub(super) fn stands_on(&self) -> String {
+        if self.kind == NODE {
+            return format!("{} cordoned={}", self.uid(), self.value["spec"]["unschedulable"] == json!(true));
+        }
         let mut said = self.value.clone();
         if let Some(object) = said.as_object_mut() {
             object.remove("status");
         }
-        if let Some(metadata) = said["metadata"].as_object_mut() {
+        if let Some(metadata) = said.pointer_mut("/metadata").and_then(Value::as_object_mut) {
             metadata.remove("managedFields");
             metadata.remove("resourceVersion");
         }
@@ -124,7 +128,7 @@ pub(super) fn stripped(object: &Value) -> Value {
     if let Some(map) = object.as_object_mut() {
         map.remove("status");
     }
-    if let Some(metadata) = object["metadata"].as_object_mut() {
+    if let Some(metadata) = object.pointer_mut("/metadata").and_then(Value::as_object_mut) {
         let ours = ["name", "namespace", "labels", "annotations"];
         metadata.retain(|key, _| ours.contains(&key.as_str()));
     }

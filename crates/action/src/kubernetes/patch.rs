@@ -122,6 +122,9 @@ impl Work<'_> {
         match (patch_type, &body) {
             (PatchType::Json, Value::Array(operations)) if !operations.is_empty() => Ok((patch_type, body)),
             (PatchType::Json, _) => Err(self.call.fault("patch", "a json patch is a list of operations")),
+            (_, Value::Object(object)) if object.get("metadata").is_some_and(|metadata| !metadata.is_object()) => {
+                Err(self.call.fault("patch", "its metadata is not an object"))
+            }
             (_, Value::Object(object)) if !object.is_empty() => Ok((patch_type, body)),
             _ => Err(self.call.fault("patch", "it is an object with the fields that are to be different")),
         }

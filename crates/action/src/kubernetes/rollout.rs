@@ -159,12 +159,15 @@ impl Work<'_> {
     /// Watches until the pods have followed, the server says that they do not, or the time is over. What was made is judged:
     /// when somebody makes a later change, that is said.
     pub(super) async fn rolled_out(&self, target: &Found, replicas: Option<u64>, made: &Value, cancel: &CancellationToken) -> Verified {
-        let within = self.within().unwrap_or_default();
+        let within = self.within().unwrap_or(Duration::from_secs(self.settings.verify_s));
         let begun = Instant::now();
         loop {
             let last = match self.api.get(&target.path()).await {
                 Ok(now) if is_other(&now, made, replicas) => {
                     return Verified::missed(format!("{} was changed by somebody else while it was watched", target.named()));
+                }
+                Ok(now) if replicas.is_none() && follows_not(&now).is_some() => {
+                    return Verified::missed(format!("{} was changed, but {}", target.named(), follows_not(&now).unwrap_or_default()));
                 }
                 Ok(now) => match progress(target.kind.name, &now) {
                     Progress::Ended => return Verified::seen(format!("{}: {}", target.named(), summary(target.kind.name, &now))),
@@ -201,6 +204,15 @@ fn is_other(now: &Value, made: &Value, replicas: Option<u64>) -> bool {
     let template = made["spec"]["template"].is_object() && now["spec"]["template"] != made["spec"]["template"];
     let number = replicas.is_some_and(|wanted| now["spec"]["replicas"].as_u64() != Some(wanted));
     template || number || now["metadata"]["uid"] != made["metadata"]["uid"]
+}
+
+/// Why the pods of a workload do not follow its template by themselves.
+pub(super) fn follows_not(object: &Value) -> Option<&'static str> {
+    let spec = &object["spec"];
+    if spec["paused"] == json!(true) {
+        return Some("it is paused: its pods do not follow until it is resumed");
+    }
+    (spec["updateStrategy"]["type"] == "OnDelete").then_some("its strategy is OnDelete: each pod follows when it is deleted")
 }
 
 fn number(value: &Value) -> u64 {
@@ -268,7 +280,7 @@ pub(super) fn summary(kind: &str, object: &Value) -> String {
 
 fn without_hash(template: &Value) -> Value {
     let mut template = template.clone();
-    if let Some(labels) = template["metadata"]["labels"].as_object_mut() {
+    if let Some(labels) = template.pointer_mut("/metadata/labels").and_then(Value::as_object_mut) {
         labels.remove(HASH);
     }
     template

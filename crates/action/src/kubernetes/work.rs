@@ -8,11 +8,16 @@ use tokio_util::sync::CancellationToken;
 
 use super::Settings;
 use super::api::{Api, Change, Rejection, masked};
-use super::object::{self, AUTOSCALER, DISRUPTION_BUDGET, Found, Kind, POD, hidden, named};
+use super::object::{self, AUTOSCALER, DISRUPTION_BUDGET, Found, Kind, NODE, POD, hidden, named};
+use super::{look, rollout};
+use crate::call::OBJECTS_MAX;
 use crate::{ActionError, Call, Done, Object, Plan, Spec, Verified};
 
 /// How often a change is sent again when only the state of the object has changed meanwhile.
 const TRIES: u32 = 5;
+
+/// A rollout is not watched for longer than this.
+const WITHIN_MAX: Duration = Duration::from_secs(6 * 3_600);
 
 /// A way back that is larger than this is not kept.
 const INVERSE_BYTES_MAX: usize = 256 * 1024;
@@ -68,6 +73,7 @@ impl Work<'_> {
     }
 
     async fn prepare(&self) -> Result<Prepared, ActionError> {
+        self.within()?;
         let mut prepared = match self.call.action.as_str() {
             "kubernetes.rollout_undo" => self.rollout_undo().await,
             "kubernetes.rollout_restart" => self.rollout_restart().await,
@@ -116,10 +122,32 @@ impl Work<'_> {
                 Ok(made) => return Ok(self.watched(prepared, &made, cancel).await),
                 Err(rejection) if rejection.status == 409 => why = rejection.why,
                 Err(rejection) if rejection.status == 404 => return Err(self.changed(&rejection.why)),
+                Err(Rejection { status: 0, why }) => return Ok(self.in_doubt(prepared, &why).await),
                 Err(rejection) => return Err(self.rejected(&prepared.target.named(), rejection)),
             }
         }
         Err(self.changed(&why))
+    }
+
+    /// The change was sent and no answer came: it may have been made. The way back stays in the record, and somebody is to look.
+    async fn in_doubt(&self, prepared: Prepared, why: &str) -> Done {
+        let target = &prepared.target;
+        let seen = match self.api.find(&target.path()).await {
+            Ok(Some(value)) if value["metadata"]["resourceVersion"] == target.value["metadata"]["resourceVersion"] => "it is unchanged",
+            Ok(None) if target.value.is_null() => "it is not there",
+            Ok(_) => "it was changed since, by this or by somebody else",
+            Err(_) => "it cannot be read either",
+        };
+        Done {
+            what: format!("asked to {}, without an answer", prepared.plan.what),
+            affected: prepared.plan.affected,
+            before: hidden(&prepared.before),
+            after: Value::Null,
+            answer: Value::Null,
+            verified: Verified::missed(format!("{why}; {} was looked at again: {seen}", target.named())),
+            inverse: prepared.plan.inverse,
+            reverts_after_s: prepared.plan.reverts_after_s,
+        }
     }
 
     fn nothing_to_do(&self, prepared: Prepared) -> Done {
@@ -158,9 +186,8 @@ impl Work<'_> {
         let path = target.path();
         match self.api.find(&path).await {
             Ok(Some(value)) => {
-                let stands = |value: Value| Found { value, ..target.clone() }.stands_on();
                 let how = format!("{} was read again", target.named());
-                match stands(value) == stands(made.clone()) {
+                match is_as_made(target, &value, made) {
                     true => Verified::seen(format!("{how} and is as it was made")),
                     false => Verified::missed(format!("{how} and somebody has changed it once more")),
                 }
@@ -262,9 +289,9 @@ impl Work<'_> {
         let pods = self.pods_of(target).await?;
         plan.affected = pods.len() as u64;
         plan.of = self.api.count(&POD.all(&target.namespace)).await;
-        if target.value["spec"]["paused"] == json!(true) {
-            plan.warnings.push(format!("{} is paused: its pods will not follow until it is resumed", target.named()));
-        }
+        let room = OBJECTS_MAX.saturating_sub(plan.objects.len());
+        plan.objects.extend(pods.iter().take(room).map(look::object));
+        plan.warnings.extend(rollout::follows_not(&target.value).map(str::to_owned));
         if target.value["spec"]["strategy"]["type"] == "Recreate" {
             plan.warnings.push("its strategy is Recreate: all pods end before new ones begin".to_owned());
         }
@@ -299,7 +326,11 @@ impl Work<'_> {
     }
 
     pub(super) fn within(&self) -> Result<Duration, ActionError> {
-        Ok(self.call.duration_or_none("within")?.unwrap_or(Duration::from_secs(self.settings.verify_s)))
+        let within = self.call.duration_or_none("within")?.unwrap_or(Duration::from_secs(self.settings.verify_s));
+        if within > WITHIN_MAX {
+            return Err(self.call.fault("within", format!("it is at most {} s", WITHIN_MAX.as_secs())));
+        }
+        Ok(within)
     }
 
     pub(super) fn poll(&self) -> Duration {
@@ -321,6 +352,14 @@ impl Work<'_> {
     pub(super) fn refused(&self, why: &str) -> ActionError {
         ActionError::Refused { action: self.call.action.clone(), why: why.to_owned() }
     }
+}
+
+/// Whether what was said in the change is so; what controllers write beside it is not compared.
+fn is_as_made(target: &Found, now: &Value, made: &Value) -> bool {
+    if target.kind == NODE {
+        return (now["spec"]["unschedulable"] == json!(true)) == (made["spec"]["unschedulable"] == json!(true));
+    }
+    ["/spec", "/data", "/binaryData", "/metadata/uid", "/metadata/labels"].iter().all(|part| now.pointer(part) == made.pointer(part))
 }
 
 fn masked_differs(text: &str) -> bool {

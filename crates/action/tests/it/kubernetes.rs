@@ -22,6 +22,8 @@ mod objects;
 
 mod rollouts;
 
+mod witness;
+
 /// A cluster with the deployment `web` in `shop`, and our actions on it.
 struct Stage {
     fake: Fake,
@@ -91,6 +93,7 @@ impl Stage {
         }
         let mut command = Command::new(program);
         command.arg("--kubeconfig").arg(&self.kubeconfig).args(arguments).env("HOME", self.kubeconfig.parent().unwrap());
+        command.current_dir(self.kubeconfig.parent().unwrap());
         let output = tokio::task::spawn_blocking(move || command.output().unwrap()).await.unwrap();
         let said = String::from_utf8_lossy(&output.stdout).into_owned();
         assert!(output.status.success(), "kubectl {arguments:?}: {said}{}", String::from_utf8_lossy(&output.stderr));

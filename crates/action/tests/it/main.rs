@@ -1,5 +1,7 @@
 //! Actions against real servers on loopback.
 
+#![allow(clippy::unwrap_used)]
+
 mod kubernetes;
 
 mod local;

@@ -12,9 +12,9 @@ use axum::response::{IntoResponse, Response};
 use futures_util::stream;
 use serde_json::{Value, json};
 
-use super::locked;
 use super::merge::{json_patch, merge, strategic};
 use super::store::{Key, No, RESOURCES, Resource, World};
+use super::{LOG, locked};
 
 type Shared = Arc<Mutex<World>>;
 
@@ -58,11 +58,17 @@ async fn answer(State(door): State<Door>, method: Method, uri: Uri, headers: Hea
     let Some((resource, namespace, name, part)) = located(&path) else {
         return refusal(&No::new(404, "NotFound", "the server could not find the requested resource"));
     };
+    if content.contains("protobuf") {
+        return refusal(&No::new(415, "UnsupportedMediaType", "this server speaks JSON only"));
+    }
     let body = if body.is_empty() { Ok(Value::Null) } else { serde_json::from_slice(&body) };
     let Ok(body) = body else { return refusal(&No::new(400, "BadRequest", "the body of the request is not JSON")) };
     let asked = Asked { method, resource, namespace, name, part, query: query(&uri), content, body };
     if asked.method == Method::GET && asked.name.is_empty() && asked.is("watch") {
         return watch(&door.world, &asked);
+    }
+    if asked.part == "log" {
+        return log(&locked(&door.world), &asked);
     }
     let done = served(&mut locked(&door.world), &asked);
     match done {
@@ -78,7 +84,11 @@ impl Asked<'_> {
 
     fn is_dry(&self) -> bool {
         let in_options = |options: &Value| options["dryRun"].as_array().is_some_and(|all| all.iter().any(|one| one == "All"));
-        self.query.get("dryRun").is_some_and(|value| value == "All") || in_options(&self.body) || in_options(&self.body["deleteOptions"])
+        let in_query = self.query.get("dryRun").is_some_and(|value| value == "All");
+        if self.method == Method::DELETE && !self.body.is_null() {
+            return in_options(&self.body);
+        }
+        in_query || in_options(&self.body) || in_options(&self.body["deleteOptions"])
     }
 
     fn key(&self) -> Key {
@@ -216,6 +226,13 @@ fn served(world: &mut World, asked: &Asked<'_>) -> Result<(StatusCode, Value), N
     let ok = |value| Ok((StatusCode::OK, value));
     let dry = asked.is_dry();
     let key = asked.key();
+    if !dry && matches!(asked.method.as_str(), "PATCH" | "PUT" | "DELETE") {
+        let other = world.meddling.pop_front().zip(world.get(&key).cloned());
+        if let Some((meddle, mut object)) = other {
+            meddle(&mut object);
+            world.add(object);
+        }
+    }
     match (asked.method.as_str(), asked.name.is_empty(), asked.part) {
         ("GET", true, "") => list(world, asked),
         ("GET", false, "" | "status") => ok(world.get(&key).cloned().ok_or_else(|| No::not_found(&key))?),
@@ -237,6 +254,12 @@ fn served(world: &mut World, asked: &Asked<'_>) -> Result<(StatusCode, Value), N
         (_, false, "scale") if matches!(asked.resource.plural, "deployments" | "statefulsets") => scale(world, asked),
         _ => Err(No::new(405, "MethodNotAllowed", "the server does not allow this method on the requested resource")),
     }
+}
+
+fn log(world: &World, asked: &Asked<'_>) -> Response {
+    let Some(pod) = world.get(&asked.key()) else { return refusal(&No::not_found(&asked.key())) };
+    let text = pod["metadata"]["annotations"][LOG].as_str().unwrap_or("listening").to_owned();
+    ([(header::CONTENT_TYPE, "text/plain")], text + "\n").into_response()
 }
 
 fn list(world: &World, asked: &Asked<'_>) -> Result<(StatusCode, Value), No> {

@@ -1,6 +1,6 @@
 //! What is there, with versions; who may change it and how.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 
 use paramedic_model::{Clock as _, SystemClock};
 use serde_json::{Map, Value, json};
@@ -112,6 +112,8 @@ pub(super) struct World {
     /// For each deployment, what its rollout looked like when it last moved, and for how many steps it has not moved since.
     pub(super) standstill: BTreeMap<String, (String, u64)>,
     pub(super) names: u64,
+    /// Changes that somebody else makes just before the next writes.
+    pub(super) meddling: VecDeque<fn(&mut Value)>,
 }
 
 pub(super) fn now() -> String {

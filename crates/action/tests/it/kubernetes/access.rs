@@ -1,11 +1,13 @@
 use std::path::Path;
 use std::process::Command;
 use std::sync::Arc;
+use std::time::Duration;
 
 use paramedic_action::kubernetes::Settings;
 use paramedic_action::kubernetes::fake::Fake;
 use paramedic_action::{ActionError, Call};
 use serde_json::{Value, json};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::rustls::pki_types::pem::PemObject as _;
@@ -83,6 +85,66 @@ async fn a_server_that_is_not_there_is_said_at_once() {
     let port = TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap().port();
     let error = outcome(Settings { server: format!("http://127.0.0.1:{port}"), ..Settings::default() }).await.unwrap_err().to_string();
     assert!(error.contains("no answer") && error.contains("refused"), "{error}");
+}
+
+/// Answers every request with this, or with nothing at all.
+async fn raw(said: Option<&'static str>) -> Settings {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let server = format!("http://{}", listener.local_addr().unwrap());
+    tokio::spawn(async move {
+        while let Ok((mut stream, _)) = listener.accept().await {
+            tokio::spawn(async move {
+                let mut read = [0; 4096];
+                let _ = stream.read(&mut read).await;
+                match said {
+                    Some(said) => stream.write_all(said.as_bytes()).await.unwrap_or_default(),
+                    None => tokio::time::sleep(Duration::from_secs(60)).await,
+                }
+            });
+        }
+    });
+    Settings { server, timeout_s: 1, ..Settings::default() }
+}
+
+#[tokio::test]
+async fn a_server_that_talks_nonsense_or_not_at_all_is_survived() {
+    let cases = [
+        (None, "too long"),
+        (Some("HTTP/1.1 200 OK\r\ncontent-length: 5\r\nconnection: close\r\n\r\nhello"), "not JSON"),
+        (Some("HTTP/1.1 200 OK\r\ncontent-length: 2\r\nconnection: close\r\n\r\n[]"), "not JSON"),
+        (Some("HTTP/1.1 503 Busy\r\ncontent-length: 26\r\nconnection: close\r\n\r\npassword=hunter2hunter2 no"), "503"),
+        (Some("HTTP/1.1 302 Go\r\nlocation: http://203.0.113.9/\r\ncontent-length: 0\r\nconnection: close\r\n\r\n"), "302"),
+        (Some("nonsense\r\n\r\n"), "no answer"),
+    ];
+    for (said, expect) in cases {
+        let error = outcome(raw(said).await).await.unwrap_err().to_string();
+        assert!(error.contains(expect) && !error.contains("hunter2"), "{error} does not say {expect}");
+    }
+    // Objects of the wrong shape.
+    let odd = r#"{"items": ["text", 7, {"metadata": "text", "spec": [], "status": {"conditions": {}, "containerStatuses": [1]}}], "metadata": 3, "spec": "x"}"#;
+    let said: &'static str = format!("HTTP/1.1 200 OK\r\ncontent-length: {}\r\nconnection: close\r\n\r\n{odd}", odd.len()).leak();
+    let on =
+        |action: &str| Call::new(&format!("kubernetes.{action}")).with("namespace", "shop").with("deployment", "web").with("name", "web");
+    let calls = [
+        on("pods"),
+        on("events"),
+        on("rollout_status"),
+        on("rollout_undo"),
+        on("rollout_restart"),
+        on("scale").with("replicas", 2),
+        on("set_image").with("container", "c").with("image", "i:1"),
+        on("patch").with("kind", "deployment").with("patch", json!({"spec": {"replicas": 1}})),
+        on("cordon").with("node", "n1"),
+        on("drain").with("node", "n1").with("timeout", "1s"),
+        on("network_policy_suspend").with("for", "1s"),
+    ];
+    for mut call in calls {
+        let actions = actions(Settings { verify_s: 0, poll_ms: 10, ..raw(Some(said)).await });
+        let known = actions.find(&call.action).unwrap().0;
+        call.arguments.retain(|name, _| known.arguments.iter().any(|argument| argument.name == name));
+        // Whatever comes of it: no panic.
+        let _ = actions.execute(&call, &CancellationToken::new()).await;
+    }
 }
 
 /// Certificates for `127.0.0.1`, by an authority of our own; false when the program that makes them is missing.

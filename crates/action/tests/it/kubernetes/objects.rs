@@ -132,6 +132,8 @@ async fn more_rights_and_wrong_arguments_are_refused() {
         (web().with("type", "merge").with("patch", json!({"metadata": {"name": "other"}})), "immutable"),
         (web().with("patch", "not json"), "it is not JSON"),
         (web().with("patch", json!([])), "an object with the fields"),
+        (web().with("patch", json!({"metadata": "text"})), "its metadata is not an object"),
+        (memory_patch("2Gi").with("within", "9d"), "it is at most"),
         (web().with("type", "json").with("patch", json!({"a": 1})), "a list of operations"),
         (web().with("type", "odd").with("patch", json!({"a": 1})), "neither strategic, merge nor json"),
         (on_web("scale").with("replicas", "many"), "not a whole number"),

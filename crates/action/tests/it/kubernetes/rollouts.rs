@@ -202,6 +202,38 @@ async fn a_state_that_moves_all_the_time_does_not_stop_the_deed() {
 }
 
 #[tokio::test]
+async fn a_conflict_is_looked_at_anew_and_ends_the_deed_when_more_than_state_moved() {
+    let state: fn(&mut Value) = |web| web["status"]["note"] = json!(web["metadata"]["resourceVersion"].clone());
+    let said: fn(&mut Value) = |web| web["spec"]["minReadySeconds"] = json!(7);
+    let calls =
+        [memory_patch("2Gi"), on_web("scale").with("replicas", 4), on_web("set_image").with("container", "web").with("image", "web:2")];
+    for call in calls {
+        let stage = Stage::new().await;
+        stage.fake.meddle(&[state, state, state]);
+        stage.done(&call).await;
+        let stage = Stage::new().await;
+        stage.fake.meddle(&[said]);
+        let error = stage.actions.execute(&call, &CancellationToken::new()).await.unwrap_err();
+        assert!(matches!(error, ActionError::Changed { .. }), "{error}");
+        stage.fake.meddle(&[state; 20]);
+        let error = stage.actions.execute(&call, &CancellationToken::new()).await.unwrap_err();
+        assert!(matches!(&error, ActionError::Changed { why, .. } if why.contains("409")), "{error}");
+        let web = stage.fake.get("deployments", "shop", "web");
+        assert_eq!((stage.image(), stage.memory(), &web["spec"]["replicas"]), ("web:1".to_owned(), json!("1Gi"), &json!(3)));
+    }
+}
+
+#[tokio::test]
+async fn a_paused_deployment_is_not_called_rolled_out() {
+    let stage = Stage::new().await;
+    stage.fake.change("deployments", "shop", "web", |web| web["spec"]["paused"] = json!(true));
+    let call = on_web("set_image").with("container", "web").with("image", "web:2");
+    assert!(stage.plan(&call).await.warnings[0].contains("paused"));
+    let done = stage.run(&call).await;
+    assert!(!done.verified.holds && done.verified.how.contains("paused"), "{}", done.verified.how);
+}
+
+#[tokio::test]
 async fn watching_is_called_off_but_what_was_done_is_said() {
     let stage = Stage::new().await;
     let cancel = CancellationToken::new();
