@@ -46,6 +46,9 @@ pub struct Verdict {
     pub interactive: Option<String>,
     /// What has to be filled in before it can run: `<name>`, or variables that the line does not set itself.
     pub placeholders: Vec<String>,
+    /// Texts that stand for others, as written: `your-org`, `{{pod}}`. Nothing fills them in.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub blanks: Vec<String>,
     /// The programs it would start, in the order written.
     pub programs: Vec<String>,
 }
@@ -201,6 +204,7 @@ pub fn classify(statement: &Statement) -> Verdict {
         never_ends: judged.never_ends,
         interactive: judged.interactive,
         placeholders: Vec::new(),
+        blanks: Vec::new(),
         programs: Vec::new(),
     };
     let mut set: Vec<&str> = Vec::new();
@@ -211,6 +215,11 @@ pub fn classify(statement: &Statement) -> Verdict {
         let values = command.assignments.iter().map(|(_, word)| word);
         let targets = command.redirections.iter().map(|one| &one.target);
         for word in values.chain(&command.words).chain(targets) {
+            for blank in &word.blanks {
+                if !verdict.blanks.contains(blank) {
+                    verdict.blanks.push(blank.clone());
+                }
+            }
             let unset = word.variables.iter().filter(|name| !set.contains(&name.as_str()) && !SHELL_VARIABLES.contains(&name.as_str()));
             for name in word.placeholders.iter().chain(unset) {
                 if !name.is_empty() && !verdict.placeholders.contains(name) {

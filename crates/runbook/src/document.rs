@@ -21,6 +21,12 @@ pub struct Document {
     pub inputs: std::collections::BTreeSet<String>,
     /// What could not be read as it was meant, with its line.
     pub problems: Vec<Problem>,
+    /// Command lines that stand in the text, outside every block that runs.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub loose: Vec<CommandLine>,
+    /// Lines with something on them that looks like a secret.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub secrets: Vec<usize>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]

@@ -21,6 +21,7 @@ pub mod desk;
 pub mod document;
 pub mod execute;
 pub mod gate;
+pub mod import;
 pub mod library;
 pub mod lint;
 pub mod metrics;

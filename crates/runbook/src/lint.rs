@@ -1,17 +1,21 @@
 //! What is dangerous, wrong or unfinished in a runbook, with the safer form.
 //!
-//! Each rule looks at one command line and says nothing, or why somebody would be sorry. Facts about other software name the
-//! version since which they hold.
+//! A rule looks at one command line, at a step, or at a document, and says nothing, or why somebody would be sorry. What exists
+//! outside (actions, metrics, alerts, files) comes in as [`Known`]; what nobody told is not judged.
 
-mod rules;
-
-use std::collections::BTreeSet;
+mod catalogue;
+mod commands;
+mod known;
+mod surroundings;
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::classify::Effect;
-use crate::document::{CommandLine, Document, Executor, Runbook, SectionKind, Step};
+use crate::document::{CommandLine, Document, Executor, SectionKind, Step};
+
+pub use catalogue::{RULES, Rule};
+pub use known::{Known, KnownAction, lint_alerts};
+pub(crate) use surroundings::input_name;
 
 /// How much a finding matters.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema)]
@@ -31,125 +35,92 @@ pub struct Finding {
     pub rule: String,
     pub weight: Weight,
     pub line: usize,
-    /// The command line or text it is about; empty for the document itself.
+    /// The command line or text it is about; empty for the document itself. Secrets are masked.
     pub text: String,
     pub why: String,
     /// The safer form; empty where there is none to give.
     pub instead: String,
 }
 
-/// What a rule says about one command line.
+/// What a rule says.
 pub(crate) struct Saying {
-    weight: Weight,
     why: String,
     instead: String,
 }
 
-/// What a rule looks at.
-pub(crate) struct Look<'a> {
-    step: &'a Step,
-    command: &'a CommandLine,
-    /// The command line in one line, in lower case, blanks made one.
-    text: String,
+impl Finding {
+    /// A finding with the weight of its rule.
+    pub(crate) fn new(rule: &str, line: usize, text: &str, why: impl Into<String>, instead: impl Into<String>) -> Self {
+        Self {
+            rule: rule.to_owned(),
+            weight: catalogue::weight(rule),
+            line,
+            text: paramedic_model::secret::mask(text).into_owned(),
+            why: why.into(),
+            instead: instead.into(),
+        }
+    }
 }
 
 /// All findings, in the order of lines.
 #[must_use]
 pub fn lint(document: &Document) -> Vec<Finding> {
-    let mut findings: Vec<Finding> = document
-        .problems
-        .iter()
-        .map(|problem| Finding {
-            rule: "unreadable".to_owned(),
-            weight: Weight::Error,
-            line: problem.line,
-            text: String::new(),
-            why: problem.what.clone(),
-            instead: String::new(),
-        })
-        .collect();
+    lint_with(document, &Known::default())
+}
+
+/// All findings, in the order of lines, with what is known of the world outside.
+#[must_use]
+pub fn lint_with(document: &Document, known: &Known) -> Vec<Finding> {
+    let mut findings: Vec<Finding> =
+        document.problems.iter().map(|problem| Finding::new("unreadable", problem.line, "", problem.what.clone(), "")).collect();
     for runbook in &document.runbooks {
         for step in &runbook.steps {
             for command in &step.commands {
-                let text = command.text.replace("\\\n", " ").split_whitespace().collect::<Vec<_>>().join(" ").to_ascii_lowercase();
-                let look = Look { step, command, text };
-                for (rule, judge) in rules::ALL {
-                    if let Some(saying) = judge(&look) {
-                        findings.push(finding(rule, command, saying));
-                    }
-                }
-                findings.extend(blanks(command, &document.inputs));
+                findings.extend(about_command(step, command));
             }
+            findings.extend(surroundings::blanks(runbook, step, document));
+            findings.extend(surroundings::about_step(step));
+            findings.extend(known::about_step(step, known));
         }
-        findings.extend(without_verification(runbook));
+        findings.extend(surroundings::without_verification(runbook));
+        findings.extend(surroundings::unreadable_parts(runbook));
+        findings.extend(known::unknown_alerts(runbook, known));
     }
-    findings.extend(dead_links(document));
-    findings.sort_by(|a, b| (a.line, &a.rule).cmp(&(b.line, &b.rule)));
+    findings.extend(about_the_text(document));
+    findings.extend(surroundings::dead_links(document));
+    findings.extend(known::dead_files(document, known));
+    findings.sort_by(|a, b| (a.line, &a.rule, &a.text).cmp(&(b.line, &b.rule, &b.text)));
+    findings.dedup();
     findings
 }
 
-fn finding(rule: &str, command: &CommandLine, saying: Saying) -> Finding {
-    Finding {
-        rule: rule.to_owned(),
-        weight: saying.weight,
-        line: command.line,
-        text: command.text.clone(),
-        why: saying.why,
-        instead: saying.instead,
+fn about_command(step: &Step, command: &CommandLine) -> Vec<Finding> {
+    let look = commands::Look::new(step, command);
+    let said = commands::ALL.iter().filter_map(|(rule, judge)| Some((*rule, judge(&look)?)));
+    said.map(|(rule, saying)| Finding::new(rule, command.line, &command.text, saying.why, saying.instead)).collect()
+}
+
+/// Commands and secrets outside of steps. People read them and type them, so their dangers count too.
+fn about_the_text(document: &Document) -> Vec<Finding> {
+    let mut findings = Vec::new();
+    for command in &document.loose {
+        let step = Step { executor: Executor::Sh, section: SectionKind::Other, ..Step::default() };
+        let said = about_command(&step, command);
+        findings.extend(said.into_iter().filter(|finding| finding.weight > Weight::Note && finding.rule != "waits-for-a-person"));
+        let why = "a command in the text is no step: nobody can run it from here, and nothing watches what it does";
+        findings.push(Finding::new("command-in-the-text", command.line, &command.text, why, "a block of its own: ```bash"));
     }
-}
-
-/// Placeholders that nobody is asked for.
-fn blanks(command: &CommandLine, inputs: &BTreeSet<String>) -> Option<Finding> {
-    let missing: Vec<&str> = command.verdict.placeholders.iter().map(String::as_str).filter(|name| !inputs.contains(*name)).collect();
-    let first = missing.first()?;
-    let saying = Saying {
-        weight: Weight::Warning,
-        why: format!("{} has to be filled in, and no input asks for it", missing.join(", ")),
-        instead: format!(
-            "name it in the front matter: inputs: {{ {first}: {{ pattern: \"^[a-z0-9-]+$\", required: true }} }}, and write ${first}"
-        ),
-    };
-    Some(finding("blank-without-input", command, saying))
-}
-
-/// A runbook that changes things and never looks whether it helped.
-fn without_verification(runbook: &Runbook) -> Option<Finding> {
-    let writes = runbook.steps.iter().find(|step| step.commands.iter().any(|command| command.verdict.effect > Effect::Read))?;
-    let looks = runbook.sections.iter().any(|section| section.kind == SectionKind::Verification)
-        || runbook.steps.iter().any(|step| step.attributes.contains_key("verify"))
-        || runbook.steps.iter().any(|step| ["verify", "confirm"].iter().any(|word| step.title.to_ascii_lowercase().contains(word)));
-    (!looks).then(|| Finding {
-        rule: "no-verification".to_owned(),
-        weight: Weight::Note,
-        line: runbook.line,
-        text: runbook.title.clone(),
-        why: format!("it changes something (line {}) and no step looks whether that helped", writes.line),
-        instead: "a section `## Verification`, or verify=\"...\" on the step".to_owned(),
-    })
-}
-
-/// Links to headings of the document itself that are not there.
-fn dead_links(document: &Document) -> Vec<Finding> {
-    let own = document.links.iter().filter_map(|link| Some((link.line, link.target.strip_prefix('#')?)));
-    own.filter(|(_, anchor)| !document.anchors.contains(*anchor))
-        .map(|(line, anchor)| Finding {
-            rule: "dead-link".to_owned(),
-            weight: Weight::Warning,
-            line,
-            text: format!("#{anchor}"),
-            why: "no heading of this document has that name".to_owned(),
-            instead: String::new(),
-        })
-        .collect()
-}
-
-impl Look<'_> {
-    fn says(&self, text: &str) -> bool {
-        self.text.contains(text)
+    let told: Vec<usize> =
+        document.runbooks.iter().flat_map(|one| &one.steps).flat_map(|step| &step.commands).map(|one| one.line).collect();
+    for line in document.secrets.iter().filter(|line| !told.contains(line) && !document.loose.iter().any(|one| one.line == **line)) {
+        let why = "something on this line looks like a secret: whoever reads the runbook has it";
+        findings.push(Finding::new(
+            "secret-in-the-open",
+            *line,
+            "",
+            why,
+            "an input of type secret, and the secret changed, since it was here",
+        ));
     }
-
-    fn is_shell(&self) -> bool {
-        self.step.executor == Executor::Sh
-    }
+    findings
 }

@@ -1,5 +1,9 @@
 //! From Markdown to runbooks. Levels of headings are relative: a file may be one runbook or hold several.
 
+mod loose;
+
+pub(crate) use loose::shows_secret;
+
 use std::collections::BTreeMap;
 
 use crate::classify::{self, Verdict, classify};
@@ -27,6 +31,8 @@ pub fn parse(markdown: &str, file: &str) -> Document {
         ..Document::default()
     };
     add_anchors(&outline.root, &mut document.anchors);
+    document.loose = loose::commands(markdown);
+    document.secrets = loose::secrets(markdown);
     document.inputs = front.inputs.keys().cloned().collect();
     collect(&outline.root, &mut document);
     if let [only] = document.runbooks.as_mut_slice() {
@@ -291,7 +297,8 @@ impl Gathering<'_> {
         let parts = if executor == Executor::Sh {
             split(text, line)
         } else {
-            vec![(intro.trim_end_matches('.').to_owned(), line, text.trim().to_owned(), vec![single(executor, line + 1, text)])]
+            let title = title_in(executor, text).unwrap_or_else(|| intro.trim_end_matches('.').to_owned());
+            vec![(title, line, text.trim().to_owned(), vec![single(executor, line + 1, text)])]
         };
         for (title, line, text, commands) in parts {
             let title = if title.is_empty() { intro.trim_end_matches('.').to_owned() } else { title };
@@ -329,7 +336,7 @@ type Part = (String, usize, String, Vec<CommandLine>);
 fn split(script: &str, fence_line: usize) -> Vec<Part> {
     let mut parts: Vec<Part> = Vec::new();
     let mut set: Vec<String> = Vec::new();
-    for statement in shell::parse(script) {
+    for statement in shell::parse(&without_prompts(script)) {
         let mut verdict = classify(&statement);
         // A variable that an earlier line of the block sets is not missing.
         verdict.placeholders.retain(|name| !set.contains(name));
@@ -351,6 +358,25 @@ fn split(script: &str, fence_line: usize) -> Vec<Part> {
     parts
 }
 
+/// A copied session has prompts before what was typed, and answers between. Only what was typed is a command.
+fn without_prompts(script: &str) -> std::borrow::Cow<'_, str> {
+    if !script.lines().any(|line| line.trim_start().starts_with("$ ")) {
+        return script.into();
+    }
+    let mut continues = false;
+    let typed = script.lines().map(|line| {
+        let bare = line.trim_start();
+        let kept = match bare.strip_prefix("$ ") {
+            Some(command) => command,
+            None if continues || bare.starts_with('#') => line,
+            None => "",
+        };
+        continues = kept.trim_end().ends_with('\\');
+        kept
+    });
+    typed.collect::<Vec<_>>().join("\n").into()
+}
+
 fn is_numbered(comment: &str) -> bool {
     comment.starts_with(|first: char| first.is_ascii_digit())
 }
@@ -359,13 +385,34 @@ fn without_number(comment: &str) -> String {
     comment.trim_start_matches(|letter: char| letter.is_ascii_digit() || ". )".contains(letter)).trim_end_matches('.').to_owned()
 }
 
+/// The comment that a step without a shell begins with, where the executor reads comments.
+fn title_in(executor: Executor, text: &str) -> Option<String> {
+    let reads = matches!(executor, Executor::Kubectl | Executor::Redis | Executor::Http | Executor::Manual);
+    let comment = text.trim_start().lines().next()?.strip_prefix("# ").filter(|_| reads)?;
+    Some(without_number(comment.trim())).filter(|title| !title.is_empty())
+}
+
+/// What a step does without the comments that its executor passes over, and the line it begins on.
+fn without_comments(executor: Executor, line: usize, text: &str) -> (usize, String) {
+    let is_comment = |line: &&str| line.trim().is_empty() || line.trim_start().starts_with('#');
+    if !matches!(executor, Executor::Kubectl | Executor::Redis | Executor::Http) {
+        return (line, text.trim().to_owned());
+    }
+    let before = text.lines().take_while(is_comment).count();
+    // A body of a request may well have a line that begins with `#`.
+    let kept: Vec<&str> = text.lines().skip(before).filter(|line| executor == Executor::Http || !is_comment(line)).collect();
+    (line + before, kept.join("\n").trim().to_owned())
+}
+
 /// The one thing that a step without a shell does.
 fn single(executor: Executor, line: usize, text: &str) -> CommandLine {
-    let text = text.trim();
+    let (line, text) = without_comments(executor, line, text);
+    let text = text.as_str();
     let (effect, why, never_ends) = match executor {
         Executor::Kubectl => {
-            let statements = shell::parse(&format!("kubectl {}", text.replace('\n', " ")));
-            let verdict = statements.first().map(classify).unwrap_or_default();
+            let program = if text.starts_with("kubectl ") { "" } else { "kubectl " };
+            let statements = shell::parse(&format!("{program}{}", text.replace("\\\n", " ").replace('\n', " ")));
+            let verdict = statements.iter().map(classify).max_by_key(|verdict| verdict.effect).unwrap_or_default();
             return CommandLine { line, text: text.to_owned(), verdict };
         }
         Executor::Redis => {

@@ -43,6 +43,8 @@ pub struct Word {
     pub variables: Vec<String>,
     /// `<name>`, written for a person to fill in.
     pub placeholders: Vec<String>,
+    /// Texts that stand for another one without saying so to a machine: `your-org`, `YOUR_KEY`, `{{pod}}`, `sg-xxxxx`.
+    pub blanks: Vec<String>,
     /// Any part of it was quoted.
     pub quoted: bool,
     /// Part of it is the output of a command.
@@ -326,7 +328,28 @@ impl Reader {
         (name.starts_with(|first: char| first.is_ascii_alphabetic()) && name.chars().all(plain)).then_some(name)
     }
 
+    /// Takes a `<name>` inside quotes. There it may be anything, so only what looks like nothing else is one.
+    fn quoted_placeholder(&mut self, word: &mut Word) -> bool {
+        let plain = |name: &String| {
+            let letters = name.chars().all(|letter| letter.is_ascii_alphanumeric() || matches!(letter, '_' | '-'));
+            letters && (name.contains(['_', '-']) || name.len() >= 5) && !TAGS.contains(&name.as_str())
+        };
+        let Some(name) = self.placeholder_here().filter(plain) else { return false };
+        for _ in 0..name.chars().count() + 2 {
+            self.next();
+        }
+        word.text.push_str(&format!("<{name}>"));
+        word.placeholders.push(name);
+        true
+    }
+
     fn word(&mut self, close: Option<char>, inner: &mut Vec<Command>, opaque: &mut bool) -> Word {
+        let mut word = self.raw_word(close, inner, opaque);
+        word.blanks = blanks(&word.text);
+        word
+    }
+
+    fn raw_word(&mut self, close: Option<char>, inner: &mut Vec<Command>, opaque: &mut bool) -> Word {
         let mut word = Word::default();
         while let Some(character) = self.peek() {
             if let Some(name) = self.placeholder_here() {
@@ -368,6 +391,9 @@ impl Reader {
         self.next();
         word.quoted = true;
         loop {
+            if self.quoted_placeholder(word) {
+                continue;
+            }
             match self.next() {
                 Some('\'') => return,
                 Some(character) => word.text.push(character),
@@ -383,6 +409,9 @@ impl Reader {
         self.next();
         word.quoted = true;
         loop {
+            if self.quoted_placeholder(word) {
+                continue;
+            }
             match self.peek() {
                 Some('"') => {
                     self.next();
@@ -466,6 +495,55 @@ impl Reader {
     }
 }
 
+/// Names of HTML that stand in quotes without being placeholders.
+const TAGS: &[&str] = &["body", "button", "center", "footer", "header", "script", "strong", "style", "table", "tbody", "thead", "title"];
+
+/// Words of templates that are no names.
+const TEMPLATE_WORDS: &[&str] = &["else", "end", "json", "if", "range", "with", "println", "print"];
+
+/// What a person would have to replace in a word, as it stands there.
+pub(crate) fn blanks(text: &str) -> Vec<String> {
+    let mut found: Vec<String> = Vec::new();
+    let mut add = |blank: &str| {
+        if !found.iter().any(|known| known == blank) {
+            found.push(blank.to_owned());
+        }
+    };
+    for (at, _) in text.match_indices("{{") {
+        let Some(length) = text[at..].find("}}").filter(|length| *length <= 60) else { continue };
+        let name = text[at + 2..at + length].trim();
+        let plain = name.starts_with(|first: char| first.is_ascii_alphabetic())
+            && name.chars().all(|letter| letter.is_ascii_alphanumeric() || matches!(letter, '_' | '-'));
+        if plain && !TEMPLATE_WORDS.contains(&name) {
+            add(&text[at..at + length + 2]);
+        }
+    }
+    let mut from = 0;
+    for token in text.split(|letter: char| !(letter.is_ascii_alphanumeric() || matches!(letter, '_' | '-' | '$'))) {
+        let at = from;
+        from = at + token.len() + text[at + token.len()..].chars().next().map_or(0, char::len_utf8);
+        if stands_for_another(token) || is_id_of_a_path(text, at, token) {
+            add(token);
+        }
+    }
+    found
+}
+
+fn stands_for_another(token: &str) -> bool {
+    let lower = token.to_ascii_lowercase();
+    let loud = token.chars().all(|letter| letter.is_ascii_uppercase() || letter.is_ascii_digit() || letter == '_');
+    let told = (loud && ["YOUR_", "NEW_"].iter().any(|start| token.starts_with(start) && token.len() > start.len()))
+        || (["your-", "your_"].iter().any(|start| lower.starts_with(start)) && lower.len() > 5)
+        || ["changeme", "change_me", "change-me", "replaceme", "replace_me", "replace-me"].contains(&lower.as_str());
+    let crossed_out = |part: &str| part.len() >= 4 && part.bytes().all(|byte| byte == b'x' || byte == b'X');
+    !token.starts_with('$') && (told || token.split(['-', '_']).any(crossed_out))
+}
+
+/// `https://host/incidents/ID`.
+fn is_id_of_a_path(text: &str, at: usize, token: &str) -> bool {
+    token == "ID" && text.starts_with("http") && text[..at].ends_with('/')
+}
+
 fn is_name(text: &str) -> bool {
     text.starts_with(|first: char| first.is_ascii_alphabetic() || first == '_')
         && text.chars().all(|character| character.is_ascii_alphanumeric() || character == '_')
@@ -523,6 +601,27 @@ mod tests {
         assert_eq!(second.words[2].placeholders, ["agent_id"]);
         let operators: Vec<_> = second.redirections.iter().map(|one| (one.operator.as_str(), one.target.text.as_str())).collect();
         assert_eq!(operators, [("<", "in"), (">", "out"), (">&", "1")]);
+    }
+
+    #[test]
+    fn texts_that_stand_for_others_are_seen() {
+        let cases: &[(&str, &[&str])] = &[
+            ("ghcr.io/your-org/agent:tag", &["your-org"]),
+            ("sg-xxxxx", &["sg-xxxxx"]),
+            ("key=YOUR_API_KEY", &["YOUR_API_KEY"]),
+            ("{{pod}}/{{ node-name }}", &["{{pod}}", "{{ node-name }}"]),
+            ("{{.State}} {{json .}} {{end}} $YOUR_KEY maxmemory xxx example.com", &[]),
+            ("https://status.example/api/incidents/ID", &["ID"]),
+            ("ID", &[]),
+            ("changeme", &["changeme"]),
+        ];
+        for (text, expect) in cases {
+            assert_eq!(blanks(text), *expect, "{text}");
+        }
+        let words = |script: &str| parse(script)[0].commands[0].words.clone();
+        assert_eq!(words("redis-cli DEL \"agent:<agent_id>:x\"")[2].placeholders, ["agent_id"]);
+        assert_eq!(words("grep '<agent-name>' f")[1].placeholders, ["agent-name"]);
+        assert!(words("grep '<b>x</b> <title>' f")[1].placeholders.is_empty());
     }
 
     #[test]

@@ -3,6 +3,7 @@
 mod brakes;
 mod classify;
 mod execute;
+mod import;
 mod library;
 mod library_plans;
 mod library_rehearsals;

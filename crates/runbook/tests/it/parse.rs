@@ -100,65 +100,160 @@ fn shared(folder: &str) -> Option<PathBuf> {
     Some(found)
 }
 
+/// The text of each public document that is a structured one, by its number.
+fn documents(folder: &std::path::Path) -> Vec<(String, String)> {
+    let entries = std::fs::read_dir(folder).expect("lists").flatten();
+    let mut all: Vec<(String, String)> = entries
+        .map(|entry| {
+            (
+                entry.file_name().to_string_lossy()[..3].to_owned(),
+                String::from_utf8_lossy(&std::fs::read(entry.path()).expect("reads")).into_owned(),
+            )
+        })
+        .filter(|(name, _)| ["002", "003", "004"].contains(&name.as_str()))
+        .collect();
+    all.sort();
+    all
+}
+
+/// Lines of a table, without its comments, cut at the first blank.
+fn table(text: &'static str) -> impl Iterator<Item = (&'static str, &'static str)> {
+    text.lines().filter(|line| !line.starts_with('#')).map(|line| line.split_once(' ').expect("a place and what is there"))
+}
+
 /// Every command line of three public documents with what a person says it does. The documents themselves are not ours to
-/// keep, so the table names lines.
+/// keep, so the table names lines. A text in quotes that goes over lines is part of the line that it begins on.
 #[test]
 fn no_line_of_the_public_documents_is_taken_for_less_than_it_is() {
     let Some(sources) = shared("../sources") else { return };
-    let table = include_str!("fixtures/public-lines.table");
-    let mut expect: BTreeMap<(String, usize), String> = BTreeMap::new();
-    for line in table.lines().filter(|line| !line.starts_with('#')) {
-        let (place, what) = line.split_once(' ').expect("a place and what is there");
-        let (document, line) = place.split_once(':').expect("a document and a line");
-        expect.insert((document.to_owned(), line.parse().expect("a line's number")), what.to_owned());
-    }
+    let expect: BTreeMap<(String, usize), String> = table(include_str!("fixtures/public-lines.table"))
+        .map(|(place, what)| {
+            let (document, line) = place.split_once(':').expect("a document and a line");
+            ((document.to_owned(), line.parse().expect("a line's number")), what.to_owned())
+        })
+        .collect();
     let mut found = BTreeMap::new();
-    for entry in std::fs::read_dir(sources).expect("lists").flatten() {
-        let name = entry.file_name().to_string_lossy()[..3].to_owned();
-        if !["002", "003", "004"].contains(&name.as_str()) {
-            continue;
-        }
-        let document = parse(&String::from_utf8_lossy(&std::fs::read(entry.path()).expect("reads")), &name);
+    for (name, text) in documents(&sources) {
+        let document = parse(&text, &name);
         assert_eq!(document.problems, [], "{name}");
         for step in document.runbooks.iter().flat_map(|runbook| &runbook.steps).filter(|step| step.executor == Executor::Sh) {
             for command in &step.commands {
-                let verdict = &command.verdict;
-                let mut what = format!("{:?}", verdict.effect).to_lowercase();
-                for (flag, name) in [
-                    (verdict.never_ends.is_some(), "endless"),
-                    (verdict.interactive.is_some(), "person"),
-                    (!verdict.placeholders.is_empty(), "blank"),
-                ] {
-                    if flag {
-                        what.push_str(&format!(" {name}"));
+                found.insert((name.clone(), command.line), said(command));
+                let mut lines = command.text.split('\n').enumerate().peekable();
+                let mut continued = false;
+                while let Some((at, line)) = lines.next() {
+                    if at > 0 && !continued && !line.trim().is_empty() {
+                        found.insert((name.clone(), command.line + at), format!("of {}", command.line));
                     }
+                    continued = line.trim_end().ends_with('\\');
                 }
-                found.insert((name.clone(), command.line), what);
             }
         }
     }
     assert_eq!(found, expect);
+    assert_eq!(expect.len(), 206, "every line that a person counts as one");
+    let count = |word: &str| expect.values().filter(|what| what.split(' ').any(|one| one == word)).count();
+    let counts = ["read", "write", "destroy", "endless", "person", "blank", "of"].map(count);
+    assert_eq!(counts, [103, 80, 8, 6, 22, 17, 15]);
 }
 
+fn said(command: &paramedic_runbook::CommandLine) -> String {
+    let verdict = &command.verdict;
+    let mut what = format!("{:?}", verdict.effect).to_lowercase();
+    let flags = [
+        (verdict.never_ends.is_some(), "endless"),
+        (verdict.interactive.is_some(), "person"),
+        (!verdict.placeholders.is_empty() || !verdict.blanks.is_empty(), "blank"),
+    ];
+    flags.iter().filter(|(holds, _)| *holds).for_each(|(_, name)| what.push_str(&format!(" {name}")));
+    what
+}
+
+/// The first eight digits of a name's hash: names are theirs, that they are found is ours.
+fn mark(name: &str) -> String {
+    paramedic_runbook::plan::sha256(name.as_bytes())[..8].to_owned()
+}
+
+/// Every runbook of three public documents: its name, its alerts, its sections, its causes with their texts, its boxes, its steps.
 #[test]
-fn a_hundred_public_runbooks_are_read() {
+fn every_part_of_the_public_documents_is_found() {
+    let Some(sources) = shared("../sources") else { return };
+    let mut found = Vec::new();
+    for (name, text) in documents(&sources) {
+        for runbook in parse(&text, &name).runbooks {
+            let severity = runbook.severity.as_deref().unwrap_or("-").to_lowercase();
+            let (alerts, checks, steps) = (runbook.alerts.len(), runbook.checks.len(), runbook.steps.len());
+            found.push(format!(
+                "{name}:{} runbook {} {severity} alerts={alerts} checks={checks} steps={steps}",
+                runbook.line,
+                mark(&runbook.title)
+            ));
+            found.extend(runbook.alerts.iter().map(|alert| format!("{name}:{} alert {}", runbook.line, mark(alert))));
+            found.extend(
+                runbook
+                    .sections
+                    .iter()
+                    .map(|one| format!("{name}:{} section {} {:?}", one.line, mark(&one.title), one.kind).to_lowercase()),
+            );
+            found.extend(runbook.causes.iter().map(|one| {
+                format!("{name}:{} cause {} texts={} fix={}", one.line, mark(&one.title), one.patterns.len(), !one.fix.is_empty())
+            }));
+            found.extend(runbook.checks.iter().map(|one| format!("{name}:{} box {}", one.line, mark(&one.text))));
+        }
+    }
+    let expect: Vec<&str> = include_str!("fixtures/public-parts.table").lines().filter(|line| !line.starts_with('#')).collect();
+    assert_eq!(found, expect);
+}
+
+/// Every file of a public collection: how many runbooks, sections, causes, steps and command lines are found in it.
+#[test]
+fn every_file_of_the_public_collection_is_read() {
     let Some(folder) = shared("runbooks") else { return };
-    let mut folders = vec![folder];
-    let (mut files, mut with_sections) = (0, 0);
-    while let Some(folder) = folders.pop() {
-        for entry in std::fs::read_dir(&folder).expect("lists").flatten() {
+    let mut found = BTreeMap::new();
+    let mut folders = vec![folder.clone()];
+    while let Some(inner) = folders.pop() {
+        for entry in std::fs::read_dir(&inner).expect("lists").flatten() {
             let path = entry.path();
             if path.is_dir() {
                 folders.push(path);
             } else if path.extension().is_some_and(|ending| ending == "md") {
-                let text = std::fs::read_to_string(&path).expect("reads");
-                let document = parse(&text, &path.display().to_string());
+                let document = parse(&std::fs::read_to_string(&path).expect("reads"), &path.display().to_string());
                 assert_eq!(document.problems, [], "{}", path.display());
-                files += 1;
-                with_sections += usize::from(document.runbooks.iter().any(|runbook| !runbook.sections.is_empty()));
+                let sum = |count: fn(&paramedic_runbook::Runbook) -> usize| document.runbooks.iter().map(count).sum::<usize>();
+                let counts = [
+                    document.runbooks.len(),
+                    sum(|one| one.sections.len()),
+                    sum(|one| one.causes.len()),
+                    sum(|one| one.steps.len()),
+                    sum(|one| one.steps.iter().map(|step| step.commands.len()).sum()),
+                ];
+                let name = path.strip_prefix(&folder).expect("inside").to_string_lossy().replace('\\', "/");
+                found.insert(name, counts.map(|count| count.to_string()).join(" "));
             }
         }
     }
-    assert!(files >= 100, "{files} files");
-    assert!(with_sections * 10 >= files * 8, "{with_sections} of {files} have sections that are known");
+    let expect: BTreeMap<String, String> =
+        table(include_str!("fixtures/public-files.table")).map(|(name, counts)| (name.to_owned(), counts.to_owned())).collect();
+    assert_eq!(found, expect);
+}
+
+#[test]
+fn a_copied_session_is_what_was_typed() {
+    let text = "# T\n## Investigation\n```console\n$ NODE=n1\n$ kubectl get node \\\n    $NODE\nNAME STATUS\nn1 Ready\n$ rm -f x\n```\n";
+    let lines: Vec<_> = parse(text, "t.md").runbooks[0]
+        .steps
+        .iter()
+        .flat_map(|step| &step.commands)
+        .map(|one| (one.line, one.text.clone(), one.verdict.effect))
+        .collect();
+    let expect = [(4, "NODE=n1", Effect::Read), (5, "kubectl get node \\\n    $NODE", Effect::Read), (9, "rm -f x", Effect::Destroy)];
+    assert_eq!(lines, expect.map(|(line, text, effect)| (line, text.to_owned(), effect)));
+}
+
+#[test]
+fn commands_and_secrets_in_the_text_are_seen() {
+    let text = "# T\n\ngit reset --hard abc\nkubectl is a client.\nkill -9 12\nkill the process -9 times\n$ redis-cli ping\n\n> curl http://quoted\n\n```yaml\ncurl: http://x\npassword: hunter22\n```\n\n```\ncurl http://x/health\n```\n";
+    let document = parse(text, "t.md");
+    let lines: Vec<usize> = document.loose.iter().map(|one| one.line).collect();
+    assert_eq!((lines, document.secrets), (vec![3, 5, 7, 17], vec![13]));
 }
