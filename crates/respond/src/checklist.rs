@@ -1,14 +1,21 @@
 //! What a good response does in each phase, ticked by itself where there is evidence. Pure.
 
+use std::time::Duration;
+
 use paramedic_model::{IncidentKind, IncidentState, Moment, Phase, Role, Severity, Timestamp};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use crate::config::Settings;
 use crate::incident::Incident;
 
-/// What is known from elsewhere: each the time when it was done, if it was.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+/// What is known from elsewhere: mostly the time when something was done, if it was.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Evidence {
+    /// As of when the checklist is asked for.
+    pub now: Timestamp,
+    /// How long it has to stay quiet.
+    pub quiet_window: Duration,
     /// Those who have to know were told for the first time.
     pub first_message_at: Option<Timestamp>,
     /// They were told how it goes on.
@@ -21,6 +28,31 @@ pub struct Evidence {
     pub postmortem_published_at: Option<Timestamp>,
     /// The follow-up work has owners and dates.
     pub actions_assigned_at: Option<Timestamp>,
+}
+
+impl Evidence {
+    /// Nothing but the time, and how long it has to stay quiet.
+    #[must_use]
+    pub const fn at(now: Timestamp, quiet_window: Duration) -> Self {
+        Self {
+            now,
+            quiet_window,
+            first_message_at: None,
+            update_message_at: None,
+            final_message_at: None,
+            changes_reviewed_at: None,
+            postmortem_drafted_at: None,
+            postmortem_published_at: None,
+            actions_assigned_at: None,
+        }
+    }
+}
+
+/// Nothing is known, not even the time: what needs it goes by the incident's own times.
+impl Default for Evidence {
+    fn default() -> Self {
+        Self::at(Timestamp::EPOCH, Settings::default().quiet_window())
+    }
 }
 
 /// A tick, or one taken back, by a person; it outweighs the evidence.
@@ -154,7 +186,7 @@ fn by_system(incident: &Incident, id: &str, evidence: &Evidence) -> Option<(Stri
         "secondary" => incident.escalations.iter().find(|one| one.level >= 2).map(|one| (format!("{} was called", one.who), one.at)),
         "cleared" => Some(("no alert is active".to_owned(), incident.mitigated_at.filter(|_| incident.firing().next().is_none())?)),
         "update-message" => told(evidence.update_message_at, "an update was sent"),
-        "quiet" => told(incident.resolved_at.filter(|_| incident.firing().next().is_none()), "it is resolved and no alert is active"),
+        "quiet" => quiet(incident, evidence),
         "final-message" => told(evidence.final_message_at, "the final message was sent"),
         "timeline" => told(incident.resolved_at, "the journal has every step until it was resolved"),
         "postmortem-draft" => told(evidence.postmortem_drafted_at, "a draft exists"),
@@ -174,6 +206,14 @@ fn of_runs(incident: &Incident, id: &str) -> Option<(String, Timestamp)> {
         "verified" => Some((format!("the verification of {} held", run.runbook), run.verified_at?)),
         _ => None,
     })
+}
+
+/// Resolving by hand does not make it quiet: the window has to pass without an alert.
+fn quiet(incident: &Incident, evidence: &Evidence) -> Option<(String, Timestamp)> {
+    let since = incident.mitigated_at.filter(|_| incident.firing().next().is_none())?;
+    let over = since.after(evidence.quiet_window);
+    let known = evidence.now.max(incident.resolved_at.unwrap_or(Timestamp::EPOCH));
+    (known >= over).then(|| (format!("no alert for {} min", evidence.quiet_window.as_secs() / 60), over))
 }
 
 fn severity(incident: &Incident) -> Option<(String, Timestamp)> {

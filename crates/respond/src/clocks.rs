@@ -147,6 +147,12 @@ fn escalated(incident: &Incident, timer: Timer, (level, who): (u8, &str), why: S
 }
 
 fn overruns(incident: &Incident, now: Timestamp, settings: &Settings) -> Vec<Record> {
+    // Most incidents are over, and have nothing more to run out.
+    let owed = incident.severity >= Severity::Sev2 && !incident.round.overran.contains(&Phase::Postmortem);
+    let lives = incident.state.is_open() || (incident.state == IncidentState::Resolved && owed);
+    if !lives {
+        return Vec::new();
+    }
     time_boxes(incident, now, settings)
         .into_iter()
         .filter(|one| one.overrun_s > 0 && one.ended_at.is_none() && !incident.round.overran.contains(&one.phase))
@@ -159,6 +165,10 @@ fn overruns(incident: &Incident, now: Timestamp, settings: &Settings) -> Vec<Rec
 /// its own milestone or, where that was passed over, with a later one.
 #[must_use]
 pub fn time_boxes(incident: &Incident, now: Timestamp, settings: &Settings) -> Vec<TimeBox> {
+    if incident.kind == IncidentKind::Backfill {
+        // Nobody responded to what was read from history.
+        return Vec::new();
+    }
     let round = &incident.round;
     let milestones = [
         (Phase::Detection, round.acknowledged_at),

@@ -309,6 +309,14 @@ impl Incident {
         self.detected_at.after(self.severity.acknowledge_within())
     }
 
+    /// By when somebody has to acknowledge it, as the clocks count it: since people could know of it, and anew after a
+    /// re-opening. None when nobody has to.
+    #[must_use]
+    pub fn acknowledgement_due(&self) -> Option<Timestamp> {
+        let due = self.state.is_active() && self.round.acknowledged_at.is_none() && self.kind != IncidentKind::Backfill;
+        due.then(|| self.round.began_at.after(self.severity.acknowledge_within()))
+    }
+
     /// Its times, in the order in which they have to stand.
     #[must_use]
     pub fn times(&self) -> Times {
@@ -423,8 +431,9 @@ impl Incident {
         }
         let failures = counts.retries + counts.terminal_failures;
         let tries = failures + counts.successes;
+        // Nine digits are read back from a snapshot as they were written; all seventeen need not be.
         #[expect(clippy::cast_precision_loss, reason = "a rate for people")]
-        let rate = (tries > 0).then(|| failures as f64 / tries as f64);
+        let rate = (tries > 0).then(|| (failures as f64 / tries as f64 * 1e9).round() / 1e9);
         counts.error_rate = rate;
         counts.flaps = self.counts.flaps;
         counts.agents = self.agents.len();

@@ -44,6 +44,23 @@ pub(crate) fn change(roles: &mut Roles, role: Role, from: Option<&String>, to: O
     }
 }
 
+/// Names under which no person acts; with a colon they may say more, as in `policy:night`.
+#[must_use]
+pub fn is_machine(name: &str) -> bool {
+    is_one_of(name, &[SYSTEM_ACTOR, "policy", "system", "automation", "agent"])
+}
+
+/// A person who gave no name holds no role: nobody could call them.
+fn is_nameless(name: &str) -> bool {
+    is_one_of(name, &["", "web", "http", "cli", "anonymous"])
+}
+
+fn is_one_of(name: &str, names: &[&str]) -> bool {
+    let name = name.trim().to_ascii_lowercase();
+    let first = name.split(':').next().unwrap_or_default();
+    names.contains(&first)
+}
+
 /// Gives a role that is free. One that a person holds is handed over instead, so that the hand-over is on record.
 pub(crate) fn assign(incident: &Incident, role: Role, person: &str, now: Timestamp) -> Result<Vec<Record>, CommandError> {
     let person = checked_person("person", person)?;
@@ -92,20 +109,17 @@ pub(crate) fn hand_over(
     Ok(vec![changed(incident, role, Some(from.to_owned()), Some(to), now, note)])
 }
 
-/// Who acknowledges works on it, and leads when nobody does.
+/// Who acknowledges works on it, and leads when nobody does. Two who approved together are named `ann and bob`.
 pub(crate) fn of_acknowledger(incident: &Incident, actor: &str, now: Timestamp) -> Vec<Record> {
-    let Ok(person) = checked_person("actor", actor) else { return Vec::new() };
-    if person == SYSTEM_ACTOR {
-        return Vec::new();
-    }
-    let mut records = Vec::new();
-    if incident.holders(Role::Commander).is_empty() {
-        records.push(changed(incident, Role::Commander, None, Some(person.clone()), now, "acknowledged it"));
-    }
-    if !incident.holds(Role::Responder, &person) && incident.holders(Role::Responder).len() < RESPONDERS_MAX {
-        records.push(changed(incident, Role::Responder, None, Some(person), now, "acknowledged it"));
-    }
-    records
+    let is_person = |name: &String| !is_machine(name) && !is_nameless(name);
+    let people = || actor.split(" and ").filter_map(|name| checked_person("actor", name).ok()).filter(is_person);
+    let why = "acknowledged it";
+    let free = incident.holders(Role::Commander).is_empty();
+    let leader = people().next().filter(|_| free).map(|person| changed(incident, Role::Commander, None, Some(person), now, why));
+    let room = RESPONDERS_MAX.saturating_sub(incident.holders(Role::Responder).len());
+    let new = people().filter(|person| !incident.holds(Role::Responder, person)).take(room);
+    let responders = new.map(|person| changed(incident, Role::Responder, None, Some(person), now, why));
+    leader.into_iter().chain(responders).collect()
 }
 
 fn changed(incident: &Incident, role: Role, from: Option<String>, to: Option<String>, at: Timestamp, note: &str) -> Record {

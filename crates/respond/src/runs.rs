@@ -7,7 +7,8 @@ use serde::{Deserialize, Serialize};
 use crate::command::{CommandError, acknowledgement, find};
 use crate::incident::Incident;
 use crate::incidents::Incidents;
-use crate::record::{Record, SYSTEM_ACTOR};
+use crate::record::Record;
+use crate::roles;
 use crate::transition::next;
 
 /// Runs that an incident lists; the oldest are left to the journal beyond that.
@@ -46,7 +47,7 @@ pub struct RunNote {
     pub score: f64,
     /// No person had to approve what it changed.
     pub unattended: bool,
-    /// Who made the run do it; [`crate::record::SYSTEM_ACTOR`] where nobody did.
+    /// Who made the run do it; [`crate::record::SYSTEM_ACTOR`] or a policy (`policy:night`) where no person did.
     pub by: String,
 }
 
@@ -76,7 +77,7 @@ pub(crate) fn decide_run(incidents: &Incidents, note: &RunNote, now: Timestamp) 
     let detail = secret::mask(&text::capped(&text::one_line(note.detail.trim()), DETAIL_BYTES_MAX)).into_owned();
     let named = note.score > 0.0 || note.what != RunStage::CauseNamed;
     let mut records = Vec::new();
-    if note.by != SYSTEM_ACTOR || (note.what == RunStage::FixBegun && !note.unattended) {
+    if !roles::is_machine(&note.by) || (note.what == RunStage::FixBegun && !note.unattended) {
         // Whoever starts a run or approves a fix works on the incident.
         records.extend(acknowledgement(incident, &note.by, now).into_iter().filter(|_| incident.state.is_open()));
     }

@@ -1,5 +1,7 @@
 //! Journal entries as lines for people.
 
+use std::cmp::Ordering;
+
 use paramedic_journal::Entry;
 use paramedic_model::{AlertChange, AlertState, Fingerprint, IncidentState, Role, Timestamp};
 use schemars::JsonSchema;
@@ -47,10 +49,14 @@ pub fn describe_record(record: &Record, recorded_at: Timestamp) -> (Timestamp, S
             (*detected_at, format!("opened as {severity}: {title} (since {})", started_at.time_of_day()))
         }
         Record::SeverityChanged { from, to, at, reason, by_hand, .. } => {
-            let verb = if to > from { "raised" } else { "lowered" };
             let how = if *by_hand { " by hand" } else { "" };
             let reason = if reason == "by hand" { String::new() } else { format!(": {reason}") };
-            (*at, format!("severity {verb}{how} from {from} to {to}{reason}"))
+            let what = match to.cmp(from) {
+                Ordering::Greater => format!("raised{how} from {from} to {to}"),
+                Ordering::Less => format!("lowered{how} from {from} to {to}"),
+                Ordering::Equal => format!("confirmed{how} as {to}"),
+            };
+            (*at, format!("severity {what}{reason}"))
         }
         Record::TitleChanged { to, .. } => (recorded_at, format!("renamed: {to}")),
         Record::StateChanged { from, to, at, reason, .. } => {

@@ -4,7 +4,7 @@ use paramedic_model::{IncidentState, Timestamp};
 
 use super::{CommandError, Decided, checked_reason};
 use crate::incident::Incident;
-use crate::record::{Record, SYSTEM_ACTOR};
+use crate::record::Record;
 use crate::roles;
 use crate::transition::{Refusal, next};
 
@@ -49,7 +49,7 @@ pub(crate) fn move_to(incident: &Incident, to: IncidentState, reason: &str, acto
     let mut records = Vec::new();
     // Who works on it has acknowledged it; who calls it a false alarm, or puts it away, need not have.
     let works = to.is_open() || to == IncidentState::Resolved;
-    let implied = works && actor != SYSTEM_ACTOR;
+    let implied = works && !roles::is_machine(actor);
     let reopens = !incident.state.is_open();
     if implied && !reopens {
         records.extend(acknowledgement(incident, actor, at));

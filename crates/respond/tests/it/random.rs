@@ -86,8 +86,8 @@ async fn happens(desk: &Desk, one: Happening, now: &mut Timestamp, minutes: &mut
             desk.tick(*now).await.unwrap();
         }
         2..=5 => {
-            let state = if one.which % 2 == 0 { AlertState::Firing } else { AlertState::Resolved };
-            let severity = (one.which % 7 != 0).then_some(pick(&Severity::ALL, one.which / 2));
+            let state = if one.which.is_multiple_of(2) { AlertState::Firing } else { AlertState::Resolved };
+            let severity = (!one.which.is_multiple_of(7)).then_some(pick(&Severity::ALL, one.which / 2));
             // Seen late, or by a clock that is ahead.
             let at = *minutes - 2.0 + f64::from(one.which % 5);
             let onset = f64::from(one.which % 3) * 10.0;
@@ -102,13 +102,13 @@ async fn happens(desk: &Desk, one: Happening, now: &mut Timestamp, minutes: &mut
                 what: pick(&STAGES, one.which),
                 detail: "x".into(),
                 score: f64::from(one.which % 2),
-                unattended: one.which % 3 == 0,
-                by: pick(&["ann", SYSTEM_ACTOR], one.which / 3).to_owned(),
+                unattended: one.which.is_multiple_of(3),
+                by: pick(&["ann", SYSTEM_ACTOR, "policy:night", "web"], one.which / 3).to_owned(),
             };
             let _ = desk.note_run(&note, *now).await;
         }
         _ => {
-            let actor = pick(&["ann", "bob", SYSTEM_ACTOR], one.which);
+            let actor = pick(&["ann", "bob", SYSTEM_ACTOR, "web"], one.which);
             // Refused or not: what counts is what stands afterwards.
             let _ = desk.command(actor, &command(one, *now), *now).await;
         }
@@ -135,9 +135,13 @@ proptest! {
                 }
             }
             let lived = serde_json::to_value(desk.incidents().await.list().collect::<Vec<_>>()).unwrap();
-            let again = Desk::open(journal, Settings::default(), Metrics::default()).await.unwrap();
-            let read = serde_json::to_value(again.incidents().await.list().collect::<Vec<_>>()).unwrap();
-            assert_eq!(read, lived);
+            // From the entries alone, and from a snapshot of them.
+            for _ in 0..2 {
+                let again = Desk::open(journal.clone(), Settings::default(), Metrics::default()).await.unwrap();
+                let read = serde_json::to_value(again.incidents().await.list().collect::<Vec<_>>()).unwrap();
+                assert_eq!(read, lived);
+                again.save_snapshot().await.unwrap();
+            }
         });
     }
 }

@@ -4,14 +4,14 @@ use std::sync::Arc;
 
 use base64::Engine as _;
 use paramedic_journal::{Journal, SqliteJournal};
-use paramedic_model::{IncidentKind, IncidentState, MitigatedBy, Phase, Severity, Timestamp};
+use paramedic_model::{IncidentKind, IncidentState, MitigatedBy, Phase, Role, Severity, Timestamp};
 use paramedic_respond::attachments::{ATTACHMENT_BYTES_MAX, ATTACHMENTS_MAX, Encoding};
 use paramedic_respond::checklist::{Evidence, progress};
 use paramedic_respond::desk::Desk;
 use paramedic_respond::metrics::Metrics;
 use paramedic_respond::record::SYSTEM_ACTOR;
 use paramedic_respond::statistics::{Filter, Measure};
-use paramedic_respond::{ChecklistItem, Command, Incident, ItemState, RunNote, RunStage, Settings, Statistics, checklist};
+use paramedic_respond::{ChecklistItem, Command, Incident, ItemState, RunNote, RunStage, Settings, Statistics, checklist, time_boxes};
 
 use crate::script::{Stage, ends, fires, id, minute};
 
@@ -53,10 +53,33 @@ async fn a_run_by_itself_moves_the_incident_and_its_fix_is_the_one_that_mitigate
 #[tokio::test]
 async fn an_approved_fix_is_a_person_s_and_acknowledges() {
     let (_dir, desk) = desk().await;
-    let begun = told(&desk, 2.0, note(RunStage::FixBegun, "", false, "ann")).await;
-    assert_eq!((begun.state, begun.acknowledged_by.as_deref()), (IncidentState::Identified, Some("ann")));
+    let begun = told(&desk, 2.0, note(RunStage::FixBegun, "", false, "ann and bob")).await;
+    assert_eq!((begun.state, begun.acknowledged_by.as_deref()), (IncidentState::Identified, Some("ann and bob")));
+    assert_eq!((begun.holders(Role::Commander), begun.holders(Role::Responder).len()), (&["ann".to_owned()][..], 2));
     desk.apply(&[ends("a", 0.0, 3.0, Some(Severity::Sev2), 3)], minute(3.0)).await.unwrap();
     assert_eq!(told(&desk, 4.0, note(RunStage::Verified, "", false, "ann")).await.mitigated_by, Some(MitigatedBy::Person));
+}
+
+#[tokio::test]
+async fn a_policy_is_nobody_who_could_acknowledge_or_lead() {
+    let (_dir, desk) = desk().await;
+    for what in [RunStage::Started, RunStage::FixBegun] {
+        let incident = told(&desk, 2.0, note(what, "", true, "policy:night")).await;
+        assert_eq!((incident.acknowledged_at, incident.holders(Role::Commander).len()), (None, 0));
+    }
+    let nameless = desk.command("web", &Command::Acknowledge { incident: id(1) }, minute(3.0)).await.unwrap();
+    assert_eq!((nameless.acknowledged_by.as_deref(), nameless.holders(Role::Commander).len()), (Some("web"), 0));
+}
+
+#[tokio::test]
+async fn what_was_resolved_by_hand_is_quiet_only_after_the_window() {
+    let (_dir, desk) = desk().await;
+    desk.apply(&[ends("a", 0.0, 3.0, Some(Severity::Sev2), 3)], minute(3.0)).await.unwrap();
+    let incident = desk.command("ann", &Command::Resolve { incident: id(1), reason: String::new() }, minute(4.0)).await.unwrap();
+    for (at, quiet) in [(17.9, false), (18.0, true)] {
+        let items = checklist(&incident, &Evidence::at(minute(at), Settings::default().quiet_window()));
+        assert_eq!(item(&items, "quiet").state.is_done(), quiet, "{at}");
+    }
 }
 
 #[tokio::test]
@@ -139,6 +162,13 @@ async fn the_checklist_ticks_itself_where_there_is_evidence() {
     );
     assert_eq!(progress(&items, Some(Phase::Detection)), (5, 5));
     assert!(Phase::ALL.iter().all(|phase| items.iter().any(|item| item.phase == *phase)), "every phase has items");
+}
+
+#[test]
+fn history_has_no_time_boxes() {
+    let mut past = Stage::with(&[fires("a", 0.0, 1.0, Severity::Sev2, 3)]).one().clone();
+    past.kind = IncidentKind::Backfill;
+    assert_eq!(time_boxes(&past, minute(900.0), &Settings::default()), []);
 }
 
 #[test]

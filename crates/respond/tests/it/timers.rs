@@ -173,6 +173,7 @@ async fn a_reopened_incident_begins_its_timers_anew() {
     assert_eq!(ward.tick(21.0).await, ["resolved"]);
     ward.desk.apply(&burst(30.0)[..1], minute(30.0)).await.unwrap();
     assert_eq!(ward.tick(34.0).await, Vec::<String>::new());
+    assert_eq!(ward.one().await.acknowledgement_due(), Some(minute(35.0)));
     assert_eq!(ward.tick(35.0).await, ["level 1 on call"], "whoever was called then is called again now");
     assert_eq!((ward.one().await.round.number, ward.one().await.escalations.len()), (1, 2));
 }
