@@ -13,3 +13,11 @@ mod process;
 mod flag;
 
 mod switch;
+
+mod git;
+
+mod http;
+
+mod service;
+
+mod postgres;
