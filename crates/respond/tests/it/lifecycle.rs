@@ -231,3 +231,33 @@ fn what_is_open_is_not_merged_into_what_is_over() {
     let said = text(&stage.refused("ann", Command::Merge { incident: id(2), into: id(1) }));
     assert_eq!(said, "INC-1 is resolved: it is resolved; re-open it first");
 }
+
+#[test]
+fn secrets_are_masked_wherever_people_write() {
+    let mut stage = Stage::with(&[fires("a", 10.0, 12.0, Severity::Sev2, 3)]);
+    let secret = || String::from("sk-ant-api03-abcdefgh12345678");
+    stage.at(15.0).ok("ann", Command::Acknowledge { incident: id(1) });
+    let commands = [
+        Command::HandOver { incident: id(1), role: Role::Commander, to: "bob".into(), note: secret() },
+        Command::AssignRole { incident: id(1), role: Role::Responder, person: secret() },
+        Command::BackDate { incident: id(1), what: Moment::Started, to: minute(9.0), reason: secret() },
+        Command::SetKind { incident: id(1), kind: IncidentKind::Drill, reason: secret() },
+        Command::SetState { incident: id(1), state: IncidentState::Identified, reason: secret() },
+        Command::Attach {
+            incident: id(1),
+            name: secret(),
+            media_type: "text/html; <script>".into(),
+            text: Some(secret()),
+            base64: None,
+            source: format!("https://ann:{}@host/", secret()),
+        },
+    ];
+    for command in commands {
+        let records = stage.ok("ann", command);
+        let written = serde_json::to_string(&records).unwrap();
+        assert!(!records.is_empty() && !written.contains("abcdefgh") && !written.contains("<script>"), "{written}");
+        for record in &records {
+            assert!(!describe_record(record, minute(0.0)).1.contains("abcdefgh"));
+        }
+    }
+}

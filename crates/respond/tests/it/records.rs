@@ -184,6 +184,28 @@ async fn records_of_every_version_are_read() {
 }
 
 #[test]
+fn every_record_has_its_line_in_the_timeline() {
+    let lines: BTreeSet<String> =
+        one_of_each().iter().map(|record| paramedic_respond::timeline::describe_record(record, minute(9.0)).1).collect();
+    assert_eq!(lines.len(), one_of_each().len(), "{lines:#?}");
+    assert!(lines.iter().all(|line| line.len() > 10), "{lines:#?}");
+    for line in [
+        "alert api-overload:a split off into INC-2",
+        "split off from INC-1 with alert api-overload:a",
+        "ann handed commander over to bob: my shift is over",
+        "kind changed from real to drill: planned",
+        "drill: escalated to level 2 (secondary): this SEV1 is not mitigated after 15 min",
+        "warning: 9 people respond",
+        "investigation takes longer than 10 min",
+        "ticked: root-cause",
+        "attached free (7 bytes, sha256 22d4) from free -m",
+        "runbook redis-failure (run RUN-1) names the cause: maxmemory reached",
+    ] {
+        assert!(lines.contains(line), "{line}: {lines:#?}");
+    }
+}
+
+#[test]
 fn a_record_of_a_newer_version_is_refused_by_name() {
     let mut draft = one_of_each().remove(1).into_draft("paramedic", minute(0.0));
     draft.payload["v"] = 99.into();
