@@ -56,6 +56,7 @@ impl Work<'_> {
         if timeout.is_zero() || timeout > Duration::from_secs(self.settings.drain_max_s) {
             return Err(self.call.fault("timeout", format!("it is between 1 s and {} s", self.settings.drain_max_s)));
         }
+        let limit = self.time_limit()?;
         let grace = self.call.duration_or_none("grace")?.map(|grace| grace.as_secs());
         let node = self.found(NODE, "", &object::name(self.call, "node")?).await?;
         let on_node = format!("spec.nodeName={}", node.name);
@@ -79,6 +80,7 @@ impl Work<'_> {
             let change = cordoning(&node, true);
             self.rehearsed(&node, &change).await?;
             plan.exact.extend(exact(&change));
+            plan.reverts_after_s = limit;
             plan.inverse = Some(self.back("kubernetes.cordon").with("node", node.name.as_str()).with("cordoned", false));
         }
         self.rehearse_evictions(&mut plan, &pods, grace).await?;
@@ -194,7 +196,7 @@ impl Work<'_> {
             after: json!({"cordoned": true, "pods": remain.len()}),
             answer: json!({ "remain": remain }),
             inverse: draining.plan.inverse,
-            reverts_after_s: None,
+            reverts_after_s: draining.plan.reverts_after_s,
             verified,
         }
     }

@@ -20,6 +20,8 @@ mod store;
 
 mod serve;
 
+mod table;
+
 mod merge;
 
 mod controllers;
@@ -199,6 +201,12 @@ pub fn deployment(namespace: &str, name: &str, image: &str, replicas: u64) -> Va
             },
         },
     })
+}
+
+/// The strategic merge patch as this server applies it.
+#[cfg(test)]
+pub(super) fn strategic_merge(target: &mut Value, patch: &serde_json::Map<String, Value>) -> Result<(), String> {
+    merge::strategic(target, patch)
 }
 
 fn locked(world: &Mutex<World>) -> MutexGuard<'_, World> {

@@ -10,10 +10,7 @@ use crate::ActionError;
 impl Work<'_> {
     pub(super) async fn cordon(&self) -> Result<Prepared, ActionError> {
         let wanted = self.call.action == "kubernetes.cordon" && self.call.flag_or("cordoned", true)?;
-        let limit = self.call.duration_or_none("for")?.map(|limit| limit.as_secs());
-        if limit == Some(0) {
-            return Err(self.call.fault("for", "it is no time at all"));
-        }
+        let limit = self.time_limit()?;
         let target = self.found(NODE, "", &object::name(self.call, "node")?).await?;
         let had = is_cordoned(&target);
         let verb = if wanted { "cordon" } else { "uncordon" };
@@ -34,6 +31,14 @@ impl Work<'_> {
             plan.warnings.extend(self.last_node(&target).await);
         }
         Ok(Prepared { plan, target, change: Some(change), watch: Watch::Same, before, after })
+    }
+
+    /// After how many seconds the node is to be as it was.
+    pub(super) fn time_limit(&self) -> Result<Option<u64>, ActionError> {
+        match self.call.duration_or_none("for")?.map(|limit| limit.as_secs()) {
+            Some(0) => Err(self.call.fault("for", "it is no time at all")),
+            limit => Ok(limit),
+        }
     }
 
     /// A warning when no other node takes new pods.

@@ -139,7 +139,7 @@ pub(super) fn stripped(object: &Value) -> Value {
 /// From the `patchMergeKey` tags of `k8s.io/api`; lists that are not here are replaced as a whole.
 pub(super) fn merge_key(field: &str) -> Option<&'static str> {
     match field {
-        "containers" | "initContainers" | "ephemeralContainers" | "env" | "volumes" | "imagePullSecrets" => Some("name"),
+        "containers" | "initContainers" | "ephemeralContainers" | "env" | "volumes" | "imagePullSecrets" | "resourceClaims" => Some("name"),
         "volumeMounts" => Some("mountPath"),
         "volumeDevices" => Some("devicePath"),
         "ports" => Some("containerPort"),
@@ -189,8 +189,10 @@ fn entries_difference(from: &[Value], to: &[Value], by: &str) -> Option<Value> {
         distinct.then_some(names)
     };
     let (had, wanted) = (names(from)?, names(to)?);
-    let stay: Vec<&Value> = had.iter().filter(|name| wanted.contains(name)).collect();
-    if wanted.iter().filter(|name| had.contains(name)).collect::<Vec<_>>() != stay {
+    // The server keeps what stays in its order and puts new entries behind it.
+    let stay = had.iter().filter(|name| wanted.contains(name));
+    let new = wanted.iter().filter(|name| !had.contains(name));
+    if !stay.chain(new).eq(&wanted) {
         return None;
     }
     let mut entries = Vec::new();
@@ -235,8 +237,10 @@ fn is_secret(name: &str, value: &str) -> bool {
     !value.is_empty() && !value.starts_with(['$', '<', '*']) && secret::mask(&sample) != sample
 }
 
-#[cfg(test)]
+#[cfg(all(test, feature = "fake"))]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
 
     #[track_caller]
@@ -257,6 +261,43 @@ mod tests {
         check(json!({"containers": [web("1Gi"), aside]}), json!({"containers": [web("1Gi")]}), expect);
         let expect = json!({"containers": [{"$patch": "replace"}, aside, web("1Gi")]});
         check(json!({"containers": [web("1Gi"), aside]}), json!({"containers": [aside, web("1Gi")]}), expect);
+    }
+
+    /// Objects as workloads have them: maps, plain lists, and lists of named entries.
+    fn object() -> impl Strategy<Value = Value> {
+        let scalar = prop_oneof![
+            (0..3_u8).prop_map(|number| json!(number)),
+            "[ab]{0,2}".prop_map(|text| json!(text)),
+            any::<bool>().prop_map(|flag| json!(flag))
+        ];
+        scalar.prop_recursive(4, 32, 4, |inner| {
+            let key = prop_oneof![Just("containers"), Just("env"), Just("ports"), Just("args"), Just("limits"), Just("image")];
+            let named =
+                (0..4_u8, inner.clone()).prop_map(|(name, value)| json!({"name": name.to_string(), "containerPort": name, "value": value}));
+            prop_oneof![
+                prop::collection::vec(named, 0..4).prop_map(Value::Array),
+                prop::collection::vec(inner.clone(), 0..3).prop_map(Value::Array),
+                prop::collection::btree_map(key.prop_map(str::to_owned), inner, 0..4)
+                    .prop_map(|map| Value::Object(map.into_iter().collect())),
+            ]
+        })
+    }
+
+    proptest! {
+        /// What is kept as the way back does lead back, whatever was changed.
+        #[test]
+        fn the_difference_leads_from_one_to_the_other(from in object(), to in object()) {
+            let (mut from, to) = (json!({"spec": from}), json!({"spec": to}));
+            let patch = difference(&from, &to);
+            super::super::fake::strategic_merge(&mut from, &patch).unwrap();
+            prop_assert_eq!(&from, &to, "by {:?}", patch);
+        }
+
+        #[test]
+        fn nothing_is_hidden_twice(object in object()) {
+            let once = hidden(&object);
+            prop_assert_eq!(hidden(&once), once);
+        }
     }
 
     #[test]

@@ -25,7 +25,8 @@ impl Work<'_> {
         self.rehearsed(&target, &change).await?;
         let mut plan = self.planned(&target, format!("take {} away for {limit} s; then it is made again", target.named()));
         let chosen = selector(&target.value["spec"]["podSelector"]).unwrap_or_default();
-        let pods = self.api.list(&POD.all(&namespace), &[("labelSelector", &chosen)]).await.unwrap_or_default();
+        let pods = self.api.list(&POD.all(&namespace), &[("labelSelector", &chosen)]).await;
+        let pods = pods.map_err(|why| self.rejected(&format!("the pods of {namespace}"), why))?;
         plan.affected = pods.len() as u64;
         plan.of = self.api.count(&POD.all(&namespace)).await;
         plan.warnings.push(format!("meanwhile {} pods may be reached by, and may reach, whatever no other policy forbids", pods.len()));

@@ -36,9 +36,7 @@ impl Work<'_> {
         if wanted < had {
             plan.warnings.extend(self.budgets(&target).await);
         }
-        if let Some(scaler) = self.autoscaler(&target).await {
-            plan.warnings.push(format!("the autoscaler {scaler} sets the number too, and may set it again"));
-        }
+        plan.warnings.extend(self.autoscaler(&target).await);
         Ok(Prepared { plan, target, change: Some(change), watch, before, after })
     }
 }

@@ -103,6 +103,7 @@ pub(super) const SPECS: &[Spec] = &[
             Argument::optional("grace", Kind::Duration, "how long each pod has to end; default what it asks for itself"),
             Argument::optional("force", Kind::Flag, "also pods that nothing makes anew; default false"),
             Argument::optional("delete_empty_dir", Kind::Flag, "also pods whose data on the node is lost with them; default false"),
+            FOR,
         ],
         "cordon to what it was; pods are not brought back to the node",
     ),

@@ -300,7 +300,10 @@ impl Work<'_> {
 
     /// The disruption budgets that the pods of a workload come under, in words.
     pub(super) async fn budgets(&self, target: &Found) -> Vec<String> {
-        let budgets = self.api.list(&DISRUPTION_BUDGET.all(&target.namespace), &[]).await.unwrap_or_default();
+        let budgets = match self.api.list(&DISRUPTION_BUDGET.all(&target.namespace), &[]).await {
+            Ok(budgets) => budgets,
+            Err(rejection) => return vec![format!("whether a disruption budget is hurt is not known: {}", rejection.why)],
+        };
         let labels = &target.value["spec"]["template"]["metadata"]["labels"];
         let mine = budgets.iter().filter(|budget| selects(&budget["spec"]["selector"], labels));
         mine.map(|budget| {
@@ -315,14 +318,19 @@ impl Work<'_> {
         .collect()
     }
 
-    /// The autoscaler that would set the number of pods again.
+    /// A warning of the autoscaler that would set the number of pods again.
     pub(super) async fn autoscaler(&self, target: &Found) -> Option<String> {
-        let all = self.api.list(&AUTOSCALER.all(&target.namespace), &[]).await.ok()?;
+        let all = match self.api.list(&AUTOSCALER.all(&target.namespace), &[]).await {
+            Ok(all) => all,
+            Err(rejection) if rejection.status == 404 => return None,
+            Err(rejection) => return Some(format!("whether an autoscaler sets the number too is not known: {}", rejection.why)),
+        };
         let aims = |value: &&Value| {
             let aim = &value["spec"]["scaleTargetRef"];
             aim["kind"] == target.kind.kind && aim["name"] == target.name.as_str()
         };
-        all.iter().find(aims)?["metadata"]["name"].as_str().map(str::to_owned)
+        let name = all.iter().find(aims)?["metadata"]["name"].as_str()?;
+        Some(format!("the autoscaler {name} sets the number too, and may set it again"))
     }
 
     pub(super) fn within(&self) -> Result<Duration, ActionError> {

@@ -45,6 +45,9 @@ pub(super) fn strategic(target: &mut Value, patch: &Map<String, Value>) -> Resul
             Value::Null => {
                 target.as_object_mut().map(|object| object.remove(key));
             }
+            // Where there was nothing, or something else, the new value is taken as it is.
+            Value::Object(_) if !target[key.as_str()].is_object() => target[key.as_str()] = plain(value),
+            Value::Array(_) if !target[key.as_str()].is_array() => target[key.as_str()] = plain(value),
             Value::Object(deeper) => strategic(&mut target[key.as_str()], deeper)?,
             Value::Array(entries)
                 if merge_key(key).is_some_and(|by| entries.iter().any(|entry| !entry[by].is_null() || !entry["$patch"].is_null())) =>
@@ -58,6 +61,18 @@ pub(super) fn strategic(target: &mut Value, patch: &Map<String, Value>) -> Resul
         }
     }
     Ok(())
+}
+
+/// Without the words that only say how to merge.
+fn plain(value: &Value) -> Value {
+    match value {
+        Value::Object(object) => {
+            let said = object.iter().filter(|(key, _)| !key.starts_with('$'));
+            Value::Object(said.map(|(key, value)| (key.clone(), plain(value))).collect())
+        }
+        Value::Array(list) => Value::Array(list.iter().filter(|entry| entry["$patch"].is_null()).map(plain).collect()),
+        other => other.clone(),
+    }
 }
 
 fn merge_entries(list: &mut Vec<Value>, entries: &[Value], by: &str) -> Result<(), String> {

@@ -14,6 +14,7 @@ use serde_json::{Value, json};
 
 use super::merge::{json_patch, merge, strategic};
 use super::store::{Key, No, RESOURCES, Resource, World};
+use super::table::table;
 use super::{LOG, locked};
 
 type Shared = Arc<Mutex<World>>;
@@ -71,7 +72,10 @@ async fn answer(State(door): State<Door>, method: Method, uri: Uri, headers: Hea
         return log(&locked(&door.world), &asked);
     }
     let done = served(&mut locked(&door.world), &asked);
+    let wants = headers.get(header::ACCEPT).and_then(|value| value.to_str().ok()).unwrap_or_default();
+    let is_table = asked.method == Method::GET && asked.part.is_empty() && wants.split(',').next().unwrap_or("").contains("as=Table");
     match done {
+        Ok((status, value)) if is_table => json_answer(status, &table(asked.resource.plural, &value)),
         Ok((status, value)) => json_answer(status, &value),
         Err(no) => refusal(&no),
     }

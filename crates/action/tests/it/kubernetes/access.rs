@@ -1,8 +1,11 @@
+use std::net::SocketAddr;
 use std::path::Path;
 use std::process::Command;
 use std::sync::Arc;
 use std::time::Duration;
 
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD as BASE64;
 use paramedic_action::kubernetes::Settings;
 use paramedic_action::kubernetes::fake::Fake;
 use paramedic_action::{ActionError, Call};
@@ -12,7 +15,8 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::rustls::pki_types::pem::PemObject as _;
 use tokio_rustls::rustls::pki_types::{CertificateDer, PrivateKeyDer};
-use tokio_rustls::rustls::{ServerConfig, crypto::ring};
+use tokio_rustls::rustls::server::WebPkiClientVerifier;
+use tokio_rustls::rustls::{RootCertStore, ServerConfig, crypto::ring};
 use tokio_util::sync::CancellationToken;
 
 use super::{actions, settings};
@@ -163,24 +167,31 @@ fn certificates(folder: &Path) -> bool {
     std::fs::write(folder.join("san"), "subjectAltName=IP:127.0.0.1\nbasicConstraints=CA:FALSE\n").unwrap();
     let sign = ["x509", "-req", "-in", "server.csr", "-CA", "ca.pem", "-CAkey", "ca.key", "-CAcreateserial", "-days", "30"];
     run(&[&sign[..], &["-extfile", "san", "-out", "server.pem"]].concat());
+    run(&[&["req", "-new", "-keyout", "client.key", "-out", "client.csr", "-subj", "/CN=tester"][..], &key[..]].concat());
+    let sign = ["x509", "-req", "-in", "client.csr", "-CA", "ca.pem", "-CAkey", "ca.key", "-CAcreateserial", "-days", "30"];
+    std::fs::write(folder.join("client"), "basicConstraints=CA:FALSE\n").unwrap();
+    run(&[&sign[..], &["-extfile", "client", "-out", "client.pem"]].concat());
     true
 }
 
-#[tokio::test]
-async fn an_own_authority_is_trusted_and_no_other() {
-    let folder = tempfile::tempdir().unwrap();
-    if !certificates(folder.path()) {
-        return;
-    }
-    let fake = Fake::start().await.unwrap();
-    let chain = CertificateDer::pem_file_iter(folder.path().join("server.pem")).unwrap().map(Result::unwrap).collect();
-    let key = PrivateKeyDer::from_pem_file(folder.path().join("server.key")).unwrap();
-    let config = ServerConfig::builder_with_provider(Arc::new(ring::default_provider())).with_safe_default_protocol_versions().unwrap();
-    let acceptor = TlsAcceptor::from(Arc::new(config.with_no_client_auth().with_single_cert(chain, key).unwrap()));
+/// A door with TLS before the server; with `clients` only for who shows a certificate of the authority.
+async fn door(folder: &Path, inner: SocketAddr, clients: bool) -> String {
+    let authorities = || CertificateDer::pem_file_iter(folder.join("ca.pem")).unwrap().map(Result::unwrap);
+    let chain = CertificateDer::pem_file_iter(folder.join("server.pem")).unwrap().map(Result::unwrap).collect();
+    let key = PrivateKeyDer::from_pem_file(folder.join("server.key")).unwrap();
+    let provider = Arc::new(ring::default_provider());
+    let builder = ServerConfig::builder_with_provider(Arc::clone(&provider)).with_safe_default_protocol_versions().unwrap();
+    let builder = if clients {
+        let mut roots = RootCertStore::empty();
+        roots.add_parsable_certificates(authorities());
+        builder.with_client_cert_verifier(WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider).build().unwrap())
+    } else {
+        builder.with_no_client_auth()
+    };
+    let acceptor = TlsAcceptor::from(Arc::new(builder.with_single_cert(chain, key).unwrap()));
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let server = format!("https://{}", listener.local_addr().unwrap());
-    let inner = fake.address();
-    let door = tokio::spawn(async move {
+    tokio::spawn(async move {
         while let Ok((stream, _)) = listener.accept().await {
             let acceptor = acceptor.clone();
             tokio::spawn(async move {
@@ -190,10 +201,40 @@ async fn an_own_authority_is_trusted_and_no_other() {
             });
         }
     });
+    server
+}
+
+#[tokio::test]
+async fn a_client_certificate_opens_the_door() {
+    let folder = tempfile::tempdir().unwrap();
+    if !certificates(folder.path()) {
+        return;
+    }
+    let fake = Fake::start().await.unwrap();
+    let server = door(folder.path(), fake.address(), true).await;
+    let cluster = json!({"server": server, "certificate-authority": "ca.pem"});
+    outcome(written(folder.path(), cluster.clone(), json!({"client-certificate": "client.pem", "client-key": "client.key"})))
+        .await
+        .unwrap();
+    let packed = |name: &str| BASE64.encode(std::fs::read(folder.path().join(name)).unwrap());
+    let user = json!({"client-certificate-data": packed("client.pem"), "client-key-data": packed("client.key")});
+    let inline = json!({"server": server, "certificate-authority-data": packed("ca.pem")});
+    outcome(written(folder.path(), inline, user)).await.unwrap();
+    let error = outcome(written(folder.path(), cluster, json!({"token": "no-certificate"}))).await.unwrap_err().to_string();
+    assert!(error.contains("no answer"), "{error}");
+}
+
+#[tokio::test]
+async fn an_own_authority_is_trusted_and_no_other() {
+    let folder = tempfile::tempdir().unwrap();
+    if !certificates(folder.path()) {
+        return;
+    }
+    let fake = Fake::start().await.unwrap();
+    let server = door(folder.path(), fake.address(), false).await;
     let trusting = Settings { server: server.clone(), ca_file: Some(folder.path().join("ca.pem")), ..Settings::default() };
     outcome(trusting).await.unwrap();
     outcome(written(folder.path(), json!({"server": server, "certificate-authority": "ca.pem"}), json!({}))).await.unwrap();
     let error = outcome(Settings { server, ..Settings::default() }).await.unwrap_err().to_string();
     assert!(error.contains("certificate"), "{error}");
-    door.abort();
 }

@@ -67,7 +67,8 @@ async fn a_drain_takes_what_may_go_and_leaves_the_rest() {
     assert!(plan.exact[0].starts_with("PATCH /api/v1/nodes/n1"), "{:?}", plan.exact);
     assert!(plan.exact[1].contains("/eviction") && plan.exact[1].contains("\"gracePeriodSeconds\":1"), "{:?}", plan.exact);
     assert!(plan.warnings.iter().any(|warning| warning.contains("2 pods stay")), "{:?}", plan.warnings);
-    let done = stage.done(&drain("n1", "5s").with("grace", "1s")).await;
+    let done = stage.done(&drain("n1", "5s").with("grace", "1s").with("for", "1h")).await;
+    assert_eq!(done.reverts_after_s, Some(3_600));
     assert_eq!(done.affected, leaving as u64);
     assert!(stage.fake.settle().await);
     let mut names: Vec<String> = on(&stage, "n1").iter().map(|pod| pod["metadata"]["name"].as_str().unwrap().to_owned()).collect();

@@ -247,3 +247,16 @@ async fn watching_is_called_off_but_what_was_done_is_said() {
     assert!(!done.verified.holds && done.verified.how.contains("called off"), "{}", done.verified.how);
     assert!(done.inverse.is_some());
 }
+
+#[tokio::test]
+async fn arguments_come_as_the_texts_of_runbooks() {
+    let stage = Stage::new().await;
+    stage.done(&on_web("scale").with("replicas", "2")).await;
+    stage.done(&Call::new("kubernetes.cordon").with("node", "n1").with("cordoned", "true")).await;
+    stage.done(&Call::new("kubernetes.cordon").with("node", "n1").with("cordoned", "false")).await;
+    let drain = Call::new("kubernetes.drain").with("node", "n1").with("timeout", "5m").with("grace", "60s");
+    stage.plan(&drain).await;
+    let patch = r#"{"spec": {"template": {"spec": {"containers": [{"name": "web", "resources": {"limits": {"cpu": "2"}}}]}}}}"#;
+    let call = Call::new("kubernetes.patch").with("namespace", "shop").with("kind", "deployment").with("name", "web").with("patch", patch);
+    assert_eq!(stage.done(&call).await.after["spec"]["template"]["spec"]["containers"][0]["resources"]["limits"]["cpu"], "2");
+}

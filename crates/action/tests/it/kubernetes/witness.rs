@@ -10,7 +10,9 @@ const TYPED: &[(&str, &str)] = &[
     ("get nodes -o name", "node/n1\nnode/n2"),
     ("get deployment web -n shop -o jsonpath={.spec.replicas}", "3"),
     ("get pods -n shop -l app=web -o jsonpath={.items[*].status.phase}", "Running Running Running"),
-    ("get pods -n shop -o wide", "web-"),
+    ("get pods -n shop -o wide", "1/1     Running"),
+    ("get deployment web -n shop", "web    3/3"),
+    ("get nodes -o wide", "Ready"),
     ("get pods -A --field-selector spec.nodeName=n1 -o name", "pod/web-"),
     ("rollout status deployment/web -n shop --timeout=10s", "successfully rolled out"),
     ("rollout history deployment/web -n shop", "REVISION"),
@@ -33,6 +35,7 @@ const TYPED: &[(&str, &str)] = &[
     ("delete configmap c -n shop", "deleted"),
     ("get events -n shop --sort-by=.lastTimestamp", ""),
     ("cordon n1", "cordoned"),
+    ("get node n1", "Ready,SchedulingDisabled"),
     ("uncordon n1", "uncordoned"),
 ];
 
