@@ -75,7 +75,7 @@ impl Work<'_> {
         if stay > 0 {
             plan.warnings.push(format!("{stay} pods stay: they belong to daemon sets or to the node itself"));
         }
-        plan.warnings.extend(self.last_node(&node).await);
+        plan.warnings.extend(self.node_warnings(&node).await);
         if !is_cordoned(&node) {
             let change = cordoning(&node, true);
             self.rehearsed(&node, &change).await?;

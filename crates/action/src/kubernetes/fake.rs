@@ -144,6 +144,11 @@ impl Fake {
         locked(&self.world).meddling.extend(changes);
     }
 
+    /// The next writes are done, but their answers are lost on the way.
+    pub fn lose_answers(&self, count: u32) {
+        locked(&self.world).lost_answers = count;
+    }
+
     /// All objects with everything that was said of them, to be compared.
     #[must_use]
     pub fn snapshot(&self) -> Vec<Value> {

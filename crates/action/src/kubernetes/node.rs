@@ -28,7 +28,7 @@ impl Work<'_> {
         plan.inverse = Some(self.back("kubernetes.cordon").with("node", target.name.as_str()).with("cordoned", had));
         plan.reverts_after_s = limit;
         if wanted {
-            plan.warnings.extend(self.last_node(&target).await);
+            plan.warnings.extend(self.node_warnings(&target).await);
         }
         Ok(Prepared { plan, target, change: Some(change), watch: Watch::Same, before, after })
     }
@@ -41,9 +41,19 @@ impl Work<'_> {
         }
     }
 
-    /// A warning when no other node takes new pods.
-    pub(super) async fn last_node(&self, target: &Found) -> Option<String> {
-        let nodes = self.api.list(&NODE.all(""), &[]).await.ok()?;
+    /// What to know before a node takes no new pods: that no other one does, or that it carries the cluster itself.
+    pub(super) async fn node_warnings(&self, target: &Found) -> Vec<String> {
+        let labels = &target.value["metadata"]["labels"];
+        let carries = ["control-plane", "master", "etcd"].iter().any(|role| !labels[format!("node-role.kubernetes.io/{role}")].is_null());
+        let carries = carries.then(|| format!("{} is one of the control plane: the cluster itself runs on it", target.named()));
+        self.last_node(target).await.into_iter().chain(carries).collect()
+    }
+
+    async fn last_node(&self, target: &Found) -> Option<String> {
+        let nodes = match self.api.list(&NODE.all(""), &[]).await {
+            Ok(nodes) => nodes,
+            Err(rejection) => return Some(format!("whether another node takes new pods is not known: {}", rejection.why)),
+        };
         let open = |node: &&serde_json::Value| {
             let conditions = node["status"]["conditions"].as_array().into_iter().flatten();
             let is_ready = conditions.into_iter().all(|one| one["type"] != "Ready" || one["status"] == "True");

@@ -72,6 +72,10 @@ async fn answer(State(door): State<Door>, method: Method, uri: Uri, headers: Hea
         return log(&locked(&door.world), &asked);
     }
     let done = served(&mut locked(&door.world), &asked);
+    if asked.method != Method::GET && !asked.is_dry() && locked(&door.world).loses_an_answer() {
+        let broken = stream::once(async { Err::<Bytes, _>(std::io::Error::other("the line is cut")) });
+        return Body::from_stream(broken).into_response();
+    }
     let wants = headers.get(header::ACCEPT).and_then(|value| value.to_str().ok()).unwrap_or_default();
     let is_table = asked.method == Method::GET && asked.part.is_empty() && wants.split(',').next().unwrap_or("").contains("as=Table");
     match done {

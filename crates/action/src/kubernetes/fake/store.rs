@@ -112,6 +112,8 @@ pub(super) struct World {
     /// For each deployment, what its rollout looked like when it last moved, and for how many steps it has not moved since.
     pub(super) standstill: BTreeMap<String, (String, u64)>,
     pub(super) names: u64,
+    /// So many of the next writes are done, but their answers are lost on the way.
+    pub(super) lost_answers: u32,
     /// Changes that somebody else makes just before the next writes.
     pub(super) meddling: VecDeque<fn(&mut Value)>,
 }
@@ -130,6 +132,12 @@ impl World {
     pub(super) fn all<'a>(&'a self, plural: &'a str, namespace: &'a str) -> impl Iterator<Item = &'a Value> {
         let fits = move |key: &Key| key.plural == plural && (namespace.is_empty() || key.namespace == namespace);
         self.objects.iter().filter(move |(key, _)| fits(key)).map(|(_, object)| object)
+    }
+
+    pub(super) fn loses_an_answer(&mut self) -> bool {
+        let is_lost = self.lost_answers > 0;
+        self.lost_answers = self.lost_answers.saturating_sub(1);
+        is_lost
     }
 
     pub(super) fn snapshot(&self) -> Vec<Value> {

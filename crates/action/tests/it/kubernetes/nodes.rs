@@ -44,6 +44,8 @@ async fn a_node_is_cordoned_for_a_time_and_opened_again() {
     assert_eq!((again.affected, again.inverse, again.reverts_after_s), (0, None, None));
     let last = stage.plan(&cordon("n2")).await;
     assert!(last.warnings[0].contains("no other node takes new pods"));
+    stage.fake.change("nodes", "", "n2", |node| node["metadata"]["labels"] = json!({"node-role.kubernetes.io/control-plane": ""}));
+    assert!(stage.plan(&cordon("n2")).await.warnings[1].contains("control plane"));
     stage.done(&done.inverse.unwrap()).await;
     Stage::agrees(stage.kubectl(&column).await, "cordoned:");
     assert_ne!(stage.fake.get("nodes", "", "n1")["spec"]["unschedulable"], json!(true));

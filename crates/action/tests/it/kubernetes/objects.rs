@@ -232,3 +232,20 @@ async fn events_are_seen_newest_first_and_masked() {
     let none = stage.done(&Call::new("kubernetes.events").with("namespace", "shop").with("name", "other")).await;
     assert_eq!(none.answer["total"], 0);
 }
+
+#[tokio::test]
+async fn a_lost_answer_is_told_as_such_and_its_way_back_is_kept() {
+    let stage = Stage::new().await;
+    stage.fake.put(policy());
+    let image = on_web("set_image").with("container", "web").with("image", "web:2");
+    for (call, back_to) in [(image, "web:1"), (suspend("10m"), "closed")] {
+        stage.fake.lose_answers(1);
+        let done = stage.run(&call).await;
+        assert!(!done.verified.holds && done.verified.how.contains("no answer"), "{}", done.verified.how);
+        assert!(done.what.ends_with("without an answer"), "{}", done.what);
+        let inverse = done.inverse.unwrap();
+        assert!(serde_json::to_string(&inverse).unwrap().contains(back_to));
+        stage.done(&inverse).await;
+    }
+    assert_eq!((stage.image(), stage.fake.get("networkpolicies", "shop", "closed").is_null()), ("web:1".to_owned(), false));
+}
