@@ -3,14 +3,34 @@
 use super::Effect;
 
 /// Actions that only look.
-const LOOKING: &[&str] = &["recent_changes"];
+const LOOKING: &[&str] = &[
+    "data.backup_check",
+    "flag.read",
+    "gateway.switches",
+    "git.recent",
+    "kubernetes.events",
+    "kubernetes.pods",
+    "kubernetes.rollout_status",
+    "postgres.connections",
+    "postgres.locks",
+    "postgres.long_transactions",
+    "process.find",
+    "recent_changes",
+    "redis.census",
+    "redis.info",
+    "service.status",
+];
 
 /// Actions that lose something which cannot be had back.
 const DESTROYING: &[(&str, &str)] = &[
-    ("redis.delete", "keys are gone"),
-    ("redis.stream_trim", "entries of a stream are gone"),
-    ("kubernetes.drain", "evicts every pod of the node"),
+    ("agent.kill", "the agent cannot save anything"),
     ("data.restore", "overwrites what is there now"),
+    ("kubernetes.drain", "evicts every pod of the node"),
+    ("postgres.reset_statistics", "what was counted is gone"),
+    ("process.kill", "the process cannot save anything"),
+    ("redis.delete", "keys are gone"),
+    ("redis.flush", "every key of the server is gone"),
+    ("redis.stream_trim", "entries of a stream are gone"),
 ];
 
 /// The effect of an action's body, by the name that it begins with.
@@ -42,6 +62,14 @@ mod tests {
             ("service.restart: { name: recent_changes }", Effect::Write),
             ("redis.delete: { pattern: \"a:*\" }", Effect::Destroy),
             ("kubernetes.drain:\n  node: n1", Effect::Destroy),
+            ("process.find: { port: 5432 }", Effect::Read),
+            ("redis.census: { pattern: \"a:*\" }", Effect::Read),
+            ("service.status: { manager: pm2, name: redis.flush }", Effect::Read),
+            ("process.kill: { pid: 1, started: 2 }", Effect::Destroy),
+            ("redis.flush: {}", Effect::Destroy),
+            ("{ recent_changes: {}, redis.flush: {} }", Effect::Destroy),
+            ("redis.census.x: {}", Effect::Write),
+            ("agent.stop: { agent: a }", Effect::Write),
             ("nobody.knows: {}", Effect::Write),
             ("", Effect::Write),
             ("\"recent_changes\": {}", Effect::Write),

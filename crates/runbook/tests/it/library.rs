@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use paramedic_runbook::classify::Effect;
 use paramedic_runbook::library::{LIBRARY, find};
-use paramedic_runbook::lint::Weight;
+use paramedic_runbook::lint::{Known, KnownAction, Weight, lint_alerts, lint_with};
 use paramedic_runbook::{Document, Executor, Runbook, SectionKind, Step, lint, parse};
 
 fn workspace() -> PathBuf {
@@ -69,6 +69,79 @@ fn every_runbook_is_read_without_problems_and_lints_clean() {
     }
     assert!(faults.is_empty(), "{}", faults.join("\n"));
     eprintln!("{} notes\n{}", notes.len(), notes.join("\n"));
+}
+
+/// What is there outside: the actions, the alerts of the pack and of the detectors, the samples, and the folder.
+fn world() -> Known {
+    let actions = ACTIONS.iter().map(|(name, required, optional)| KnownAction::new(name, required, optional)).collect();
+    let metrics = known_metrics();
+    let metrics = metrics.split(|letter: char| !(letter.is_ascii_alphanumeric() || "_:".contains(letter))).map(str::to_owned);
+    Known {
+        actions,
+        metrics: metrics.chain(MADE_OF_PARTS.iter().map(|name| (*name).to_owned())).collect(),
+        alerts: pack().into_iter().map(|(alert, _)| alert).chain(DETECTORS.iter().map(|name| (*name).to_owned())).collect(),
+        base: Some(Path::new(env!("CARGO_MANIFEST_DIR")).join("library")),
+    }
+}
+
+#[test]
+fn with_the_world_known_the_library_still_lints_clean() {
+    let world = world();
+    let faults: Vec<String> = library()
+        .flat_map(|(name, _, document)| lint_with(&document, &world).into_iter().map(move |finding| (name, finding)))
+        .filter(|(_, finding)| finding.weight > Weight::Note)
+        .map(|(name, finding)| format!("{name}:{} {} {} {}", finding.line, finding.rule, finding.text, finding.why))
+        .collect();
+    assert!(faults.is_empty(), "{}", faults.join("\n"));
+    let documents: Vec<Document> = library().map(|(_, _, document)| document).collect();
+    let runbooks: Vec<&Runbook> = documents.iter().flat_map(|document| &document.runbooks).collect();
+    assert_eq!(lint_alerts(&pack(), &runbooks), []);
+}
+
+#[test]
+fn every_trouble_that_was_asked_for_has_its_runbook() {
+    let asked = [
+        "agent-down",
+        "high-error-rate",
+        "high-latency",
+        "cost-spike",
+        "redis-failure",
+        "node-failure",
+        "daemon-crash",
+        "slow-query",
+        "stuck-agent",
+        "memory-pressure",
+        "alert-response",
+        "queue-depth-growing",
+        "database-issues",
+        "rate-limits",
+        "deployment-rollback",
+        "agent-timeout",
+        "plugin-crash-loop",
+        "spawn-failure",
+        "network-failure",
+        "ghost-agent",
+        "lost-correlation",
+        "connection-pool",
+        "oom-killed",
+        "memory-leak",
+        "certificate-expiry",
+        "disk-full",
+    ];
+    assert!(asked.iter().all(|name| find(name).is_some()));
+    assert_eq!(asked.len(), LIBRARY.len());
+    no_complaints(|name, _, runbook| {
+        let fixes = runbook.steps.iter().filter(|step| is_write(step) && !only_for_rollback(step)).count();
+        let typed = runbook.steps.iter().filter(|step| step.executor == Executor::Action && is_write(step)).count();
+        let mut wrong = Vec::new();
+        if fixes == 0 && name != "alert-response" {
+            wrong.push("mends nothing".to_owned());
+        }
+        if typed == 0 && !["spawn-failure", "lost-correlation", "certificate-expiry"].contains(&name) {
+            wrong.push("has no action of its own".to_owned());
+        }
+        wrong
+    });
 }
 
 #[test]
@@ -315,26 +388,36 @@ fn attributes_are_those_of_the_format() {
 /// The actions and their arguments; the first ones must be there.
 const ACTIONS: &[(&str, &[&str], &[&str])] = &[
     ("recent_changes", &["window"], &["service"]),
+    ("agent.stop", &["agent"], &["grace", "group"]),
+    ("agent.restart", &["agent"], &["grace", "group", "settle"]),
+    ("process.find", &[], &["name", "port", "pid_file"]),
+    ("process.remove_stale_pid_file", &["file"], &["name"]),
     ("process.stop", &["pid", "started"], &["grace", "group"]),
-    ("process.restart", &["pid", "started"], &["grace", "group"]),
+    ("process.restart", &["pid", "started"], &["grace", "group", "settle"]),
     ("service.restart", &["manager", "name"], &[]),
+    ("service.stop", &["manager", "name"], &[]),
+    ("redis.census", &["pattern"], &[]),
     ("redis.delete", &["pattern", "max"], &[]),
     ("redis.config_set", &["setting", "value"], &[]),
+    ("redis.save", &[], &[]),
     ("redis.stream_trim", &["key", "max_length"], &[]),
-    ("postgres.terminate", &["state", "older_than", "max"], &["database"]),
-    ("postgres.alter_system", &["setting"], &["value", "reset"]),
-    ("kubernetes.rollout_undo", &["namespace", "deployment"], &[]),
-    ("kubernetes.rollout_restart", &["namespace", "deployment"], &[]),
-    ("kubernetes.scale", &["namespace", "deployment", "replicas"], &[]),
-    ("kubernetes.set_image", &["namespace", "deployment", "container", "image"], &[]),
-    ("kubernetes.patch", &["namespace", "kind", "name", "patch"], &[]),
-    ("kubernetes.cordon", &["node"], &["cordoned"]),
-    ("kubernetes.drain", &["node", "timeout"], &["grace"]),
+    ("postgres.cancel", &["older_than", "max"], &["database", "pid"]),
+    ("postgres.terminate", &["state", "older_than", "max"], &["database", "pid"]),
+    ("postgres.alter_system", &["setting"], &["value", "reset", "restart_later"]),
+    ("kubernetes.rollout_undo", &["namespace", "deployment"], &["revision", "within"]),
+    ("kubernetes.rollout_restart", &["namespace", "deployment"], &["kind", "within"]),
+    ("kubernetes.scale", &["namespace", "deployment", "replicas"], &["kind", "within"]),
+    ("kubernetes.set_image", &["namespace", "deployment", "container", "image"], &["kind", "within"]),
+    ("kubernetes.patch", &["namespace", "kind", "name", "patch"], &["type", "within"]),
+    ("kubernetes.cordon", &["node"], &["cordoned", "for"]),
+    ("kubernetes.drain", &["node", "timeout"], &["grace", "force", "delete_empty_dir", "for"]),
+    ("kubernetes.network_policy_suspend", &["namespace", "name", "for"], &[]),
     ("http.request", &["method", "url"], &["body", "headers", "expect"]),
-    ("flag.disable", &["flag"], &[]),
-    ("git.revert", &["repository", "commit"], &[]),
-    ("gateway.switch_set", &["switch", "value", "ttl"], &[]),
-    ("gateway.switch_clear", &["switch"], &[]),
+    ("flag.disable", &["flag"], &["ttl", "until", "then", "url"]),
+    ("flag.enable", &["flag"], &["ttl", "until", "then", "url"]),
+    ("git.revert", &["repository", "commit"], &["mainline", "push"]),
+    ("gateway.switch_set", &["switch", "value", "ttl"], &["scope"]),
+    ("gateway.switch_clear", &["switch"], &["scope"]),
     ("data.restore", &["backup", "into", "max_age"], &[]),
 ];
 

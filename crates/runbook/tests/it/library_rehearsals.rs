@@ -33,6 +33,27 @@ fn inputs(runbook: &Runbook) -> BTreeMap<String, String> {
     runbook.inputs.iter().map(|(name, input)| (name.clone(), value(name, input))).collect()
 }
 
+/// Two answers in one: a step may capture several things of it.
+fn joined(one: Option<serde_json::Value>, other: serde_json::Value) -> serde_json::Value {
+    use serde_json::Value::{Array, Object};
+    match (one, other) {
+        (Some(Object(mut one)), Object(other)) => {
+            for (name, value) in other {
+                let before = one.remove(&name);
+                one.insert(name, joined(before, value));
+            }
+            Object(one)
+        }
+        (Some(Array(one)), Array(other)) => {
+            let long = one.len().max(other.len());
+            let (mut one, mut other) = (one.into_iter(), other.into_iter());
+            Array((0..long).map(|_| joined(one.next(), other.next().unwrap_or_default())).collect())
+        }
+        (Some(one), serde_json::Value::Null) => one,
+        (_, other) => other,
+    }
+}
+
 /// An answer that holds all that a step captures.
 fn stub(step: &Step, number: f64) -> Stub {
     let mut stub = Stub { exit: Some(0), status: Some(200), value: Some(number), rows: Some(1), ..Stub::default() };
@@ -47,7 +68,7 @@ fn stub(step: &Step, number: f64) -> Stub {
                     Err(_) => serde_json::json!({ part: inner }),
                 }
             });
-            stub.json = Some(leaf);
+            stub.json = Some(joined(stub.json.take(), leaf));
         }
         Source::Field(name) => {
             stub.fields.insert(name.clone(), serde_json::json!("2"));
