@@ -14,7 +14,9 @@ use serde::{Deserialize, Serialize};
 use crate::plan::Rate;
 
 /// Attempts that are remembered; the oldest go first, and none goes that a limit may still ask for.
-const ATTEMPTS_MAX: usize = 4_000;
+const ATTEMPTS_MAX: usize = 1_500;
+/// Bytes of a name in an attempt: all of them together have to fit into one entry of a journal.
+const NAME_BYTES_MAX: usize = 128;
 /// Age after which no limit asks for an attempt any more.
 const REMEMBERED_MS: u64 = 7 * 24 * 3_600_000;
 /// What the wall clock may say passed while the machine was down.
@@ -123,6 +125,17 @@ pub struct Brakes {
     /// What a file stops; it is looked at each time, and nobody stores it.
     #[serde(skip)]
     outside: Stopped,
+    /// Something changed since they were stored.
+    #[serde(skip)]
+    unwritten: bool,
+}
+
+/// The brakes before a decision, to go back to when what was decided could not be written down.
+#[derive(Debug)]
+pub(crate) struct Mark {
+    made: u64,
+    locks: BTreeMap<String, String>,
+    unwritten: bool,
 }
 
 /// What the brakes look like now, for people.
@@ -163,6 +176,7 @@ impl Brakes {
             clock_ms: 0,
             last: None,
             outside: Stopped::Nothing,
+            unwritten: false,
         }
     }
 
@@ -215,8 +229,41 @@ impl Brakes {
         &self.fleet
     }
 
+    pub(crate) fn mark(&self) -> Mark {
+        Mark { made: self.made, locks: self.locks.clone(), unwritten: self.unwritten }
+    }
+
+    /// Forgets what was counted and locked since: it did not happen. That the fleet's brake tripped is not forgotten.
+    pub(crate) fn forget_since(&mut self, mark: Mark) {
+        while self.attempts.back().is_some_and(|attempt| attempt.number > mark.made) {
+            self.attempts.pop_back();
+        }
+        self.made = mark.made;
+        self.locks = mark.locks;
+        self.unwritten = mark.unwritten || matches!(self.fleet, Fleet::Tripped { .. });
+    }
+
+    /// Something changed since they were stored.
+    #[must_use]
+    pub const fn is_unwritten(&self) -> bool {
+        self.unwritten
+    }
+
+    /// They were stored as they are.
+    pub const fn written(&mut self) {
+        self.unwritten = false;
+    }
+
+    /// Gives up the locks of runs that are over, whoever ended them.
+    pub fn keep_locks(&mut self, is_open: impl Fn(&str) -> bool) {
+        let before = self.locks.len();
+        self.locks.retain(|_, holder| is_open(holder));
+        self.unwritten |= self.locks.len() != before;
+    }
+
     /// Sets the kill switch.
     pub fn stop(&mut self, what: Stopped, note: Note) {
+        self.unwritten = true;
         self.stopped = what;
         self.stopped_note = Some(note);
     }
@@ -226,6 +273,7 @@ impl Brakes {
         if note.by.trim().is_empty() || is_machine(&note.by) {
             return Err("release the brake: only a person can, and the record needs their name".to_owned());
         }
+        self.unwritten = true;
         self.fleet = Fleet::Free;
         self.released_number = self.made;
         self.released_note = Some(note);
@@ -242,6 +290,7 @@ impl Brakes {
     /// Why a step may not be tried on a target now: too often, or too soon.
     #[must_use]
     pub fn too_often(&self, runbook: &str, step: &str, target: &str, rate: Rate, cooldown_ms: u64) -> Option<(String, u64)> {
+        let (runbook, step, target) = (name(runbook), name(step), name(target));
         let same = |attempt: &Attempt| attempt.runbook == runbook && attempt.step == step && attempt.target == target;
         let last = self.attempts.iter().rev().find(|attempt| same(attempt));
         let age = last.map(|last| self.clock_ms.saturating_sub(last.at_ms));
@@ -263,7 +312,7 @@ impl Brakes {
             .attempts
             .iter()
             .filter(|attempt| {
-                attempt.runbook == runbook && attempt.run != run && self.clock_ms.saturating_sub(attempt.at_ms) < rate.window_ms
+                attempt.runbook == name(runbook) && attempt.run != run && self.clock_ms.saturating_sub(attempt.at_ms) < rate.window_ms
             })
             .map(|attempt| attempt.run.as_str())
             .collect();
@@ -287,7 +336,8 @@ impl Brakes {
             self.take_unattended()?;
         }
         let (run, runbook, step, target) = attempt;
-        let own = |text: &str| text.to_owned();
+        let own = |text: &str| name(text).to_owned();
+        self.unwritten = true;
         self.made += 1;
         self.attempts.push_back(Attempt {
             run: own(run),
@@ -314,6 +364,7 @@ impl Brakes {
         }
         let made = self.unattended_last_hour();
         if made >= self.fleet_limit || self.attempts.len() >= ATTEMPTS_MAX {
+            self.unwritten = true;
             self.fleet = Fleet::Tripped { attempts: made, at: self.last.as_ref().map_or(Timestamp::EPOCH, |last| last.wall) };
             return Err(self.tripped().unwrap_or_default());
         }
@@ -339,7 +390,7 @@ impl Brakes {
 
     /// Gives up the locks of a run that ended.
     pub fn end_run(&mut self, run: &str) {
-        self.locks.retain(|_, holder| holder != run);
+        self.keep_locks(|holder| holder != run);
     }
 
     #[must_use]
@@ -354,6 +405,11 @@ impl Brakes {
             locks: self.locks.clone(),
         }
     }
+}
+
+/// A name as attempts keep it.
+fn name(text: &str) -> &str {
+    paramedic_model::text::head(text, NAME_BYTES_MAX)
 }
 
 /// Names under which no person acts.

@@ -6,10 +6,12 @@
 mod adhoc;
 mod driving;
 mod fold;
+mod reverting;
 mod say;
 mod view;
+mod writing;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex as StdMutex, PoisonError, RwLock};
 use std::time::Duration;
 
@@ -19,12 +21,12 @@ use serde::{Deserialize, Serialize};
 use tokio::sync::{Mutex, Semaphore};
 use tokio_util::sync::CancellationToken;
 
-use crate::brake::Brakes;
+use crate::brake::{Brakes, Stopped};
 use crate::config::Settings;
 use crate::execute::{BoxFuture, Hands};
-use crate::gate::{Mode, Person, Policy};
+use crate::gate::{Mode, Person};
 use crate::metrics::Metrics;
-use crate::run::{Entry, Run, Stage};
+use crate::run::{Entry, Policies, Run, Stage};
 use crate::shelf::{Shelf, Shelved};
 
 pub use adhoc::{ActionCall, STEP as ACTION_STEP};
@@ -114,7 +116,7 @@ pub struct Parts {
 pub struct RunDesk {
     settings: Settings,
     shelf: RwLock<Arc<Shelf>>,
-    policies: RwLock<Arc<[Policy]>>,
+    policies: Policies,
     journal: Arc<dyn Journal>,
     hands: Hands,
     clock: Arc<dyn Clock>,
@@ -126,6 +128,16 @@ pub struct RunDesk {
     active: StdMutex<BTreeMap<u64, Arc<Active>>>,
     turns: Arc<Semaphore>,
     stopping: CancellationToken,
+    /// Held while a fact is in the journal and not yet added up.
+    adding: tokio::sync::RwLock<()>,
+    /// Held while a run begins.
+    beginning: Mutex<()>,
+    /// Ways back that are under way.
+    reverting: StdMutex<BTreeSet<String>>,
+    /// What runs were woken for last.
+    stopped_told: StdMutex<Stopped>,
+    /// The brakes' clock when it was looked at last.
+    clock_ms: std::sync::atomic::AtomicU64,
     tasks: StdMutex<tokio::task::JoinSet<()>>,
     /// Starts for incidents in the last minute, on the uptime's clock.
     starts: StdMutex<std::collections::VecDeque<u64>>,
@@ -141,11 +153,13 @@ impl RunDesk {
         let (runs, _) = paramedic_journal::rebuild::<Runs>(parts.journal.as_ref()).await?;
         let mut brakes = runs.brakes().cloned().unwrap_or_else(|| Brakes::new(parts.settings.fleet_limit));
         brakes.fleet_limit = parts.settings.fleet_limit;
+        // The process may have ended between the end of a run and the giving up of its locks.
+        brakes.keep_locks(|run| number_of(run).is_some_and(|number| runs.is_open(number)));
         let shelf = Shelf::load(&parts.settings.folders, parts.settings.library);
         Ok(Arc::new(Self {
             shelf: RwLock::new(Arc::new(shelf)),
-            policies: RwLock::new(parts.settings.policies.clone().into()),
-            turns: Arc::new(Semaphore::new(parts.settings.steps_at_once.max(1))),
+            policies: Arc::new(RwLock::new(parts.settings.policies.clone().into())),
+            turns: Arc::new(Semaphore::new(turns(&parts.settings))),
             settings: parts.settings,
             journal: parts.journal,
             hands: parts.hands,
@@ -157,6 +171,11 @@ impl RunDesk {
             runs: Arc::new(StdMutex::new(runs)),
             active: StdMutex::default(),
             stopping: CancellationToken::new(),
+            adding: tokio::sync::RwLock::default(),
+            beginning: Mutex::default(),
+            reverting: StdMutex::default(),
+            stopped_told: StdMutex::default(),
+            clock_ms: std::sync::atomic::AtomicU64::new(0),
             tasks: StdMutex::default(),
             starts: StdMutex::default(),
         }))
@@ -213,6 +232,8 @@ impl RunDesk {
 
     /// Keeps the state so that the next start reads only what came after it.
     pub async fn save_snapshot(&self) -> Result<(), JournalError> {
+        // Nothing is written meanwhile: the state is exactly what the journal holds.
+        let _adding = self.adding.write().await;
         let head = self.journal.head().await?;
         let runs = locked(&self.runs).clone();
         paramedic_journal::save_fold(self.journal.as_ref(), &runs, head).await
@@ -221,11 +242,20 @@ impl RunDesk {
     /// Lets the steps under way end, starts no further ones, and stops all tasks.
     pub async fn drain(&self, within: Duration) {
         self.stopping.cancel();
-        let all = u32::try_from(self.settings.steps_at_once.max(1)).unwrap_or(u32::MAX);
-        if tokio::time::timeout(within, self.turns.acquire_many(all)).await.is_err() {
+        let all = u32::try_from(turns(&self.settings)).unwrap_or(u32::MAX);
+        // Kept until the tasks are gone, so that no step begins in between.
+        let idle = tokio::time::timeout(within, self.turns.acquire_many(all)).await;
+        if idle.is_err() {
             tracing::warn!("a step was still under way; after the restart it is in doubt");
         }
         let mut tasks = std::mem::take(&mut *locked(&self.tasks));
         tasks.shutdown().await;
+        drop(idle);
     }
+}
+
+/// Steps that are carried out at once.
+fn turns(settings: &Settings) -> usize {
+    const STEPS_AT_ONCE_MAX: usize = 1_000;
+    settings.steps_at_once.clamp(1, STEPS_AT_ONCE_MAX)
 }

@@ -15,7 +15,7 @@ use crate::plan::{Approval, Blast, PlannedStep, Rate};
 pub use approval::{Agreed, Person};
 
 /// Brakes' time after which an approval or a count is too old.
-const APPROVAL_AGE_MAX_MS: u64 = 30 * 60_000;
+pub const APPROVAL_AGE_MAX_MS: u64 = 30 * 60_000;
 const COUNT_AGE_MAX_MS: u64 = 10 * 60_000;
 /// Without a word about it, a step may touch one object, or this share.
 const BLAST_PERCENT: f64 = 25.0;

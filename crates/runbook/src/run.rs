@@ -16,19 +16,21 @@ use serde::{Deserialize, Serialize};
 
 use crate::classify::Effect;
 use crate::document::Runbook;
-use crate::gate::{Agreed, Authority, Count, Decision, Mode, Person};
+use crate::gate::{APPROVAL_AGE_MAX_MS, Agreed, Authority, Count, Decision, Mode, Person};
 use crate::outcome::Outcome;
 use crate::plan::{PlannedStep, masked};
 use crate::predicate::{Facts, Predicate, Truth, Value};
 use crate::render::{Given, Values};
 
 pub use causes::{Ranked, rank};
-pub use drive::{Journal, Stage, drive, stopped_by};
+pub use drive::{Journal, Policies, Stage, drive, stopped_by};
 pub use next::{Circumstances, Next};
 pub use rehearse::{Expect, Fixture, Rehearsed, Stub, rehearse};
 
 /// Bytes of an output that a record holds; its hash is of all that was kept.
 const SHOWN_BYTES_MAX: usize = 16 * 1024;
+/// Lines of what was seen elsewhere that a run keeps, the newest.
+pub const EVIDENCE_MAX: usize = 1_000;
 
 /// One line of the record of a run.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -59,6 +61,9 @@ pub enum Record {
         /// The document itself, where it is no file: a single action that somebody asked for.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         text: Option<String>,
+        /// The step of another run that this one takes back.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        takes_back: Option<StepOf>,
     },
     /// Somebody gave what was missing. Secrets are `***`.
     Given {
@@ -150,6 +155,13 @@ pub enum Record {
         outcome: Ending,
         why: String,
     },
+}
+
+/// A step of a run.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct StepOf {
+    pub run: String,
+    pub step: String,
 }
 
 /// How an attempt ended.
@@ -257,12 +269,28 @@ pub struct Run {
     outputs: BTreeMap<String, String>,
     /// Steps that changed something, or were to.
     changed: std::collections::BTreeSet<String>,
-    begun: Option<(String, Effect, bool, String)>,
+    begun: Option<Begun>,
     taking_back: Option<(String, String)>,
+    /// Steps whose time was over, and that were taken back for it.
+    reverted: std::collections::BTreeSet<String>,
+    /// What happened and could not be written down yet. Nothing else is done before it is.
+    unwritten: Option<Record>,
+    /// Why somebody calls it off.
+    calling_off: Option<String>,
     /// What is given, checked, as long as it stays the same.
     values: Option<(Given, Values)>,
     watching: Option<next::Watching>,
     clock_ms: u64,
+}
+
+/// An attempt that is under way.
+#[derive(Debug, Clone)]
+struct Begun {
+    step: String,
+    effect: Effect,
+    dry: bool,
+    hash: String,
+    takes_back: bool,
 }
 
 /// Why records do not add up to a run.
@@ -302,6 +330,7 @@ impl Record {
             by: start.by.clone(),
             inputs: shown_inputs(runbook, &start.inputs),
             text: None,
+            takes_back: None,
         }
     }
 }
@@ -348,7 +377,7 @@ impl Run {
     /// What was under way when the process ended, as the record that says so.
     #[must_use]
     pub fn in_doubt(&self) -> Option<Record> {
-        self.begun.as_ref().map(|(step, ..)| Record::Interrupted { step: step.clone() })
+        self.begun.as_ref().map(|begun| Record::Interrupted { step: begun.step.clone() })
     }
 
     /// Refuses to go on with another text than the run began with.
@@ -379,10 +408,13 @@ impl Run {
             }
             Record::Given { inputs, .. } => {
                 self.give(inputs);
+                // Who wanted a step wanted it as it stood.
+                self.chosen.clear();
                 self.reconsider();
             }
             Record::Observed { lines } => {
                 self.evidence.extend(lines.iter().cloned());
+                self.evidence.drain(..self.evidence.len().saturating_sub(EVIDENCE_MAX));
                 // Causes are named again with what is known now, as long as nothing was done about them.
                 if self.changed.is_empty() {
                     self.ranked = None;
@@ -405,6 +437,7 @@ impl Run {
             }
             Record::Again { step, .. } => {
                 self.changed.remove(step);
+                self.reverted.remove(step);
                 self.set(step, StepState::Pending);
                 if self.changed.is_empty() {
                     self.ranked = None;
@@ -418,6 +451,8 @@ impl Run {
             Record::Reverting { .. } => {}
             Record::Reverted { step, done } => {
                 if done.verdict == Verdict::Ok {
+                    self.watching = self.watching.take().filter(|watching| watching.step != *step);
+                    self.reverted.insert(step.clone());
                     self.set(step, StepState::TakenBack { why: "its time was over".to_owned() });
                 }
             }
@@ -435,8 +470,14 @@ impl Run {
     }
 
     fn give(&mut self, inputs: &BTreeMap<String, String>) {
-        let known = inputs.iter().filter(|(_, value)| *value != "***");
-        self.given.inputs.extend(known.map(|(name, value)| (name.clone(), value.clone())));
+        for (name, value) in inputs {
+            // A value that is not shown takes the place of one that was.
+            if value == "***" {
+                self.given.inputs.remove(name);
+            } else {
+                self.given.inputs.insert(name.clone(), value.clone());
+            }
+        }
     }
 
     /// Secrets are given to the run, not to its record.
@@ -453,14 +494,26 @@ impl Run {
         }
     }
 
+    /// Says why it is called off, for the record of its end.
+    pub(crate) fn call_off(&mut self, why: String) {
+        self.calling_off = Some(why);
+    }
+
+    /// Milliseconds until the first agreement that was not used is too old; none when there is none.
+    pub(crate) fn expires_in(&self) -> Option<u64> {
+        let ends = self.agreed.iter().filter(|agreed| !agreed.used).map(|agreed| agreed.at_ms.saturating_add(APPROVAL_AGE_MAX_MS));
+        ends.filter(|end| *end >= self.clock_ms).map(|end| end - self.clock_ms + 1).min()
+    }
+
     fn begin(&mut self, step: &str, hash: &str, effect: Effect, dry: bool, takes_back: Option<&str>) {
-        self.begun = Some((step.to_owned(), effect, dry, hash.to_owned()));
+        self.begun = Some(Begun { step: step.to_owned(), effect, dry, hash: hash.to_owned(), takes_back: takes_back.is_some() });
         if dry {
             return;
         }
         *self.attempts.entry(step.to_owned()).or_default() += 1;
         if effect > Effect::Read {
             self.changed.insert(step.to_owned());
+            self.reverted.remove(step);
             // An agreement is for one attempt.
             self.agreed.iter_mut().filter(|agreed| agreed.step == step && agreed.hash == hash).for_each(|agreed| agreed.used = true);
             self.chosen.remove(step);
@@ -473,7 +526,8 @@ impl Run {
 
     fn end(&mut self, step: &str, dry: bool, done: &Done) {
         let begun = self.begun.take();
-        let (effect, hash) = begun.map_or((Effect::Read, String::new()), |(_, effect, _, hash)| (effect, hash));
+        let takes_back = begun.as_ref().is_some_and(|begun| begun.takes_back);
+        let (effect, hash) = begun.map_or((Effect::Read, String::new()), |begun| (begun.effect, begun.hash));
         if dry {
             if let Some(affected) = done.affected.filter(|_| done.verdict == Verdict::Ok) {
                 self.counts.insert(step.to_owned(), Count { hash, affected, of: None, at_ms: self.clock_ms });
@@ -484,7 +538,8 @@ impl Run {
         }
         self.learn(step, done);
         self.last.insert(step.to_owned(), done.clone());
-        if let Some((of, why)) = self.taking_back.take() {
+        // Somebody may have asked for a way back while another step was under way; that one takes nothing back.
+        if let Some((of, why)) = self.taking_back.take_if(|_| takes_back) {
             let (of_state, own) = match done.verdict {
                 Verdict::Ok => (StepState::TakenBack { why }, StepState::Ok),
                 _ => {
@@ -495,6 +550,10 @@ impl Run {
             self.set(&of, of_state);
             self.set(step, own);
             return;
+        }
+        // What was found speaks for or against causes, as long as nothing was done about them.
+        if self.changed.is_empty() {
+            self.ranked = None;
         }
         // A step that is watched itself is read again and again; the watching says what became of it.
         if effect == Effect::Read && matches!(self.state(step), StepState::Verifying) {
@@ -535,7 +594,7 @@ impl Run {
     }
 
     fn interrupt(&mut self, step: &str) {
-        let changes = self.begun.take().is_some_and(|(_, effect, dry, _)| effect > Effect::Read && !dry);
+        let changes = self.begun.take().is_some_and(|begun| begun.effect > Effect::Read && !begun.dry);
         self.taking_back = None;
         self.set(step, if changes { StepState::Interrupted } else { StepState::Pending });
     }

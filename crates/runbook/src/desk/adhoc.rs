@@ -7,10 +7,12 @@ use paramedic_model::{secret, text};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use super::driving::Origin;
 use super::view::RunView;
 use super::{DeskError, RunDesk, StartRun, refused};
 use crate::gate::{Mode, Person};
 use crate::plan::sha256;
+use crate::run::StepOf;
 
 /// The name of the only step.
 pub const STEP: &str = "act";
@@ -60,6 +62,18 @@ impl RunDesk {
         by: Person,
         why: &str,
     ) -> Result<RunView, DeskError> {
+        self.start_action_for(call, incident, by, why, None).await
+    }
+
+    /// The same, perhaps to take back what another run did.
+    pub(super) async fn start_action_for(
+        self: &Arc<Self>,
+        call: ActionCall,
+        incident: Option<String>,
+        by: Person,
+        why: &str,
+        takes_back: Option<StepOf>,
+    ) -> Result<RunView, DeskError> {
         if !by.is_human() {
             return Err(refused("start the action", format!("{:?} is no person; say who you are", by.name)));
         }
@@ -80,7 +94,7 @@ impl RunDesk {
         let target = secret::mask(text::head(&target, 200)).into_owned();
         let start =
             StartRun { runbook: runbook.id.clone(), mode: Mode::Step, target, incident, by, inputs: BTreeMap::new(), observed: Vec::new() };
-        self.begin(Arc::new(runbook), &document, Some(text), start).await
+        self.begin(Origin { runbook: Arc::new(runbook), document, text: Some(text), takes_back }, start).await
     }
 }
 

@@ -80,9 +80,20 @@ pub(super) fn subject(run: &str) -> String {
 }
 
 impl Runs {
-    pub(super) fn take_number(&mut self) -> u64 {
-        self.next_number += 1;
-        self.next_number
+    pub(super) const fn next_number(&self) -> u64 {
+        self.next_number + 1
+    }
+
+    pub(super) fn is_open(&self, number: u64) -> bool {
+        self.open.contains_key(&number)
+    }
+
+    pub(super) fn open_entries(&self, number: u64) -> &[Entry] {
+        self.open.get(&number).map(Vec::as_slice).unwrap_or_default()
+    }
+
+    pub(super) fn open_lines(&self) -> impl Iterator<Item = &RunLine> {
+        self.open.keys().filter_map(|number| self.lines.get(number))
     }
 
     #[must_use]
@@ -97,6 +108,13 @@ impl Runs {
     #[must_use]
     pub fn line(&self, number: u64) -> Option<&RunLine> {
         self.lines.get(&number)
+    }
+
+    /// The line of a run that is not kept any more, from its records.
+    pub(super) fn line_of(entries: &[Entry]) -> Option<RunLine> {
+        let mut alone = Self::default();
+        entries.iter().for_each(|entry| alone.take(entry));
+        alone.lines.into_values().next()
     }
 
     /// The latest first.
@@ -169,6 +187,13 @@ impl Runs {
                         Revert { run: entry.run.clone(), step: step.clone(), call: call.clone(), due_at, attempts: 0, failed: None };
                     self.reverts.insert(key, revert);
                 }
+                // Somebody took it back with a run of its own.
+                let number = number_of(&entry.run).unwrap_or(0);
+                let first = self.open_entries(number).first().map(|first| &first.record);
+                if let (Some(Record::Started { takes_back: Some(of), .. }), Verdict::Ok) = (first, done.verdict) {
+                    let key = format!("{}/{}", of.run, of.step);
+                    self.reverts.remove(&key);
+                }
             }
             Record::Begun { takes_back: Some(of), .. } => {
                 // It is taken back by hand or because it did not help.
@@ -211,11 +236,9 @@ impl RunLine {
             }
             Record::Held { step, decision: Decision::Ask { .. } } => drop(self.asking.insert(step.clone())),
             Record::Held { step, .. } | Record::Skipped { step, .. } | Record::LeftOut { step, .. } => drop(self.asking.remove(step)),
-            Record::Begun { step, effect, dry, .. } => {
-                if !dry {
-                    self.asking.remove(step);
-                    self.changes += u32::from(*effect > crate::classify::Effect::Read);
-                }
+            Record::Begun { step, effect, dry: false, .. } => {
+                self.asking.remove(step);
+                self.changes += u32::from(*effect > crate::classify::Effect::Read);
             }
             Record::Ended { outcome, why } => {
                 self.ended_at = Some(entry.at);

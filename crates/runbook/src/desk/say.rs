@@ -6,14 +6,16 @@ use std::sync::Arc;
 use paramedic_model::{secret, text};
 
 use super::fold::number_of;
-use super::view::RunView;
+use super::view::{RunView, may_be_undone};
+use super::writing::{Batch, Said, unbroken};
 use super::{Active, DeskError, RunDesk, locked, refused};
-use crate::brake::{BrakesView, Moment, Note, Stopped};
+use crate::brake::{Brakes, BrakesView, Moment, Note, Stopped};
 use crate::classify::Effect;
+use crate::document::Runbook;
 use crate::gate::{Agreed, Person};
 use crate::plan::{Approval, PlannedStep, plan_step};
 use crate::render::Values;
-use crate::run::{Record, Run, StepState, shown_inputs};
+use crate::run::{Record, Run, StepOf, StepState, shown_inputs};
 
 /// Longest reason, in bytes.
 const WHY_BYTES_MAX: usize = 2_000;
@@ -42,31 +44,32 @@ impl RunDesk {
             brakes.observe(&Moment::now(self.clock.as_ref()));
             brakes.clock_ms()
         };
-        let agreed = {
-            let run = active.run.lock().await;
-            let planned = planned(&active, &run, step)?;
+        let (runbook, step, hash) = (Arc::clone(&active.stage.runbook), step.to_owned(), hash.to_owned());
+        let said = self.say(&active, move |run| {
+            let planned = planned(&runbook, run, &step)?;
             if planned.hash.is_empty() {
                 let why = planned.blocked.first().map_or_else(|| "there is nothing to run".to_owned(), ToString::to_string);
                 return Err(refused(WHAT, why));
             }
             if planned.hash != hash {
-                self.metrics.refused.inc();
-                return Err(DeskError::Stale { step: step.to_owned(), hash: planned.hash });
+                return Err(DeskError::Stale { step, hash: planned.hash });
             }
-            if !is_open(run.state(step)) {
-                return Err(refused(WHAT, format!("it is {}; ask for it once more first", word(run.state(step)))));
-            }
+            is_open(WHAT, run.state(&step))?;
             if planned.effect == Effect::Read && planned.by_hand.is_empty() {
                 return Err(refused(WHAT, "it only looks, and runs by itself"));
             }
             if planned.demands.only_rollback {
                 return Err(refused(WHAT, "it only takes another step back"));
             }
-            Agreed { by: by.clone(), run: run.id.clone(), step: step.to_owned(), hash: hash.to_owned(), at_ms, used: false }
-        };
-        self.record(&active, Record::Agreed { agreed }).await?;
-        // Whoever agrees to it wants it to run.
-        self.record(&active, Record::Chosen { step: step.to_owned(), by }).await?;
+            let agreed = Agreed { by: by.clone(), run: run.id.clone(), step: step.clone(), hash, at_ms, used: false };
+            // Whoever agrees to it wants it to run.
+            Ok(Said { records: vec![Record::Agreed { agreed }, Record::Chosen { step, by }], with_brakes: true, ..Said::default() })
+        });
+        said.await.inspect_err(|error| {
+            if matches!(error, DeskError::Stale { .. }) {
+                self.metrics.refused.inc();
+            }
+        })?;
         Ok(self.view_of(&active).await)
     }
 
@@ -75,9 +78,9 @@ impl RunDesk {
         const WHAT: &str = "run the step";
         let active = self.active(run)?;
         person(WHAT, &by)?;
-        {
-            let run = active.run.lock().await;
-            let planned = planned(&active, &run, step)?;
+        let (runbook, step) = (Arc::clone(&active.stage.runbook), step.to_owned());
+        self.say(&active, move |run| {
+            let planned = planned(&runbook, run, &step)?;
             if planned.approval != Approval::None {
                 return Err(refused(WHAT, "somebody has to agree to exactly what would run"));
             }
@@ -87,11 +90,10 @@ impl RunDesk {
             if let Some(blocked) = planned.blocked.first() {
                 return Err(refused(WHAT, blocked.to_string()));
             }
-            if !is_open(run.state(step)) {
-                return Err(refused(WHAT, format!("it is {}; ask for it once more first", word(run.state(step)))));
-            }
-        }
-        self.record(&active, Record::Chosen { step: step.to_owned(), by }).await?;
+            is_open(WHAT, run.state(&step))?;
+            Ok(Said::one(Record::Chosen { step, by }))
+        })
+        .await?;
         Ok(self.view_of(&active).await)
     }
 
@@ -100,14 +102,16 @@ impl RunDesk {
         const WHAT: &str = "run the step once more";
         let active = self.active(run)?;
         person(WHAT, &by)?;
-        {
-            let run = active.run.lock().await;
-            planned(&active, &run, step)?;
-            if matches!(run.state(step), StepState::Running | StepState::Verifying | StepState::Pending | StepState::Held { .. }) {
-                return Err(refused(WHAT, format!("it is {}", word(run.state(step)))));
+        let (runbook, step) = (Arc::clone(&active.stage.runbook), step.to_owned());
+        self.say(&active, move |run| {
+            planned(&runbook, run, &step)?;
+            let state = run.state(&step);
+            if matches!(state, StepState::Running | StepState::Verifying | StepState::Pending | StepState::Held { .. }) {
+                return Err(refused(WHAT, format!("it is {}", word(state))));
             }
-        }
-        self.record(&active, Record::Again { step: step.to_owned(), by }).await?;
+            Ok(Said::one(Record::Again { step, by }))
+        })
+        .await?;
         Ok(self.view_of(&active).await)
     }
 
@@ -116,14 +120,13 @@ impl RunDesk {
         const WHAT: &str = "leave the step out";
         let active = self.active(run)?;
         person(WHAT, &by)?;
-        {
-            let run = active.run.lock().await;
-            planned(&active, &run, step)?;
-            if !is_open(run.state(step)) {
-                return Err(refused(WHAT, format!("it is {}", word(run.state(step)))));
-            }
-        }
-        self.record(&active, Record::LeftOut { step: step.to_owned(), by, why: reason(why) }).await?;
+        let (runbook, step, why) = (Arc::clone(&active.stage.runbook), step.to_owned(), reason(why));
+        self.say(&active, move |run| {
+            planned(&runbook, run, &step)?;
+            is_open(WHAT, run.state(&step))?;
+            Ok(Said::one(Record::LeftOut { step, by, why }))
+        })
+        .await?;
         Ok(self.view_of(&active).await)
     }
 
@@ -133,18 +136,15 @@ impl RunDesk {
         person(WHAT, &by)?;
         if let Ok(active) = self.active(run) {
             let held = active.run.lock().await;
-            let planned = planned(&active, &held, step)?;
-            let ran = matches!(
-                held.state(step),
-                StepState::Ok | StepState::Verifying | StepState::Verified | StepState::Unexpected { .. } | StepState::Failed { .. }
-            );
-            if planned.effect == Effect::Read || !ran || !held.last.contains_key(step) {
-                return Err(refused(WHAT, "it changed nothing"));
+            let planned = planned(&active.stage.runbook, &held, step)?;
+            if !may_be_undone(&planned, &held, held.state(step)) {
+                return Err(refused(WHAT, "it changed nothing, or nothing is known that takes it back"));
             }
-            let has_rollback = planned.demands.rollback.is_some();
+            let by_step = planned.demands.rollback.is_some() && held.ended.is_none();
             drop(held);
-            if has_rollback {
-                self.record(&active, Record::TakeBack { step: step.to_owned(), by, why: reason(why) }).await?;
+            if by_step {
+                let (step, why) = (step.to_owned(), reason(why));
+                self.say(&active, move |_| Ok(Said::one(Record::TakeBack { step, by, why }))).await?;
                 return Ok(self.view_of(&active).await);
             }
         }
@@ -155,7 +155,8 @@ impl RunDesk {
         let Some(inverse) = inverse else { return Err(refused(WHAT, "nothing is known that takes it back")) };
         let call = super::ActionCall::of_json(&inverse).ok_or_else(|| refused(WHAT, "its way back cannot be read"))?;
         let why = format!("takes back {step} of {}: {}", view.line.id, reason(why));
-        self.start_action(call, view.line.incident.clone(), by, &why).await
+        let of = StepOf { run: view.line.id.clone(), step: step.to_owned() };
+        self.start_action_for(call, view.line.incident.clone(), by, &why, Some(of)).await
     }
 
     /// Gives inputs that were missing, or other ones.
@@ -168,23 +169,23 @@ impl RunDesk {
             let names: Vec<&str> = known.keys().map(String::as_str).collect();
             return Err(refused(WHAT, format!("it has no input {unknown}; it asks for {}", names.join(", "))));
         }
-        {
-            let run = active.run.lock().await;
+        let (runbook, inputs) = (Arc::clone(&active.stage.runbook), inputs.clone());
+        self.say(&active, move |run| {
             let mut given = run.given.clone();
             given.inputs.extend(inputs.clone());
-            let faults = Values::resolve(&active.stage.runbook, &given).faults();
+            let faults = Values::resolve(&runbook, &given).faults();
             if let Some(fault) = faults.iter().find(|fault| inputs.contains_key(&fault.name)) {
                 return Err(refused(WHAT, format!("the value of {} {}", fault.name, fault.why)));
             }
-        }
-        active.run.lock().await.give_secrets(inputs);
-        let inputs = shown_inputs(&active.stage.runbook, inputs);
-        self.record(&active, Record::Given { by, inputs }).await?;
+            let shown = shown_inputs(&runbook, &inputs);
+            Ok(Said { secrets: inputs, ..Said::one(Record::Given { by, inputs: shown }) })
+        })
+        .await?;
         Ok(self.view_of(&active).await)
     }
 
     /// Tells every run of an incident what was seen since.
-    pub async fn tell_incident(&self, incident: &str, lines: &[String]) -> Result<(), DeskError> {
+    pub async fn tell_incident(self: &Arc<Self>, incident: &str, lines: &[String]) -> Result<(), DeskError> {
         let of: Vec<u64> = locked(&self.runs)
             .lines()
             .filter(|line| line.ended_at.is_none() && line.incident.as_deref() == Some(incident))
@@ -203,50 +204,75 @@ impl RunDesk {
     pub async fn call_off(self: &Arc<Self>, run: &str, by: Person, why: &str) -> Result<RunView, DeskError> {
         let active = self.active(run)?;
         // A machine may call its own run off (its incident ended); that harms nobody.
-        let why = format!("{} called it off: {}", by.name, reason(why));
-        active.cancel.cancel();
-        let ended = {
-            let run = active.run.lock().await;
-            run.ended.is_some()
-        };
-        if !ended {
-            self.record(&active, Record::Ended { outcome: crate::run::Ending::CalledOff, why }).await?;
+        let name = text::capped(&by.name, 200).into_owned();
+        let why = format!("{name} called it off: {}", reason(why));
+        let written = self.end_by(&active, &name, why.clone()).await;
+        if written.is_err() {
+            // It stops all the same; its end is written when it can be.
+            active.run.lock().await.call_off(why);
         }
+        active.cancel.cancel();
         active.stage.wake.notify_one();
+        written?;
         Ok(self.view_of(&active).await)
     }
 
-    /// Sets or lifts the kill switch.
-    pub async fn stop(&self, what: Stopped, by: &Person, why: &str) -> Result<BrakesView, DeskError> {
-        let mut brakes = self.brakes.lock().await;
-        let mut next = brakes.clone();
-        // Anybody may stop things; only a person may let them go on.
-        if what < next.stopped_by_people() {
-            person("lift the kill switch", by)?;
-        }
-        next.stop(what, Note { by: by.name.clone(), why: reason(why), at: self.clock.now() });
-        self.write_brakes(&next, &by.name).await?;
-        next.stop_from_outside(crate::run::stopped_by(&self.stop_file));
-        *brakes = next;
-        let view = brakes.view();
-        drop(brakes);
-        self.wake_all();
-        Ok(view)
+    async fn end_by(self: &Arc<Self>, active: &Arc<Active>, name: &str, why: String) -> Result<(), DeskError> {
+        let actor = Some(name.to_owned());
+        self.say(active, move |run| {
+            let record = Record::Ended { outcome: crate::run::Ending::CalledOff, why };
+            let records = if run.ended.is_some() { Vec::new() } else { vec![record] };
+            Ok(Said { records, actor, also_ended: true, ..Said::default() })
+        })
+        .await
+    }
+
+    /// Sets or lifts the kill switch. What is stopped is stopped at once, even when that cannot be written down; what is
+    /// lifted is written down first.
+    pub async fn stop(self: &Arc<Self>, what: Stopped, by: &Person, why: &str) -> Result<BrakesView, DeskError> {
+        let note = Note { by: text::capped(&by.name, 200).into_owned(), why: reason(why), at: self.clock.now() };
+        let (desk, by) = (Arc::clone(self), by.clone());
+        unbroken(async move {
+            let mut brakes = desk.brakes.lock().await;
+            // Anybody may stop things; only a person may let them go on.
+            if what < brakes.stopped_by_people() {
+                person("lift the kill switch", &by)?;
+            }
+            let mut next = brakes.clone();
+            next.stop(what, note);
+            if what >= brakes.stopped_by_people() {
+                *brakes = next.clone();
+            }
+            desk.store(&mut brakes, next, &by).await
+        })
+        .await
     }
 
     /// Lets unattended changes happen again after the fleet's brake tripped.
-    pub async fn release(&self, by: &Person, why: &str) -> Result<BrakesView, DeskError> {
-        let mut brakes = self.brakes.lock().await;
-        let mut next = brakes.clone();
-        person("release the brake", by)?;
-        next.release(Note { by: by.name.clone(), why: reason(why), at: self.clock.now() })
-            .map_err(|why| refused("release the brake", why))?;
-        self.write_brakes(&next, &by.name).await?;
+    pub async fn release(self: &Arc<Self>, by: &Person, why: &str) -> Result<BrakesView, DeskError> {
+        const WHAT: &str = "release the brake";
+        person(WHAT, by)?;
+        let note = Note { by: text::capped(&by.name, 200).into_owned(), why: reason(why), at: self.clock.now() };
+        let (desk, by) = (Arc::clone(self), by.clone());
+        unbroken(async move {
+            let mut brakes = desk.brakes.lock().await;
+            let mut next = brakes.clone();
+            next.release(note).map_err(|why| refused(WHAT, why))?;
+            desk.store(&mut brakes, next, &by).await
+        })
+        .await
+    }
+
+    /// Writes other brakes down, and puts them in the place of those of before.
+    async fn store(self: &Arc<Self>, brakes: &mut Brakes, mut next: Brakes, by: &Person) -> Result<BrakesView, DeskError> {
+        let batch = Batch { brakes: Some(next.clone()), actor: Some(by.name.clone()), ..Batch::default() };
+        self.write_all(batch).await?;
+        next.written();
+        next.stop_from_outside(crate::run::stopped_by(&self.stop_file));
         *brakes = next;
-        let view = brakes.view();
-        drop(brakes);
+        *locked(&self.stopped_told) = brakes.stopped();
         self.wake_all();
-        Ok(view)
+        Ok(brakes.view())
     }
 
     pub async fn brakes(&self) -> BrakesView {
@@ -261,15 +287,17 @@ fn person(what: &'static str, by: &Person) -> Result<(), DeskError> {
     if by.is_human() { Ok(()) } else { Err(refused(what, format!("{:?} is no person; say who you are", by.name))) }
 }
 
-fn planned(active: &Active, run: &Run, step: &str) -> Result<PlannedStep, DeskError> {
-    let runbook = &active.stage.runbook;
+fn planned(runbook: &Runbook, run: &Run, step: &str) -> Result<PlannedStep, DeskError> {
     let found = runbook.steps.iter().find(|one| one.name == step);
     let found = found.ok_or_else(|| DeskError::NotFound { what: "the step", id: step.to_owned() })?;
     Ok(plan_step(runbook, found, &Values::resolve(runbook, &run.given)))
 }
 
-const fn is_open(state: &StepState) -> bool {
-    matches!(state, StepState::Pending | StepState::Held { .. } | StepState::Interrupted)
+fn is_open(what: &'static str, state: &StepState) -> Result<(), DeskError> {
+    match state {
+        StepState::Pending | StepState::Held { .. } | StepState::Interrupted => Ok(()),
+        other => Err(refused(what, format!("it is {}; ask for it once more first", word(other)))),
+    }
 }
 
 pub(super) const fn word(state: &StepState) -> &'static str {

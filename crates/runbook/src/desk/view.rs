@@ -7,12 +7,13 @@ use paramedic_model::Timestamp;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::fold::{Revert, number_of, subject};
+use super::fold::{Revert, Runs, number_of, subject};
 use super::{Active, DeskError, RunDesk, RunLine, locked};
+use crate::brake::Moment;
 use crate::classify::Effect;
 use crate::document::Cause;
 use crate::document::{Executor, Runbook, SectionKind};
-use crate::gate::Decision;
+use crate::gate::{APPROVAL_AGE_MAX_MS, Decision};
 use crate::plan::{Approval, Plan, PlannedStep, Risk, plan};
 use crate::render::Given;
 use crate::run::{Done, Entry, Ranked, Record, Run, StepState};
@@ -125,8 +126,12 @@ impl RunDesk {
             return Ok(self.view_of(&active).await);
         }
         let entries = self.entries(id).await?;
-        let run = Run::fold(&entries).map_err(|error| DeskError::Journal(error.to_string()))?;
-        let line = locked(&self.runs).line(number).cloned().ok_or_else(not_found)?;
+        let mut run = Run::fold(&entries).map_err(|error| DeskError::Journal(error.to_string()))?;
+        // The process ended before the step of a run that was over did.
+        if let Some(record) = run.in_doubt() {
+            run.apply(&record);
+        }
+        let line = locked(&self.runs).line(number).cloned().or_else(|| Runs::line_of(&entries)).ok_or_else(not_found)?;
         let (runbook, gone) = match self.runbook_of(&entries) {
             Ok(runbook) => (runbook, false),
             Err(_) => (Arc::new(Runbook { id: run.runbook.clone(), title: line.title.clone(), ..Runbook::default() }), true),
@@ -158,6 +163,11 @@ impl RunDesk {
 
     pub(super) async fn view_of(&self, active: &Active) -> RunView {
         let run = active.run.lock().await;
+        // Whoever writes holds the brakes for that time; then the moment of before is near enough.
+        if let Ok(mut brakes) = self.brakes.try_lock() {
+            brakes.observe(&Moment::now(self.clock.as_ref()));
+            self.clock_ms.store(brakes.clock_ms(), std::sync::atomic::Ordering::Relaxed);
+        }
         let line = locked(&self.runs).line(active.number).cloned();
         let line = line.unwrap_or_else(|| RunLine::unknown(&run));
         let mut view = self.view_from(line, &run, &active.stage.runbook);
@@ -177,7 +187,8 @@ impl RunDesk {
             locked(&self.runs).reverts().filter(|one| one.run == line.id).map(|one| (one.step.clone(), one.due_at)).collect();
         let ended = line.ended_at.is_some();
         let secrets = crate::render::Values::resolve(runbook, &run.given).secrets().to_vec();
-        let mut steps: Vec<StepView> = plan.steps.iter().map(|planned| step_view(planned, run, &secrets, ended)).collect();
+        let now_ms = self.clock_ms.load(std::sync::atomic::Ordering::Relaxed);
+        let mut steps: Vec<StepView> = plan.steps.iter().map(|planned| step_view(planned, run, &secrets, ended, now_ms)).collect();
         for step in &mut steps {
             step.reverts_at = reverts.get(&step.name).copied();
         }
@@ -221,12 +232,13 @@ impl RunLine {
     }
 }
 
-fn step_view(planned: &PlannedStep, run: &Run, secrets: &[String], ended: bool) -> StepView {
+fn step_view(planned: &PlannedStep, run: &Run, secrets: &[String], ended: bool, now_ms: u64) -> StepView {
     let state = run.state(&planned.name).clone();
     let agreed: Vec<String> = run
         .agreed
         .iter()
         .filter(|one| one.step == planned.name && one.hash == planned.hash && !one.used)
+        .filter(|one| now_ms.saturating_sub(one.at_ms) <= APPROVAL_AGE_MAX_MS)
         .map(|one| one.by.name.clone())
         .collect();
     StepView {
@@ -287,13 +299,22 @@ fn after_the_end(planned: &PlannedStep, run: &Run, state: &StepState) -> Vec<Can
 }
 
 fn undo(planned: &PlannedStep, run: &Run, state: &StepState) -> Option<Can> {
-    let changed = planned.effect > Effect::Read
-        && matches!(
-            state,
-            StepState::Ok | StepState::Verifying | StepState::Verified | StepState::Unexpected { .. } | StepState::Failed { .. }
-        );
-    let way_back = planned.demands.rollback.is_some() || run.last.get(&planned.name).is_some_and(|done| done.inverse.is_some());
-    (changed && way_back && run.last.contains_key(&planned.name)).then_some(Can::Undo)
+    may_be_undone(planned, run, state).then_some(Can::Undo)
+}
+
+/// Whether a step changed something, or may have, and a way back is known.
+pub(super) fn may_be_undone(planned: &PlannedStep, run: &Run, state: &StepState) -> bool {
+    let last = run.last.get(&planned.name);
+    let changed = match state {
+        StepState::Ok | StepState::Verifying | StepState::Verified | StepState::Unexpected { .. } | StepState::Failed { .. } => {
+            last.is_some()
+        }
+        // Nobody knows how it ended; its way back is for that too.
+        StepState::Interrupted => true,
+        _ => false,
+    };
+    let way_back = planned.demands.rollback.is_some() || last.is_some_and(|done| done.inverse.is_some());
+    planned.effect > Effect::Read && changed && way_back
 }
 
 /// The first step that waits for a person: of the likeliest cause, else any that was asked about, else none.

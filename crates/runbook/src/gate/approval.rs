@@ -38,7 +38,10 @@ impl Person {
 
     #[must_use]
     pub fn is_human(&self) -> bool {
-        !self.machine && !is_machine(&self.name) && !self.identity().is_empty()
+        // Also not when the name is written with letters that nobody sees, or with a host behind it.
+        let identity = self.identity();
+        let local = identity.split('@').next().unwrap_or_default();
+        !self.machine && !is_machine(&self.name) && !is_machine(&identity) && !is_machine(local) && local.contains(char::is_alphanumeric)
     }
 
     #[must_use]

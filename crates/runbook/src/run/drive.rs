@@ -1,6 +1,7 @@
 //! Drives a run: asks what is next, writes it down, does it, writes down what came of it.
 
-use std::sync::Arc;
+use std::io::Read as _;
+use std::sync::{Arc, PoisonError, RwLock};
 
 use paramedic_model::Clock;
 use tokio::sync::{Mutex, Notify, Semaphore};
@@ -20,11 +21,21 @@ pub trait Journal: Send + Sync {
     fn write<'a>(&'a self, entry: &'a Entry) -> BoxFuture<'a, Result<(), String>>;
     /// Called when the brakes counted something, before that is done.
     fn write_brakes<'a>(&'a self, brakes: &'a Brakes) -> BoxFuture<'a, Result<(), String>>;
+    /// Both at once: the attempt with the brakes that counted it.
+    fn write_counted<'a>(&'a self, brakes: &'a Brakes, entry: &'a Entry) -> BoxFuture<'a, Result<(), String>> {
+        Box::pin(async move {
+            self.write_brakes(brakes).await?;
+            self.write(entry).await
+        })
+    }
     /// It would accept an entry now.
     fn is_ready(&self) -> bool {
         true
     }
 }
+
+/// The policies of now, also for runs that began under others.
+pub type Policies = Arc<RwLock<Arc<[Policy]>>>;
 
 /// All that a run is driven with.
 #[derive(Clone)]
@@ -33,7 +44,7 @@ pub struct Stage {
     pub hands: Hands,
     pub journal: Arc<dyn Journal>,
     pub brakes: Arc<Mutex<Brakes>>,
-    pub policies: Arc<[Policy]>,
+    pub policies: Policies,
     pub clock: Arc<dyn Clock>,
     /// A file that stops everything while it is there, or what its first word says: `writes`, `everything`.
     pub stop_file: Option<std::path::PathBuf>,
@@ -41,6 +52,8 @@ pub struct Stage {
     pub wake: Arc<Notify>,
     /// Steps of all runs that are carried out at once.
     pub turns: Arc<Semaphore>,
+    /// The instance ends: no further step begins.
+    pub stopping: CancellationToken,
     /// What the step that is being carried out has said so far.
     pub live: Live,
 }
@@ -54,11 +67,12 @@ impl Stage {
             hands,
             journal,
             brakes,
-            policies: Arc::from([]),
+            policies: Arc::new(RwLock::new(Arc::from([]))),
             clock,
             stop_file: None,
             wake: Arc::default(),
             turns: Arc::new(Semaphore::new(1)),
+            stopping: CancellationToken::new(),
             live: Live::default(),
         }
     }
@@ -71,10 +85,18 @@ impl Stage {
 /// What a file says that stops things by being there. One that cannot be looked at stops everything.
 #[must_use]
 pub fn stopped_by(file: &std::path::Path) -> Stopped {
-    match std::fs::read(file) {
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Stopped::Nothing,
-        Ok(bytes) if bytes.trim_ascii_start().starts_with(b"writes") => Stopped::Writes,
-        Ok(_) | Err(_) => Stopped::Everything,
+    match std::fs::symlink_metadata(file) {
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Stopped::Nothing,
+        Err(_) => return Stopped::Everything,
+        Ok(_) => {}
+    }
+    // Reading what is no file could take for ever; and only its first word counts.
+    let is_file = std::fs::metadata(file).is_ok_and(|found| found.is_file());
+    let mut beginning = Vec::new();
+    let read = is_file.then(|| std::fs::File::open(file).and_then(|opened| opened.take(64).read_to_end(&mut beginning)));
+    match read {
+        Some(Ok(_)) if beginning.trim_ascii_start().starts_with(b"writes") => Stopped::Writes,
+        _ => Stopped::Everything,
     }
 }
 
@@ -87,22 +109,32 @@ pub async fn drive(run: &Mutex<Run>, stage: &Stage, cancel: &CancellationToken) 
     }
     loop {
         // Between a step's beginning and its end a turn is held: who has all turns knows that no step is under way.
-        let turn = stage.turns.acquire().await;
+        // A run that was called off needs none, since it only writes its end.
+        let turn = tokio::select! {
+            biased;
+            () = cancel.cancelled() => None,
+            turn = stage.turns.acquire() => turn.ok(),
+        };
         let mut held = run.lock().await;
+        settle(&mut held, stage).await?;
         if cancel.is_cancelled() && held.ended.is_none() {
-            let why = "it was called off".to_owned();
+            let why = held.calling_off.clone().unwrap_or_else(|| "it was called off".to_owned());
             write(&mut held, stage, Record::Ended { outcome: Ending::CalledOff, why }).await?;
+        }
+        if stage.stopping.is_cancelled() && held.ended.is_none() {
+            return Ok(());
         }
         match decide(&mut held, stage).await? {
             Next::Write(record) => write(&mut held, stage, record).await?,
             Next::Carry { begun, step, order } => {
                 let dry = matches!(*begun, Record::Begun { dry: true, .. });
-                write(&mut held, stage, *begun).await?;
                 let secrets = Values::resolve(&stage.runbook, &held.given).secrets().to_vec();
                 drop(held);
                 let outcome = carry(stage, &step, *order, cancel).await;
                 let done = done_of(&step, outcome, dry, &secrets);
-                write(&mut *run.lock().await, stage, Record::Done { step: step.name.clone(), dry, done }).await?;
+                let mut held = run.lock().await;
+                held.unwritten = Some(Record::Done { step: step.name.clone(), dry, done });
+                settle(&mut held, stage).await?;
             }
             Next::Wait { ms, .. } => {
                 drop(held);
@@ -118,19 +150,39 @@ pub async fn drive(run: &Mutex<Run>, stage: &Stage, cancel: &CancellationToken) 
     }
 }
 
-/// Asks what is next. What changes something is counted, and the count is durable, before it is answered.
+/// Asks what is next. A step that begins is written down before it is answered, and with it the brakes that counted it.
 async fn decide(run: &mut Run, stage: &Stage) -> Result<Next, String> {
+    let policies = stage.policies.read().unwrap_or_else(PoisonError::into_inner).clone();
     let mut brakes = stage.brakes.lock().await;
     brakes.stop_from_outside(stage.stopped_outside());
+    let before = brakes.mark();
     let next = run.next(&mut Circumstances {
         runbook: &stage.runbook,
         brakes: &mut brakes,
-        policies: &stage.policies,
+        policies: &policies,
         journal_ready: stage.journal.is_ready(),
         moment: Moment::now(stage.clock.as_ref()),
     });
-    if matches!(&next, Next::Carry { step, .. } if step.effect > Effect::Read) || matches!(next, Next::Ended) {
-        stage.journal.write_brakes(&brakes).await?;
+    match &next {
+        Next::Carry { begun, .. } => {
+            let entry = Entry::new(&run.id, stage.clock.now(), (**begun).clone());
+            if brakes.is_unwritten() {
+                if let Err(why) = stage.journal.write_counted(&brakes, &entry).await {
+                    brakes.forget_since(before);
+                    return Err(why);
+                }
+                brakes.written();
+            } else {
+                drop(brakes);
+                stage.journal.write(&entry).await?;
+            }
+            run.apply(&entry.record);
+        }
+        _ if brakes.is_unwritten() => {
+            stage.journal.write_brakes(&brakes).await?;
+            brakes.written();
+        }
+        _ => {}
     }
     Ok(next)
 }
@@ -145,7 +197,10 @@ async fn carry(stage: &Stage, step: &crate::plan::PlannedStep, order: crate::exe
         if outcome.is_ok() || cancel.is_cancelled() {
             break;
         }
-        tokio::time::sleep(std::time::Duration::from_millis(step.demands.backoff_ms)).await;
+        tokio::select! {
+            () = tokio::time::sleep(std::time::Duration::from_millis(step.demands.backoff_ms)) => {}
+            () = cancel.cancelled() => break,
+        }
         outcome = stage.hands.carry(&order, cancel).await;
     }
     stage.live.end();
@@ -167,6 +222,15 @@ pub(super) fn done_of(step: &crate::plan::PlannedStep, mut outcome: Outcome, dry
     "ok".clone_into(&mut plain.demands.expect);
     plain.demands.captures.clear();
     Done::of(&plain, &outcome, secrets)
+}
+
+/// Writes down what happened and could not be written before: it is known how a step ended, even if the disk was full then.
+async fn settle(run: &mut Run, stage: &Stage) -> Result<(), String> {
+    if let Some(record) = run.unwritten.clone() {
+        write(run, stage, record).await?;
+        run.unwritten = None;
+    }
+    Ok(())
 }
 
 async fn write(run: &mut Run, stage: &Stage, record: Record) -> Result<(), String> {

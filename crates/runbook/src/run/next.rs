@@ -5,12 +5,12 @@ use std::time::Duration;
 
 use paramedic_model::Timestamp;
 
-use super::{Ending, Record, Run, StepState, rank};
+use super::{Ending, Ranked, Record, Run, StepState, rank};
 use crate::brake::{Brakes, Moment};
 use crate::classify::Effect;
 use crate::document::{Executor, Runbook, SectionKind, Step};
 use crate::execute::{About, Order};
-use crate::gate::{Authority, Decision, Mode, Policy, Request, admit};
+use crate::gate::{Authority, Decision, Mode, Policy, Request, admit, decide};
 use crate::plan::{Demands, Gate, PlannedStep, Rate, plan_step};
 use crate::predicate::{Look, Predicate, Truth, Verification, Watch};
 use crate::render::Values;
@@ -30,6 +30,7 @@ pub struct Circumstances<'a> {
 
 /// The next thing to do.
 #[derive(Debug)]
+#[expect(clippy::large_enum_variant, reason = "there is one at a time, and it is used up at once")]
 pub enum Next {
     /// Write this, take it in, and ask again.
     Write(Record),
@@ -105,6 +106,7 @@ impl Run {
     fn first(&self, now: &mut Circumstances<'_>, values: &Values, wanted: impl Fn(&Self, &Step) -> bool) -> Option<Next> {
         let runbook = now.runbook;
         let mut stopped: Option<String> = None;
+        let mut wait: Option<(u64, String)> = None;
         for step in runbook.steps.iter().filter(|step| wanted(self, step)) {
             let open = matches!(self.state(&step.name), StepState::Pending | StepState::Held { .. } | StepState::Interrupted);
             if !open {
@@ -115,11 +117,53 @@ impl Run {
                 let why = format!("the gate of {by} stopped what follows");
                 return Some(Next::Write(Record::Skipped { step: step.name.clone(), why }));
             }
-            if let Some(next) = self.try_step(now, step, values, None) {
-                return Some(next);
+            match self.try_step(now, step, values, None) {
+                // Others need not wait for one that has to.
+                Some(Next::Wait { ms, why }) => wait = Some(sooner(wait, (ms, why))),
+                Some(next) => return Some(next),
+                None => {}
             }
         }
-        None
+        wait.map(|(ms, why)| Next::Wait { ms, why })
+    }
+
+    /// The likeliest cause, when anything speaks for it.
+    fn likely(&self) -> Option<&Ranked> {
+        self.ranked.as_ref().and_then(|ranked| ranked.first()).filter(|first| first.score > 0.0)
+    }
+
+    /// Says what the likeliest cause's steps wait for, and counts what they would touch, so that people see what they may
+    /// agree to. Nothing is changed here, whatever a policy or a person allowed.
+    fn propose(&self, now: &mut Circumstances<'_>, values: &Values) -> Option<Next> {
+        if !matches!(self.mode, Mode::Step | Mode::Auto) {
+            return None;
+        }
+        let cause = self.likely()?.cause.clone();
+        let runbook = now.runbook;
+        let of_cause = |step: &&Step| step.cause.as_ref() == Some(&cause) && step.section == SectionKind::Resolution;
+        let mut wait: Option<(u64, String)> = None;
+        for step in runbook.steps.iter().filter(of_cause) {
+            let waits = matches!(self.state(&step.name), StepState::Held { decision: Decision::Wait { .. } });
+            if !waits && *self.state(&step.name) != StepState::Pending {
+                continue;
+            }
+            let planned = plan_step(runbook, step, values);
+            let looks = planned.effect == Effect::Read && planned.by_hand.is_empty();
+            if looks || planned.demands.only_rollback || !planned.demands.needs.is_empty() || self.excluded(&planned).is_some() {
+                continue;
+            }
+            let decision = decide(now.brakes, &Request { mode: Mode::Step, ..self.request(now, &planned, None) });
+            match decision {
+                Decision::Run { .. } => {}
+                Decision::DryRun { .. } => match dry(&planned, values) {
+                    Ok(order) => return Some(self.begin_dry(planned, order, values)),
+                    Err(why) => return self.held(step, Decision::Refuse { reason: format!("what it would touch is not known: {why}") }),
+                },
+                Decision::Wait { ms, reason } if waits => wait = Some(sooner(wait, (ms, reason))),
+                other => return self.held(step, other),
+            }
+        }
+        wait.map(|(ms, why)| Next::Wait { ms, why })
     }
 
     /// Whether a step that ran stops those after it.
@@ -134,7 +178,7 @@ impl Run {
             return false;
         }
         let asked = self.chosen.contains_key(&step.name) || self.agreed.iter().any(|agreed| agreed.step == step.name && !agreed.used);
-        let likely = self.ranked.as_ref().and_then(|ranked| ranked.first()).filter(|first| first.score > 0.0);
+        let likely = self.likely();
         let may = self.mode == Mode::Auto
             && step.attributes.contains_key("auto")
             && likely.is_some_and(|first| step.cause.as_deref() == Some(&first.cause));
@@ -166,25 +210,8 @@ impl Run {
         {
             return self.held(step, Decision::Refuse { reason: format!("it needs {need}, which has not run") });
         }
-        let cause = self.ranked.as_ref().and_then(|ranked| ranked.first()).map(|first| (first.cause.clone(), first.score));
-        let decision = admit(
-            now.brakes,
-            &Request {
-                run: &self.id,
-                runbook: &now.runbook.id,
-                runs: now.runbook.limits.runs.as_deref().and_then(Rate::parse),
-                step: &planned,
-                mode: self.mode,
-                target: &self.target,
-                started_by: self.chosen.get(&step.name),
-                agreed: &self.agreed,
-                cause: cause.as_ref().map(|(cause, score)| (cause.as_str(), *score)),
-                policies: now.policies,
-                count: self.counts.get(&step.name),
-                journal_ready: now.journal_ready,
-                rollback_of,
-            },
-        );
+        let request = self.request(now, &planned, rollback_of);
+        let decision = admit(now.brakes, &request);
         match decision {
             Decision::Run { authority, .. } => self.carry(planned, authority, values, rollback_of),
             Decision::DryRun { reason } => match dry(&planned, values) {
@@ -193,13 +220,33 @@ impl Run {
             },
             Decision::Wait { ms, reason } => {
                 let wait = Next::Wait { ms, why: reason.clone() };
-                // Waiting is written once, not at each question.
+                // Waiting is written once for what it waits for, not at each question; the seconds differ each time.
                 match self.state(&step.name) {
-                    StepState::Held { decision: Decision::Wait { .. } } => Some(wait),
+                    StepState::Held { decision: Decision::Wait { reason: before, .. } } if same_but_numbers(before, &reason) => Some(wait),
+                    StepState::Interrupted => Some(wait),
                     _ => self.held(step, Decision::Wait { ms, reason }),
                 }
             }
             other => self.held(step, other),
+        }
+    }
+
+    fn request<'r>(&'r self, now: &Circumstances<'r>, planned: &'r PlannedStep, rollback_of: Option<&'r str>) -> Request<'r> {
+        let first = self.ranked.as_ref().and_then(|ranked| ranked.first());
+        Request {
+            run: &self.id,
+            runbook: &now.runbook.id,
+            runs: now.runbook.limits.runs.as_deref().and_then(Rate::parse),
+            step: planned,
+            mode: self.mode,
+            target: &self.target,
+            started_by: self.chosen.get(&planned.name),
+            agreed: &self.agreed,
+            cause: first.map(|first| (first.cause.as_str(), first.score)),
+            policies: now.policies,
+            count: self.counts.get(&planned.name),
+            journal_ready: now.journal_ready,
+            rollback_of,
         }
     }
 
@@ -345,9 +392,13 @@ impl Run {
 
     /// Nothing is left to look at or to change.
     fn conclude(&mut self, now: &mut Circumstances<'_>, values: &Values) -> Next {
-        let taken_back = self.steps.iter().find(|(_, state)| matches!(state, StepState::TakenBack { .. }));
-        if let Some((step, _)) = taken_back {
-            let why = format!("{step} did not help and was taken back");
+        let taken_back = self.steps.iter().find_map(|(step, state)| match state {
+            // What was meant for a time did what it was for.
+            StepState::TakenBack { why } if !self.reverted.contains(step) => Some((step, why)),
+            _ => None,
+        });
+        if let Some((step, why)) = taken_back {
+            let why = format!("{step} was taken back: {why}");
             return Next::Write(Record::Ended { outcome: Ending::TakenBack, why });
         }
         let helped = self.steps.iter().any(|(name, state)| {
@@ -355,7 +406,7 @@ impl Run {
             changes && matches!(state, StepState::Verified)
         });
         if !helped || self.mode == Mode::Dry {
-            return Next::Idle;
+            return self.propose(now, values).unwrap_or(Next::Idle);
         }
         if let Some(next) = self.first(now, values, |_, step| step.section == SectionKind::Verification) {
             return next;
@@ -377,6 +428,19 @@ impl Run {
             None => Record::Ended { outcome: Ending::Done, why: "what was done is verified".to_owned() },
         })
     }
+}
+
+fn sooner(one: Option<(u64, String)>, other: (u64, String)) -> (u64, String) {
+    one.filter(|one| one.0 <= other.0).unwrap_or(other)
+}
+
+/// Whether two reasons say the same, whatever numbers stand in them.
+fn same_but_numbers(one: &str, other: &str) -> bool {
+    let plain = |text: &str| {
+        let words = text.split(' ').filter(|word| !word.bytes().all(|byte| byte.is_ascii_digit()));
+        words.map(str::to_owned).collect::<Vec<String>>()
+    };
+    plain(one) == plain(other)
 }
 
 /// Steps that a run carries out by itself before anything else.

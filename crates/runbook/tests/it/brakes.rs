@@ -439,6 +439,7 @@ fn what_was_stored_is_read_again() {
         return;
     }
     let read: Brakes = serde_json::from_str(stored).expect("reads");
+    brakes.written();
     assert_eq!(read, brakes);
     assert_eq!(Duration::from_millis(read.clock_ms()), Duration::ZERO);
 }

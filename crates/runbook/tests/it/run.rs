@@ -221,7 +221,10 @@ fn stage(runbook: Runbook, journal: Arc<Kept>, pretend: &Arc<Pretend>, policies:
         message: None,
     };
     let brakes = Arc::new(Mutex::new(Brakes::default()));
-    Stage { policies: policies.into(), ..Stage::new(Arc::new(runbook), hands, journal, brakes, Arc::new(SystemClock)) }
+    Stage {
+        policies: Arc::new(std::sync::RwLock::new(policies.into())),
+        ..Stage::new(Arc::new(runbook), hands, journal, brakes, Arc::new(SystemClock))
+    }
 }
 
 /// Drives a run that nobody else holds.
@@ -484,7 +487,7 @@ async fn every_record_that_was_ever_written_is_read() {
     );
     let run = Run::fold(&entries).expect("adds up");
     assert_eq!(run.ended.map(|(ending, _)| ending), Some(Ending::TakenBack));
-    let newer = Entry { version: 2, ..entries[0].clone() };
+    let newer = Entry { version: Entry::VERSION + 1, ..entries[0].clone() };
     assert!(Run::fold(&[newer]).is_err());
     assert!(Run::fold(&entries[1..]).is_err());
 }
