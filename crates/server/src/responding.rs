@@ -14,7 +14,7 @@ use anyhow::Result;
 use paramedic_action::flag::FlagStore;
 use paramedic_action::process::{AgentProcess, AgentProcesses, Started};
 use paramedic_action::switch::SwitchStore;
-use paramedic_action::{Actions, flag, kubernetes, process, redis, service, switch};
+use paramedic_action::{Actions, flag, git, http, kubernetes, postgres, process, redis, service, switch};
 use paramedic_api::query::Query;
 use paramedic_api::{Live, Responding as Handles};
 use paramedic_fleet::Fleet;
@@ -70,8 +70,12 @@ impl Responding {
         let actions = actions(settings, &flags, &switches, &fleet, &clock)?;
         let action_hand =
             hands::ActionHand { actions: actions.clone(), journal: journal.clone(), desk: desk.clone(), clock: clock.clone() };
+        let mut execute = settings.runbook.execute.clone();
+        for value in [&mut execute.postgres, &mut execute.redis].into_iter().flatten() {
+            *value = from_environment(value)?;
+        }
         let hands = Hands {
-            settings: settings.runbook.execute.clone(),
+            settings: execute,
             promql: query.map(|query| Arc::new(hands::Queries { query, clock: clock.clone() }) as _),
             logs: Some(Arc::new(hands::Logs { store: store.clone(), clock: clock.clone() })),
             action: Some(Arc::new(action_hand)),
@@ -167,6 +171,14 @@ impl AgentProcesses for FleetProcesses {
     }
 }
 
+/// `env:NAME` stands for the variable of that name, so that no password has to be in a file.
+fn from_environment(value: &str) -> Result<String> {
+    match value.strip_prefix("env:") {
+        None => Ok(value.to_owned()),
+        Some(name) => std::env::var(name).map_err(|_| anyhow::anyhow!("failed to use {value}: the variable {name} is not set, or not text")),
+    }
+}
+
 fn actions(
     settings: &Settings,
     flags: &Arc<FlagStore>,
@@ -182,10 +194,17 @@ fn actions(
         }
     };
     or(&mut set.redis.url, &settings.runbook.execute.redis);
+    or(&mut set.postgres.url, &settings.runbook.execute.postgres);
+    for value in [&mut set.redis.url, &mut set.postgres.url, &mut set.flag.token] {
+        *value = from_environment(value)?;
+    }
     let adapters: Vec<Arc<dyn paramedic_action::Adapter>> = vec![
         Arc::new(process::Processes::new(set.process, Some(Arc::new(FleetProcesses(fleet.clone()))))),
         Arc::new(service::Services::new(set.service)),
         Arc::new(redis::Caches::new(set.redis)),
+        Arc::new(postgres::Databases::new(set.postgres)),
+        Arc::new(http::Requests::new(set.http)),
+        Arc::new(git::Repositories::new(set.git)),
         Arc::new(kubernetes::Clusters::new(set.kubernetes, clock.clone())),
         Arc::new(flag::Flags::new(set.flag, Some(flags.clone()), clock.clone())),
         Arc::new(switch::Switches::new(switches.clone(), clock.clone())),

@@ -336,6 +336,39 @@ mod tests {
     }
 
     #[test]
+    fn stored_events_are_filtered_counted_and_grouped() {
+        use paramedic_model::{ApiErrorClass, Event, Fact, Source, SystemClock};
+        let folder = tempfile::tempdir().unwrap();
+        let store = Store::open(folder.path(), paramedic_telemetry::Settings::default(), std::sync::Arc::new(SystemClock)).unwrap();
+        let (from, to) = (Timestamp::from_secs(1_700_000_000), Timestamp::from_secs(1_700_000_100));
+        let event = |at: i64, agent: &str, class: ApiErrorClass, service: &str, text: &str| {
+            let mut event = Event::new(Timestamp::from_secs(1_700_000_000 + at), Source::Log, "log");
+            event.level = Level::Error;
+            event.agent = Some(agent.into());
+            event.text = text.into();
+            event.fact = Fact::ModelError { class, status: Some(429), attempts: None, retries_exhausted: false, duration: None };
+            event.attributes.insert("service.name".to_owned(), service.into());
+            event
+        };
+        let mut events: Vec<Event> = (0..1_500).map(|at| event(at % 90, "a1", ApiErrorClass::RateLimit, "api", "request timed out")).collect();
+        events.extend((0..40).map(|at| event(at, "a2", ApiErrorClass::Overloaded, "api", "overloaded")));
+        events.extend((0..9).map(|at| event(at, "a3", ApiErrorClass::Overloaded, "other", "overloaded")));
+        events.push(event(900, "late", ApiErrorClass::RateLimit, "api", "outside of the window"));
+        store.append_blocking(events, Vec::new()).unwrap();
+        let ask = |query: &str| Question::parse(query).unwrap().ask(&store, from, to).unwrap();
+        let top = ask("service=api level=error | top error_type, agent");
+        assert_eq!((top.matching, top.groups.len(), top.cut), (1_540, 2, false));
+        assert_eq!(top.groups[0].1, 1_500);
+        assert_eq!(top.top("agent").as_deref(), Some("a1"));
+        assert!(top.top("error_type").unwrap().contains("rate"), "{:?}", top.groups);
+        assert_eq!(ask("\"timed out\" | count").matching, 1_500);
+        assert_eq!(ask("agent=a* -service=other | count").matching, 1_540);
+        assert_eq!(ask("level=error -service.name | count").matching, 0);
+        assert_eq!(ask("nobody-said-this | count").matching, 0);
+        assert!(ask("agent=a3").lines.iter().all(|line| line.contains("overloaded")) && ask("agent=a3").lines.len() == 9);
+    }
+
+    #[test]
     fn the_top_of_a_field_is_summed_over_groups() {
         let groups = vec![
             (vec!["x".into(), "1".into()], 4),
