@@ -21,3 +21,5 @@ mod http;
 mod service;
 
 mod postgres;
+
+mod restore;

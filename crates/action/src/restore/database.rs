@@ -1,0 +1,168 @@
+//! A dump restored into a new database.
+
+use std::ffi::OsStr;
+use std::path::Path;
+use std::time::Duration;
+
+use tokio_postgres::{Config, NoTls};
+use tokio_util::sync::CancellationToken;
+
+use super::Settings;
+use super::program::run;
+use crate::address::shown;
+use crate::call::{Call, Verified};
+use crate::error::ActionError;
+
+/// Until it is whole a database has this ending; names have at most 63 bytes.
+const PARTIAL: &str = "_restoring";
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// Whether this is the name of a database rather than a path.
+pub(super) fn is_name(into: &str) -> bool {
+    let plain = into.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_');
+    plain && into.len() + PARTIAL.len() <= 63 && into.as_bytes().first().is_some_and(|byte| byte.is_ascii_alphabetic() || *byte == b'_')
+}
+
+pub(super) fn exact(name: &str, backup: &Path) -> Vec<String> {
+    vec![
+        format!("CREATE DATABASE \"{name}{PARTIAL}\" TEMPLATE template0"),
+        format!("pg_restore --no-owner --no-privileges --exit-on-error --dbname {name}{PARTIAL} {}", backup.display()),
+        format!("ALTER DATABASE \"{name}{PARTIAL}\" RENAME TO \"{name}\""),
+    ]
+}
+
+/// The server, with how to say what it says.
+struct Server {
+    config: Config,
+    password: Option<String>,
+    action: String,
+}
+
+impl Server {
+    fn of(settings: &Settings, call: &Call) -> Result<Self, ActionError> {
+        let config: Config = settings.postgres.parse().map_err(|_| ActionError::NotSetUp {
+            action: call.action.clone(),
+            why: "the setting action.restore.postgres is not an address like postgres://user@host:5432/postgres".to_owned(),
+        })?;
+        let password = config.get_password().map(|password| String::from_utf8_lossy(password).into_owned());
+        Ok(Self { config, password, action: call.action.clone() })
+    }
+
+    fn failed(&self, why: &str) -> ActionError {
+        ActionError::Failed { action: self.action.clone(), why: shown(why, self.password.as_deref()) }
+    }
+
+    /// Runs one statement, or asks for one number.
+    async fn ask(&self, database: Option<&str>, statement: &str) -> Result<i64, ActionError> {
+        let mut config = self.config.clone();
+        config.connect_timeout(CONNECT_TIMEOUT).application_name("paramedic action");
+        if let Some(database) = database {
+            config.dbname(database);
+        }
+        let (client, connection) = config.connect(NoTls).await.map_err(|error| self.failed(&reason(&error)))?;
+        let driving = tokio::spawn(connection);
+        let answer = client.simple_query(statement).await;
+        drop(client);
+        driving.abort();
+        let messages = answer.map_err(|error| self.failed(&reason(&error)))?;
+        let number = messages.iter().find_map(|message| match message {
+            tokio_postgres::SimpleQueryMessage::Row(row) => row.get(0)?.parse().ok(),
+            _ => None,
+        });
+        Ok(number.unwrap_or(0))
+    }
+
+    /// `host=… port=… user=… dbname=…`, without the password, which goes through the environment.
+    fn address(&self, database: &str) -> String {
+        let host = self.config.get_hosts().first().map_or_else(
+            || "localhost".to_owned(),
+            |host| match host {
+                tokio_postgres::config::Host::Tcp(name) => name.clone(),
+                tokio_postgres::config::Host::Unix(path) => path.display().to_string(),
+            },
+        );
+        let port = self.config.get_ports().first().copied().unwrap_or(5432);
+        let quoted = |text: &str| format!("'{}'", text.replace('\\', "\\\\").replace('\'', "\\'"));
+        let user = self.config.get_user().unwrap_or("postgres");
+        format!("host={} port={port} user={} dbname={}", quoted(&host), quoted(user), quoted(database))
+    }
+}
+
+fn reason(error: &tokio_postgres::Error) -> String {
+    match error.as_db_error() {
+        Some(said) => format!("PostgreSQL says: {} ({})", said.message(), said.code().code()),
+        None => std::error::Error::source(error).map_or_else(|| error.to_string(), |source| format!("{error}: {source}")),
+    }
+}
+
+/// Names are checked by [`is_name`] before, so they need no quoting here.
+pub(super) async fn must_be_new(settings: &Settings, call: &Call, name: &str) -> Result<(), ActionError> {
+    let server = Server::of(settings, call)?;
+    let statement = format!("SELECT count(*) FROM pg_database WHERE datname IN ('{name}', '{name}{PARTIAL}')");
+    if server.ask(None, &statement).await? == 0 {
+        return Ok(());
+    }
+    let why = format!("the database {name} or {name}{PARTIAL} is there already, and nothing is written over it");
+    Err(ActionError::Refused { action: call.action.clone(), why })
+}
+
+pub(super) async fn restore(
+    settings: &Settings,
+    call: &Call,
+    backup: &Path,
+    name: &str,
+    cancel: &CancellationToken,
+) -> Result<Verified, ActionError> {
+    must_be_new(settings, call, name).await?;
+    let server = Server::of(settings, call)?;
+    let partial = format!("{name}{PARTIAL}");
+    server.ask(None, &format!("CREATE DATABASE \"{partial}\" TEMPLATE template0")).await?;
+    match fill(settings, &server, backup, &partial, cancel).await {
+        Ok(how) => {
+            server.ask(None, &format!("ALTER DATABASE \"{partial}\" RENAME TO \"{name}\"")).await?;
+            let there = server.ask(Some(name), "SELECT 1").await? == 1;
+            Ok(if there { Verified::seen(how) } else { Verified::missed(how) })
+        }
+        Err(why) => {
+            // We made it a moment ago, under a name that was free.
+            let swept = server.ask(None, &format!("DROP DATABASE \"{partial}\" WITH (FORCE)")).await;
+            let swept = swept.map_or_else(|error| format!("{partial} was left behind: {error}"), |_| "nothing was left behind".to_owned());
+            if cancel.is_cancelled() {
+                return Err(ActionError::CalledOff { action: call.action.clone(), done: swept });
+            }
+            Err(server.failed(&format!("{why}; {swept}")))
+        }
+    }
+}
+
+async fn fill(settings: &Settings, server: &Server, backup: &Path, partial: &str, cancel: &CancellationToken) -> Result<String, String> {
+    let limit = Duration::from_secs(settings.timeout_s);
+    let listed = run("pg_restore", &["--list".as_ref(), backup.as_os_str()], &[], limit).await?;
+    let text = String::from_utf8_lossy(&listed.stdout);
+    let expected = text.lines().filter(|line| !line.starts_with(';') && line.contains(" TABLE ") && !line.contains(" TABLE DATA ")).count();
+    let address = server.address(partial);
+    let arguments: [&OsStr; 6] = [
+        "--no-owner".as_ref(),
+        "--no-privileges".as_ref(),
+        "--exit-on-error".as_ref(),
+        "--dbname".as_ref(),
+        address.as_ref(),
+        backup.as_os_str(),
+    ];
+    let password = server.password.clone().unwrap_or_default();
+    let environment = [("PGPASSWORD", password.as_str()), ("PGCONNECT_TIMEOUT", "10")];
+    let said = tokio::select! {
+        said = run("pg_restore", &arguments, &environment, limit) => said?,
+        () = cancel.cancelled() => return Err("it was called off".to_owned()),
+    };
+    if !said.good {
+        return Err(said.text);
+    }
+    let count = "SELECT count(*) FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace WHERE c.relkind IN ('r', 'p') \
+        AND n.nspname NOT IN ('pg_catalog', 'information_schema') AND n.nspname NOT LIKE 'pg_toast%'";
+    let found = server.ask(Some(partial), count).await.map_err(|error| error.to_string())?;
+    if usize::try_from(found).unwrap_or(0) < expected {
+        return Err(format!("the dump names {expected} tables, and {found} are there"));
+    }
+    Ok(format!("pg_restore ended well, and {found} of {expected} tables are there"))
+}
