@@ -74,6 +74,9 @@ pub(crate) fn prepare(incident: &Incident, given: Given<'_>) -> Result<(Attachme
         (Some(_), Some(_)) => return Err(invalid("text", "and base64 are both given: one of them is the content".to_owned())),
         (None, None) => return Err(invalid("text", "is missing: give text, or base64 for anything else".to_owned())),
     };
+    if bytes.is_empty() {
+        return Err(invalid("text", "is empty: there would be nothing to keep".to_owned()));
+    }
     let (encoding, content, kept) = written(bytes);
     within_cap(kept.len(), "text")?;
     let attachment = Attachment {

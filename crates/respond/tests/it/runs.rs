@@ -226,6 +226,7 @@ async fn an_attachment_has_a_cap_even_where_every_byte_needs_six() {
         (attach("odd", None, Some("not base64!".into())), "base64 cannot be decoded"),
         (attach("both", Some("a".into()), Some("YQ==".into())), "text and base64 are both given"),
         (attach("none", None, None), "text is missing"),
+        (attach("empty", Some(String::new()), None), "text is empty"),
         (attach(" \n", Some("a".into()), None), "name is empty"),
     ] {
         let error = desk.command("ann", &command, minute(2.0)).await.unwrap_err().to_string();
