@@ -2,9 +2,9 @@
 
 use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
+use paramedic_action::ActionError;
 use paramedic_action::flag::FlagError;
 use paramedic_action::switch::SwitchError;
-use paramedic_action::ActionError;
 use paramedic_journal::JournalError;
 use paramedic_respond::{CommandError, DeskError};
 use paramedic_runbook::desk::DeskError as RunError;
@@ -154,7 +154,9 @@ impl From<ActionError> for ApiError {
             ActionError::NotFound { .. } => (Code::NotFound, "nothing was changed"),
             ActionError::Argument { .. } => (Code::BadRequest, "GET /api/v1/actions lists the arguments of each action"),
             ActionError::NotSetUp { .. } => (Code::Conflict, "see `paramedic config` for the settings below [action]"),
-            ActionError::Refused { .. } | ActionError::Confirm { .. } | ActionError::Changed { .. } => (Code::Conflict, "nothing was changed"),
+            ActionError::Refused { .. } | ActionError::Confirm { .. } | ActionError::Changed { .. } => {
+                (Code::Conflict, "nothing was changed")
+            }
             ActionError::CalledOff { .. } => (Code::Conflict, ""),
             ActionError::Failed { .. } => (Code::BadGateway, ""),
         };
@@ -189,11 +191,7 @@ impl From<SwitchError> for ApiError {
 
 impl From<JournalError> for ApiError {
     fn from(error: JournalError) -> Self {
-        Self::new(
-            Code::Unavailable,
-            format!("failed to use the journal: {error}"),
-            UNWRITTEN,
-        )
+        Self::new(Code::Unavailable, format!("failed to use the journal: {error}"), UNWRITTEN)
     }
 }
 

@@ -1,8 +1,12 @@
 //! The verbs and their options.
 
+mod response;
+
 use std::path::PathBuf;
 
 use clap::{Args as ClapArgs, Parser, Subcommand};
+
+pub(crate) use response::{ActionVerb, ApproveArgs, BrakeVerb, FlagVerb, RunArgs, RunChange, RunbookVerb, RunsArgs, StepArgs, SwitchVerb};
 
 /// Incident response for fleets of AI agents.
 #[derive(Debug, Parser)]
@@ -22,6 +26,19 @@ const QUERY_EXAMPLES: &str = "Examples:
   paramedic query 'topk(5, sum by (agent) (increase(agent_cost_dollars_total[1h])))'
   paramedic query 'rate(agent_requests_total[5m])' --range 3h --plot
   paramedic query 'process_resident_memory_bytes' --range 1h --step 30s --json";
+
+const RUNBOOK_EXAMPLES: &str = "Examples:
+  paramedic runbook lint docs/runbooks/*.md
+  paramedic runbook import docs/runbooks/queue.md --diff
+  paramedic runbook plan rate-limits --set provider=anthropic
+  paramedic runbook run redis-failure --incident 7 --watch
+  paramedic runbook test redis-failure --fixture redis-full.yaml";
+
+const ACTION_EXAMPLES: &str = "Examples:
+  paramedic action list
+  paramedic action show redis.delete_keys
+  paramedic action plan redis.delete_keys --set pattern='cache:*'
+  paramedic action run flag.disable --set flag=new-search --set ttl=30m --why 'search is slow'";
 
 const RULES_EXAMPLES: &str = "Examples:
   paramedic rules list --problems
@@ -61,7 +78,7 @@ pub(crate) enum Verb {
     /// Show one incident with its timeline, change it, or open one: `incident 7`, `incident 7 ack`, `incident open TITLE`
     #[command(
         subcommand,
-        override_usage = "paramedic incident <ID> [note|ack|severity|title|state|resolve|reopen|cancel|merge]\n       paramedic incident open <TITLE>"
+        override_usage = "paramedic incident <ID> [note|ack|severity|title|state|role|release|hand-over|checklist|tick|attach|evidence|resolve|close|reopen|cancel|kind|merge|split|back-date]\n       paramedic incident open <TITLE>"
     )]
     Incident(IncidentVerb),
     /// List alerts: pending, firing and resolved, with value and threshold; and notes
@@ -96,9 +113,31 @@ pub(crate) enum Verb {
         #[arg(value_enum, default_value_t = ConfigDocument::Default)]
         document: ConfigDocument,
     },
-    /// Read runbooks in Markdown: what their commands would do, and what is dangerous in them
-    #[command(subcommand)]
+    /// Read, check, plan, rehearse and run runbooks in Markdown
+    #[command(subcommand, after_help = RUNBOOK_EXAMPLES)]
     Runbook(RunbookVerb),
+    /// List runs of runbooks, the latest first
+    Runs(RunsArgs),
+    /// Show one run, follow it, or say something about it: `run 7`, `run 7 --watch`, `run 7 skip STEP`
+    Run(RunArgs),
+    /// List the steps that wait for a person, with exactly what would run
+    Approvals,
+    /// Approve exactly one step of a run as it stands; without its hash it is shown and asked
+    Approve(ApproveArgs),
+    /// Typed actions: list, plan (look and count, change nothing), run, take back
+    #[command(subcommand, after_help = ACTION_EXAMPLES)]
+    Action(ActionVerb),
+    /// The kill switch and the fleet's brake; `brake on` works also when nothing runs
+    Brake {
+        #[command(subcommand)]
+        verb: Option<BrakeVerb>,
+    },
+    /// Switches of the gateway, which hold for a time
+    #[command(subcommand)]
+    Switch(SwitchVerb),
+    /// Feature flags
+    #[command(subcommand)]
+    Flag(FlagVerb),
     /// Run files in the PromQL test language (`load`, `eval` ...) against the built-in evaluator
     PromqlTest {
         #[arg(required = true, value_name = "FILE")]
@@ -165,6 +204,9 @@ pub(crate) struct IncidentsArgs {
     /// Only those of this severity (SEV1 to SEV4, P0 to P3, critical ...)
     #[arg(long)]
     pub(crate) severity: Option<String>,
+    /// How fast incidents are noticed, acknowledged, mitigated and resolved, instead of the list
+    #[arg(long)]
+    pub(crate) statistics: bool,
     #[arg(long, default_value_t = 50)]
     pub(crate) limit: usize,
 }
@@ -184,6 +226,9 @@ pub(crate) enum IncidentVerb {
         /// When it began, if that was earlier (RFC 3339)
         #[arg(long)]
         started_at: Option<String>,
+        /// It is an exercise: marked as such, and not counted
+        #[arg(long)]
+        drill: bool,
     },
     /// `INC-7` or just 7, and what to do with it
     #[command(external_subcommand)]
@@ -239,6 +284,78 @@ pub(crate) enum IncidentChange {
     },
     /// Merge it into another incident
     Merge { into: String },
+    /// Give somebody a role: commander=NAME, communications=NAME, scribe=NAME, responder=NAME
+    Role {
+        #[arg(value_name = "ROLE=NAME", required = true)]
+        assignments: Vec<String>,
+    },
+    /// Take a role away from somebody
+    Release { role: String, person: String },
+    /// Pass a role on
+    HandOver {
+        role: String,
+        to: String,
+        /// What they have to know
+        #[arg(long, default_value = "")]
+        note: String,
+    },
+    /// Show the checklist, phase by phase
+    Checklist,
+    /// Tick an item of the checklist
+    Tick {
+        item: String,
+        /// Take the tick back
+        #[arg(long)]
+        undo: bool,
+    },
+    /// Keep a file with it as evidence
+    Attach {
+        /// A file, or - for standard input
+        file: PathBuf,
+        /// Its name, if not the file's
+        #[arg(long)]
+        name: Option<String>,
+        /// Where it is from: a query, a command, a link
+        #[arg(long, default_value = "")]
+        source: String,
+    },
+    /// Print a piece of evidence
+    Evidence {
+        /// Its name or number
+        name: String,
+    },
+    /// Say that all work on it is done
+    Close {
+        #[arg(long, default_value = "")]
+        reason: String,
+    },
+    /// Say that it is a drill, or real
+    Kind {
+        /// real or drill
+        kind: String,
+        #[arg(long)]
+        reason: String,
+    },
+    /// Split alerts that are another problem off into an incident of their own
+    Split {
+        /// The new incident's title
+        title: String,
+        /// All alerts of this agent; may be given several times
+        #[arg(long = "agent")]
+        agents: Vec<String>,
+        /// The fingerprint of an alert; may be given several times
+        #[arg(long = "alert")]
+        alerts: Vec<String>,
+    },
+    /// Correct one of its times, on record
+    BackDate {
+        /// started, detected, mitigated or resolved
+        what: String,
+        /// RFC 3339, or 15m, 2h ago
+        to: String,
+        #[arg(long)]
+        reason: String,
+    },
 }
 
 #[derive(Debug, ClapArgs)]
@@ -263,20 +380,6 @@ pub(crate) struct QueryArgs {
     /// Draw it in the terminal; over an hour where no range is given
     #[arg(long, conflicts_with = "json")]
     pub(crate) plot: bool,
-}
-
-#[derive(Debug, Subcommand)]
-pub(crate) enum RunbookVerb {
-    /// Name each danger and mistake, with the safer form; exit status 5 when there is an error
-    Lint {
-        #[arg(required = true, value_name = "FILE")]
-        files: Vec<PathBuf>,
-    },
-    /// Show what files say: runbooks, causes, steps, and what each command line would do
-    Show {
-        #[arg(required = true, value_name = "FILE")]
-        files: Vec<PathBuf>,
-    },
 }
 
 #[derive(Debug, Subcommand)]

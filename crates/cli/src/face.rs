@@ -132,6 +132,11 @@ impl Face {
         self.send(method, &target, "application/json", Full::new(bytes::Bytes::from(body)).boxed()).await
     }
 
+    /// Whether an instance answers, and not just a folder.
+    pub(crate) const fn is_running(&self) -> bool {
+        !matches!(self, Self::Folder(_))
+    }
+
     /// Asks Prometheus's API: the whole answer.
     pub(crate) async fn prometheus(&self, path: &str, parameters: &[(&str, &str)]) -> Result<Value> {
         let pairs = parameters.iter().map(|(name, value)| format!("{}={}", escape(name, b""), escape(value, b"")));
@@ -213,10 +218,11 @@ where
     Ok((status, bytes.to_vec()))
 }
 
-/// Who asks: written into the journal with every change.
-fn actor() -> String {
-    let user = std::env::var("USER").or_else(|_| std::env::var("LOGNAME")).unwrap_or_else(|_| "cli".to_owned());
-    user.chars().filter(|c| c.is_ascii_graphic()).take(64).collect()
+/// Who asks: written into the journal with every change. Nobody is a name that may not approve anything.
+pub(crate) fn actor() -> String {
+    let named = ["PARAMEDIC_ACTOR", "USER", "LOGNAME"].into_iter().filter_map(|name| std::env::var(name).ok());
+    let plain = |name: String| name.chars().filter(char::is_ascii_graphic).take(64).collect::<String>();
+    named.map(plain).find(|name| !name.is_empty()).unwrap_or_else(|| "anonymous".to_owned())
 }
 
 async fn in_process(context: &Arc<paramedic_api::Context>, operation: &Operation, input: Value) -> Result<Vec<u8>> {
@@ -248,6 +254,17 @@ fn in_verbs(hint: &str) -> String {
     hint.replace("GET /api/v1/agents lists", "paramedic agents --all lists")
         .replace("GET /api/v1/incidents lists", "paramedic incidents lists")
         .replace("GET /api/v1/rules/list lists", "paramedic rules list lists")
+        .replace("GET /api/v1/runbooks lists", "paramedic runbook list lists")
+        .replace("GET /api/v1/runs lists", "paramedic runs lists")
+        .replace("GET /api/v1/actions lists the arguments of each action", "paramedic action show NAME lists its arguments")
+        .replace("GET /api/v1/actions lists", "paramedic action list lists")
+        .replace("GET /api/v1/switches lists", "paramedic switch list lists")
+        .replace("GET /api/v1/brake says", "paramedic brake says")
+        .replace("GET /flags lists", "paramedic flag list lists")
+        .replace(
+            "say who you are with the header x-paramedic-actor (the command line takes $PARAMEDIC_ACTOR, else your user name)",
+            "say who you are: set PARAMEDIC_ACTOR to your name",
+        )
 }
 
 const fn exit_of(status: u16) -> Exit {

@@ -76,6 +76,11 @@ pub(crate) fn clean_long(text: &str) -> String {
     text::one_line(&text::capped(text, 10 * CELL_BYTES_MAX)).into_owned()
 }
 
+/// A line of somebody else's text, whole, without control characters.
+pub(crate) fn plain_line(line: &str) -> String {
+    line.chars().map(|letter| if letter.is_control() && letter != '\t' { ' ' } else { letter }).collect()
+}
+
 /// `3 min ago`; `in the future` when clocks differ.
 pub(crate) fn ago(at: Timestamp, now: Timestamp) -> String {
     if at > now.after(Duration::from_secs(60)) {

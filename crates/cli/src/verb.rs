@@ -1,10 +1,14 @@
 //! One file per verb (or pair of verbs); each takes the options and returns how it ended.
 
+mod actions;
+
 mod agents;
 
 mod alerts;
 
 mod analyze;
+
+mod brake;
 
 mod config;
 
@@ -30,6 +34,10 @@ mod rules;
 
 mod runbook;
 
+mod runs;
+
+mod switches;
+
 mod targets;
 
 mod up;
@@ -49,7 +57,15 @@ pub(crate) fn run(args: Args) -> Result<Exit> {
         Verb::Journal(verb) => journal::journal(common, &verb),
         Verb::Connect(verb) => connect::connect(common, &verb),
         Verb::Config { document } => config::config(document),
-        Verb::Runbook(verb) => runbook::runbook(common, &verb),
+        Verb::Runbook(verb) => wait(runbook::runbook(common, &verb)),
+        Verb::Runs(query) => wait(runs::runs(common, &query)),
+        Verb::Run(run) => wait(runs::run(common, &run)),
+        Verb::Approvals => wait(runs::approvals(common)),
+        Verb::Approve(approve) => wait(runs::approve(common, &approve)),
+        Verb::Action(verb) => wait(actions::action(common, &verb)),
+        Verb::Brake { verb } => wait(brake::brake(common, verb.as_ref())),
+        Verb::Switch(verb) => wait(switches::switch(common, &verb)),
+        Verb::Flag(verb) => wait(switches::flag(common, &verb)),
         Verb::PromqlTest { files } => promql_test::promql_test(common, &files),
         Verb::Completions { shell } => {
             let mut script = Vec::new();
@@ -69,6 +85,20 @@ pub(crate) fn run(args: Args) -> Result<Exit> {
         Verb::Cost => wait(cost::cost(common)),
         Verb::Ingest(ingest) => wait(ingest::ingest(common, &ingest)),
     }
+}
+
+/// `NAME=VALUE` pairs; a name stands once.
+fn pairs(set: &[String]) -> Result<std::collections::BTreeMap<String, String>> {
+    let mut all = std::collections::BTreeMap::new();
+    for text in set {
+        let pair = text.split_once('=').filter(|(name, _)| !name.is_empty());
+        let (name, value) =
+            pair.ok_or_else(|| crate::exit::Failure::new(Exit::Failed, format!("--set {text}: it is not NAME=VALUE"), "--set count=3"))?;
+        if all.insert(name.to_owned(), value.to_owned()).is_some() {
+            return Err(crate::exit::Failure::new(Exit::Failed, format!("--set {name} is given twice"), "").into());
+        }
+    }
+    Ok(all)
 }
 
 /// Verbs that ask an instance need one thread and no more.

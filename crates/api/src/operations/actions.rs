@@ -78,8 +78,7 @@ pub async fn run(context: Arc<Context>, caller: Caller, input: ActionRunInput) -
     let responding = responding(&context)?;
     let incident = incident_of(&context, input.incident.as_deref()).await?;
     let by = somebody(&context, &caller, incident.as_deref()).await?;
-    let call =
-        Call { action: input.action, arguments: input.arguments, by: caller.actor, reason: secret::mask(&input.why).into_owned() };
+    let call = Call { action: input.action, arguments: input.arguments, by: caller.actor, reason: secret::mask(&input.why).into_owned() };
     let plan = planned(responding, &call).await?;
     if plan.effect == Effect::Read {
         let done = look(responding, &call).await?;

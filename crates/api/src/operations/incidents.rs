@@ -170,9 +170,10 @@ pub struct IncidentDetail {
 
 pub async fn read(context: Arc<Context>, _: Caller, query: IncidentQuery) -> Result<IncidentDetail, ApiError> {
     let incident = find(&context, &query.id).await?;
-    let runs = context.responding.as_ref().map_or_else(Vec::new, |responding| {
-        responding.runs.lines(|line| line.incident.as_deref() == Some(incident.id.0.as_str()))
-    });
+    let runs = context
+        .responding
+        .as_ref()
+        .map_or_else(Vec::new, |responding| responding.runs.lines(|line| line.incident.as_deref() == Some(incident.id.0.as_str())));
     let (timeline, timeline_left_out) = timeline::of(context.journal.as_ref(), &incident, &runs).await?;
     let acknowledge_by = IncidentLine::of(&incident).acknowledge_by;
     let checklist = checklist(&incident, &Evidence::default());

@@ -134,7 +134,7 @@ fn word(value: &impl serde::Serialize) -> String {
 
 #[cfg(test)]
 mod tests {
-    use paramedic_runbook::gate::{Agreed, Mode, Person};
+    use paramedic_runbook::gate::{Agreed, Person};
 
     use super::*;
 
@@ -160,20 +160,13 @@ mod tests {
             assert_eq!(describe_record("RUN-1", &record).as_deref(), expect, "{record:?}");
         };
         let by = Person::human("ana");
-        let started = Record::Started {
-            runbook: "rate-limits".to_owned(),
-            title: "Rate limits".to_owned(),
-            document: String::new(),
-            mode: Mode::Step,
-            target: "x".to_owned(),
-            incident: None,
-            by: by.clone(),
-            inputs: std::collections::BTreeMap::new(),
-            text: None,
-        };
+        let started = serde_json::json!({
+            "record": "started", "runbook": "rate-limits", "title": "Rate limits", "document": "", "mode": "step", "target": "x",
+            "incident": null, "by": by, "inputs": {},
+        });
+        let started = serde_json::from_value(started).unwrap();
         check(started, Some("RUN-1: began the runbook Rate limits (step mode)"));
-        let agreed =
-            Agreed { by, run: "RUN-1".to_owned(), step: step(), hash: "0123456789abcdef".to_owned(), at_ms: 0, used: false };
+        let agreed = Agreed { by, run: "RUN-1".to_owned(), step: step(), hash: "0123456789abcdef".to_owned(), at_ms: 0, used: false };
         check(Record::Agreed { agreed }, Some("RUN-1: fix approved by ana (hash 0123456789ab)"));
         let begun = |effect, authority, dry| Record::Begun {
             step: step(),
@@ -190,8 +183,12 @@ mod tests {
         check(begun(Effect::Read, Authority::Reading, false), Some("RUN-1: fix looks: redis-cli DEL a b"));
         check(begun(Effect::Write, Authority::Reading, true), Some("RUN-1: fix is tried dry: redis-cli DEL a b"));
         check(Record::Done { step: step(), dry: false, done: done.clone() }, Some("RUN-1: fix: exit 0 after 12 ms, 3 affected"));
-        let killed = Done { verdict: Verdict::Failed, exit: None, signal: Some(9), why: "its time was over".to_owned(), affected: None, ..done };
-        check(Record::Done { step: step(), dry: false, done: killed }, Some("RUN-1: fix: ended by signal 9 after 12 ms: its time was over"));
+        let killed =
+            Done { verdict: Verdict::Failed, exit: None, signal: Some(9), why: "its time was over".to_owned(), affected: None, ..done };
+        check(
+            Record::Done { step: step(), dry: false, done: killed },
+            Some("RUN-1: fix: ended by signal 9 after 12 ms: its time was over"),
+        );
         let ask = Decision::Ask { needs: Approval::Two, missing: 2, reason: String::new() };
         check(Record::Held { step: step(), decision: ask }, Some("RUN-1: fix waits for two people to approve it"));
         check(Record::Observed { lines: vec!["x".to_owned()] }, None);

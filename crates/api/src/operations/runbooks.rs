@@ -291,7 +291,13 @@ pub(crate) fn register(all: &mut Vec<Operation>) {
     use Permission::{Read, Write};
     all.extend([
         Operation::new("runbook.list", (Get, "/api/v1/runbooks"), "List all runbooks.", Read, list),
-        Operation::new("runbook.get", (Get, "/api/v1/runbooks/{id}"), "Read one runbook: its text, causes, steps and findings.", Read, read),
+        Operation::new(
+            "runbook.get",
+            (Get, "/api/v1/runbooks/{id}"),
+            "Read one runbook: its text, causes, steps and findings.",
+            Read,
+            read,
+        ),
         Operation::new(
             "runbook.plan",
             (Post, "/api/v1/runbooks/{id}/plan"),

@@ -244,7 +244,13 @@ pub(crate) fn register(all: &mut Vec<Operation>) {
         Operation::new("run.list", (Get, "/api/v1/runs"), "List runs, the latest first.", Read, list),
         Operation::new("run.get", (Get, "/api/v1/runs/{run}"), "Read one run with all its steps.", Read, read),
         Operation::new("run.record", (Get, "/api/v1/runs/{run}/record"), "Read the record of a run.", Read, record),
-        Operation::new("run.approve", (Post, "/api/v1/runs/{run}/approve"), "Agree to exactly the step that has this hash.", Write, approve),
+        Operation::new(
+            "run.approve",
+            (Post, "/api/v1/runs/{run}/approve"),
+            "Agree to exactly the step that has this hash.",
+            Write,
+            approve,
+        ),
         Operation::new(
             "run.choose",
             (Post, "/api/v1/runs/{run}/choose"),

@@ -4,6 +4,7 @@
 
 mod client;
 mod meters;
+mod responders;
 mod stage;
 
 mod operations;
@@ -15,6 +16,10 @@ mod refusals;
 mod health;
 
 mod prometheus;
+
+mod runs;
+
+mod response;
 
 use std::sync::Arc;
 

@@ -1,19 +1,26 @@
 //! `paramedic incidents`, `incident`, `alerts`.
 
+mod change;
+
+mod response;
+
 use anyhow::Result;
 use clap::Parser as _;
 use paramedic_api::operations::incidents::{Changed, IncidentDetail, IncidentPage};
-use paramedic_model::{Clock as _, IncidentKind, IncidentState, IncidentType, Severity, SystemClock, Timestamp};
+use paramedic_model::{Clock as _, IncidentKind, IncidentType, Severity, SystemClock, Timestamp};
 use paramedic_respond::{Incident, IncidentCounts};
 use serde_json::{Value, json};
 
 use super::agents::many;
-use crate::args::{Common, IncidentArgs, IncidentChange, IncidentVerb, IncidentsArgs};
+use crate::args::{Common, IncidentArgs, IncidentVerb, IncidentsArgs};
 use crate::exit::{Exit, Failure};
 use crate::face::Face;
 use crate::show;
 
 pub(super) async fn incidents(common: &Common, args: &IncidentsArgs) -> Result<Exit> {
+    if args.statistics {
+        return response::statistics(common, args).await;
+    }
     let face = Face::open(common).await?;
     let severity = args.severity.as_deref().map(str::parse::<Severity>).transpose()?;
     let query = json!({"state": args.open.then_some("open"), "severity": severity, "limit": args.limit});
@@ -52,14 +59,19 @@ pub(super) async fn incidents(common: &Common, args: &IncidentsArgs) -> Result<E
 
 pub(super) async fn incident(common: &Common, verb: IncidentVerb) -> Result<Exit> {
     match verb {
-        IncidentVerb::Open { title, incident_type, severity, agents, started_at } => {
+        IncidentVerb::Open { title, incident_type, severity, agents, started_at, drill } => {
             let incident_type = IncidentType::from_name(&incident_type).ok_or_else(|| {
                 let names = IncidentType::ALL.iter().map(|one| one.as_str()).collect::<Vec<_>>().join(", ");
                 Failure::new(Exit::Failed, format!("{incident_type:?} is not an incident type"), format!("one of {names}"))
             })?;
             let started_at = started_at.as_deref().map(time).transpose()?;
             let input = json!({"title": title, "type": incident_type, "severity": severity.parse::<Severity>()?, "agents": agents, "started_at": started_at});
-            change(common, "incident.open", input).await
+            if !drill {
+                return change(common, "incident.open", input).await;
+            }
+            let face = Face::open_running(common).await?;
+            let (opened, _) = face.post::<Changed>("incident.open", &input).await?;
+            change(common, "incident.kind", json!({"id": opened.incident.id, "kind": "drill", "reason": "opened as a drill"})).await
         }
         IncidentVerb::Of(words) => {
             let args = match IncidentArgs::try_parse_from(words) {
@@ -69,7 +81,7 @@ pub(super) async fn incident(common: &Common, verb: IncidentVerb) -> Result<Exit
             let common = over(common, &args.common);
             match &args.change {
                 None => show_incident(&common, &args.id).await,
-                Some(change) => change_incident(&common, &args.id, change).await,
+                Some(change) => change::change_incident(&common, &args.id, change).await,
             }
         }
     }
@@ -84,32 +96,6 @@ fn over(first: &Common, second: &Common) -> Common {
         claude_dirs: if second.claude_dirs.is_empty() { first.claude_dirs.clone() } else { second.claude_dirs.clone() },
         json: first.json || second.json,
     }
-}
-
-async fn change_incident(common: &Common, id: &str, what: &IncidentChange) -> Result<Exit> {
-    let (operation, input) = match what {
-        IncidentChange::Note { text } => ("incident.note", json!({"id": id, "text": text})),
-        IncidentChange::Ack => ("incident.acknowledge", json!({"id": id})),
-        IncidentChange::Severity { severity, reason } => {
-            ("incident.severity", json!({"id": id, "severity": severity.parse::<Severity>()?, "reason": reason}))
-        }
-        IncidentChange::Title { title } => ("incident.title", json!({"id": id, "title": title})),
-        IncidentChange::State { state, reason } => {
-            let state = IncidentState::from_name(state).ok_or_else(|| {
-                Failure::new(
-                    Exit::Failed,
-                    format!("{state:?} is not a state"),
-                    "one of investigating, identified, mitigated, resolved, closed, cancelled",
-                )
-            })?;
-            ("incident.state", json!({"id": id, "state": state, "reason": reason}))
-        }
-        IncidentChange::Resolve { reason } => ("incident.resolve", json!({"id": id, "reason": reason})),
-        IncidentChange::Reopen { reason } => ("incident.reopen", json!({"id": id, "reason": reason})),
-        IncidentChange::Cancel { reason } => ("incident.cancel", json!({"id": id, "reason": reason})),
-        IncidentChange::Merge { into } => ("incident.merge", json!({"id": id, "into": into})),
-    };
-    change(common, operation, input).await
 }
 
 async fn change(common: &Common, operation: &str, input: Value) -> Result<Exit> {
@@ -155,6 +141,7 @@ async fn show_incident(common: &Common, id: &str) -> Result<Exit> {
         }
     }
     show::line(&format!("impact    {}", impact(&incident.counts)))?;
+    response::people_and_clocks(&detail)?;
     show::line("\nEvidence")?;
     let mut days = Days::of(incident.started_at, now);
     for episode in incident.episodes.iter().rev().take(5) {
@@ -164,6 +151,7 @@ async fn show_incident(common: &Common, id: &str) -> Result<Exit> {
             show::line(&format!("            {}  {}", evidence.at.time_of_day(), show::clean(&evidence.text)))?;
         }
     }
+    response::runs(&detail)?;
     show::line("\nTimeline")?;
     match detail.timeline_left_out {
         0 => {}

@@ -52,8 +52,7 @@ impl Items {
 /// The newest items, oldest first, and how many earlier ones there are.
 pub(super) async fn of(journal: &dyn Journal, incident: &Incident, runs: &[RunLine]) -> Result<(Vec<TimelineItem>, u64), ApiError> {
     // A run that nobody could tell the incident of is found by its own line; one of a folder that nothing runs on by the incident's.
-    let runs: BTreeSet<&str> =
-        runs.iter().map(|run| run.id.as_str()).chain(incident.runs.iter().map(|run| run.run.as_str())).collect();
+    let runs: BTreeSet<&str> = runs.iter().map(|run| run.id.as_str()).chain(incident.runs.iter().map(|run| run.run.as_str())).collect();
     let mut items = Items::default();
     let own = |entry: &Entry| match Record::from_entry(entry) {
         // The run tells it itself, and says more.
