@@ -335,27 +335,99 @@ type Part = (String, usize, String, Vec<CommandLine>);
 /// Splits a script at its comments: `# 1. Check …` begins a step, and so does any other comment that commands follow.
 fn split(script: &str, fence_line: usize) -> Vec<Part> {
     let mut parts: Vec<Part> = Vec::new();
-    let mut set: Vec<String> = Vec::new();
+    let mut set: Vec<Setting> = Vec::new();
+    let mut wanted: Vec<Vec<String>> = Vec::new();
+    let mut open = 0;
     for statement in shell::parse(&without_prompts(script)) {
         let mut verdict = classify(&statement);
-        // A variable that an earlier line of the block sets is not missing.
-        verdict.placeholders.retain(|name| !set.contains(name));
-        set.extend(statement.commands.iter().flat_map(|command| &command.assignments).map(|(name, _)| name.clone()));
-        let command = CommandLine { line: fence_line + statement.line, text: statement.text.clone(), verdict };
+        let inside = open > 0;
+        open = (open + compounds(&statement.text)).max(0);
         let title = statement.comments.iter().rev().find(|comment| is_numbered(comment)).or_else(|| statement.comments.first());
-        match (title, parts.last_mut()) {
-            (None, Some(part)) => {
+        // A comment inside a loop or a condition says what happens there; it begins no step.
+        let begins_one = parts.is_empty() || (title.is_some() && !inside);
+        if begins_one {
+            let title = title.map(|title| without_number(title)).unwrap_or_default();
+            parts.push((title, fence_line + statement.line, String::new(), Vec::new()));
+            wanted.push(Vec::new());
+        }
+        // A variable that an earlier line of the block sets is not missing.
+        let (known, missing) = verdict.placeholders.into_iter().partition(|name| set.iter().any(|one| one.names.contains(name)));
+        verdict.placeholders = missing;
+        let known: Vec<String> = known;
+        let command = CommandLine { line: fence_line + statement.line, text: statement.text.clone(), verdict };
+        let names: Vec<String> = statement.commands.iter().flat_map(|one| &one.assignments).map(|(name, _)| name.clone()).collect();
+        if !names.is_empty() {
+            let looks = command.verdict.effect == classify::Effect::Read
+                && !inside
+                && statement.commands.first().is_some_and(|one| one.words.is_empty());
+            set.push(Setting { names, needs: known.clone(), part: parts.len(), looks, command: command.clone() });
+        }
+        if let (Some(part), Some(wanted)) = (parts.last_mut(), wanted.last_mut()) {
+            wanted.extend(known);
+            if !part.2.is_empty() {
                 part.2.push('\n');
-                part.2.push_str(&command.text);
-                part.3.push(command);
             }
-            (title, _) => {
-                let title = title.map(|title| without_number(title)).unwrap_or_default();
-                parts.push((title, command.line, command.text.clone(), vec![command]));
-            }
+            part.2.push_str(&command.text);
+            part.3.push(command);
         }
     }
+    for (at, (part, wanted)) in parts.iter_mut().zip(wanted).enumerate() {
+        with_settings(part, at + 1, wanted, &set);
+    }
     parts
+}
+
+/// A line of a block that sets variables.
+struct Setting {
+    names: Vec<String>,
+    /// Variables that earlier lines set for it.
+    needs: Vec<String>,
+    part: usize,
+    /// It only looks, and does nothing but set.
+    looks: bool,
+    command: CommandLine,
+}
+
+/// Each step has a shell of its own: what earlier steps of the block set for it is set again, where that only looks.
+fn with_settings(part: &mut Part, number: usize, mut wanted: Vec<String>, set: &[Setting]) {
+    let mut again: Vec<&CommandLine> = Vec::new();
+    for setting in set.iter().rev().filter(|setting| setting.part < number && setting.looks) {
+        if setting.names.iter().any(|name| wanted.contains(name)) {
+            wanted.extend(setting.needs.iter().cloned());
+            again.push(&setting.command);
+        }
+    }
+    for command in again {
+        part.2 = format!("{}\n{}", command.text, part.2);
+        part.3.insert(0, command.clone());
+    }
+}
+
+/// How many loops, conditions and functions a statement opens more than it closes.
+fn compounds(text: &str) -> i32 {
+    let mut quote: Option<char> = None;
+    let mut plain = String::new();
+    for letter in text.chars() {
+        match (quote, letter) {
+            (None, '\'' | '"') => quote = Some(letter),
+            (Some(open), letter) if letter == open => quote = None,
+            (Some(_), _) => {}
+            (None, ';' | '|' | '&' | '\n') => plain.push_str(" ; "),
+            (None, letter) => plain.push(letter),
+        }
+    }
+    let mut depth = 0;
+    let mut begins = true;
+    for word in plain.split_whitespace() {
+        match word {
+            "if" | "for" | "while" | "until" | "case" | "select" if begins => depth += 1,
+            "fi" | "done" | "esac" | "}" if begins => depth -= 1,
+            "{" => depth += 1,
+            _ => {}
+        }
+        begins = [";", "do", "then", "else", "elif", "{", "("].contains(&word);
+    }
+    depth
 }
 
 /// A copied session has prompts before what was typed, and answers between. Only what was typed is a command.

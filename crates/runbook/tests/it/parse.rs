@@ -139,9 +139,8 @@ fn no_line_of_the_public_documents_is_taken_for_less_than_it_is() {
         for step in document.runbooks.iter().flat_map(|runbook| &runbook.steps).filter(|step| step.executor == Executor::Sh) {
             for command in &step.commands {
                 found.insert((name.clone(), command.line), said(command));
-                let mut lines = command.text.split('\n').enumerate().peekable();
                 let mut continued = false;
-                while let Some((at, line)) = lines.next() {
+                for (at, line) in command.text.split('\n').enumerate() {
                     if at > 0 && !continued && !line.trim().is_empty() {
                         found.insert((name.clone(), command.line + at), format!("of {}", command.line));
                     }
@@ -248,6 +247,24 @@ fn a_copied_session_is_what_was_typed() {
         .collect();
     let expect = [(4, "NODE=n1", Effect::Read), (5, "kubectl get node \\\n    $NODE", Effect::Read), (9, "rm -f x", Effect::Destroy)];
     assert_eq!(lines, expect.map(|(line, text, effect)| (line, text.to_owned(), effect)));
+}
+
+#[test]
+fn what_an_earlier_step_of_a_block_sets_is_set_again_for_a_later_one() {
+    let text = "# T\n## Investigation\n```bash\n# 1. Find\nNS=prod\nPOD=$(kubectl get pods -n $NS -o name)\nTMP=$(mktemp)\n\n# 2. Look\nkubectl describe $POD\n\n# 3. Save\ncp x $TMP\n\n# 4. Other\nls $NOBODY\n```\n";
+    let document = parse(text, "t.md");
+    let scripts: Vec<&str> = document.runbooks[0].steps.iter().map(|step| step.text.as_str()).collect();
+    assert_eq!(scripts[1], "NS=prod\nPOD=$(kubectl get pods -n $NS -o name)\nkubectl describe $POD");
+    assert_eq!(scripts[2], "cp x $TMP", "what may change something is not done twice");
+    assert_eq!(document.runbooks[0].steps[3].commands[0].verdict.placeholders, ["NOBODY"]);
+}
+
+#[test]
+fn a_comment_inside_a_loop_begins_no_step() {
+    let text = "# T\n## Investigation\n```bash\n# Look\nfor f in a b; do\n  # one\n  if true; then\n    ls \"$f; done\"\n  fi\ndone\n\n# Then\ndf -h\n```\n";
+    let document = parse(text, "t.md");
+    let steps: Vec<_> = document.runbooks[0].steps.iter().map(|step| (step.title.as_str(), step.commands.len())).collect();
+    assert_eq!(steps, [("Look", 5), ("Then", 1)]);
 }
 
 #[test]
