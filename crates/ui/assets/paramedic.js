@@ -39,16 +39,25 @@
   // Swapping: the page is fetched again, and the parts marked data-live are replaced where they differ.
   const plain = (node) => node.outerHTML.replace(/<time[^>]*data-rel[^]*?<\/time>/g, "").replace(/ class="(sel|changed| )*"| (open|data-utc|title)="[^"]*"/g, "");
   const busy = (part) => part.contains(document.activeElement) && document.activeElement.matches("input,textarea,select");
+  // What somebody has begun to fill in stays, and nothing moves away under a pointer that is about to press it.
+  const begun = (part) => all("input,textarea,select", part).some((one) => one.type === "checkbox" ? one.checked !== one.defaultChecked
+    : one.matches("select") ? false : one.type !== "hidden" && one.value !== one.defaultValue);
+  const aimed = (part) => $("button:hover", part);
+  const hashOf = (button) => button?.closest("form")?.elements.hash?.value;
   const rows = (part) => new Map(all("[data-row]", part).map((row) => [row.dataset.row, row]));
   const swap = (fresh, gently) => {
     for (const part of all("[data-live]")) {
       const next = fresh.getElementById(part.id);
       if (!next || plain(next) === plain(part) || busy(part)) continue;
-      if (gently && all("details[open] form", part).length) continue;
+      if (gently && begun(part)) continue;
+      if (gently && aimed(part)) { setTimeout(() => changed(), 1500); continue; }
+      const kept = part.contains(document.activeElement) && document.activeElement.dataset.key === "r" ? hashOf(document.activeElement) : null;
       const before = rows(part), selected = $(".sel", part)?.dataset.row;
       const open = new Set(all("details[open]", part).map((one) => one.id).filter(Boolean));
       const adopted = document.adoptNode(next);
       part.replaceWith(adopted);
+      const again = kept && $("[data-key=r]", adopted);
+      if (again && hashOf(again) === kept) again.focus();
       for (const one of all("details", adopted)) if (open.has(one.id)) one.open = true;
       for (const [key, row] of rows(adopted)) {
         if (gently && (!before.has(key) || plain(before.get(key)) !== plain(row))) row.classList.add("changed");
@@ -59,13 +68,16 @@
     setSkew(fresh);
     const written = fresh.getElementById("written");
     if (written) $("#written")?.replaceWith(document.adoptNode(written));
-    const count = fresh.getElementById("open-count"), mine = $("#open-count");
-    if (count && mine && !mine.isEqualNode(count)) mine.replaceWith(document.adoptNode(count));
+    for (const id of ["open-count", "asking-count"]) {
+      const count = fresh.getElementById(id), mine = document.getElementById(id);
+      if (count && mine && !mine.isEqualNode(count)) mine.replaceWith(document.adoptNode(count));
+    }
     setTimeout(() => all(".changed").forEach((one) => one.classList.remove("changed")), 1000);
     if (fresh.title) document.title = fresh.title;
     tick();
   };
-  if (new URLSearchParams(location.search).has("done")) history.replaceState(null, "", location.pathname);
+  const here = new URL(location.href);
+  if (here.searchParams.has("done")) { here.searchParams.delete("done"); history.replaceState(null, "", here); }
   let running = false, again = false, last = 0, turn = 0;
   const refresh = async () => {
     if (running) { again = true; return; }
@@ -141,6 +153,7 @@
     Enter: () => $(".sel a[data-open]")?.click(),
     a: () => $("[data-key=a]")?.click(),
     n: () => { const box = $("[data-key=n]"); if (box) { const fold = box.closest("details"); if (fold) fold.open = true; box.focus(); } },
+    r: () => { const next = $("[data-key=r]"); if (next) { const fold = next.closest("details"); if (fold) fold.open = true; next.focus(); next.closest("form").scrollIntoView({ block: "center" }); } },
     "/": () => { const box = $("[data-key=search]"); if (box) { box.focus(); box.select(); } else location.href = "/events"; },
   };
   document.addEventListener("keydown", (event) => {

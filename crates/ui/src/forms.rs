@@ -1,5 +1,11 @@
 //! What a person may do from a page, as plain forms: do it, say what was done, go back to the page.
 
+pub(crate) mod actions;
+mod fields;
+pub(crate) mod runs;
+pub(crate) mod stops;
+pub(crate) mod who;
+
 use std::sync::Arc;
 
 use axum::body::{Body, to_bytes};
@@ -9,7 +15,9 @@ use axum::response::{IntoResponse, Response};
 use paramedic_api::error::Code;
 use paramedic_api::operations::incidents::{self, Changed};
 use paramedic_api::{ApiError, Caller, Context};
-use paramedic_model::{AgentId, IncidentState, IncidentType, Severity, text};
+use paramedic_model::{AgentId, IncidentState, IncidentType, Role, Severity, text};
+use paramedic_respond::Command;
+use paramedic_respond::decide::parse_incident_id;
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 
@@ -43,8 +51,7 @@ pub(crate) async fn me(State(context): State<Arc<Context>>, body: Body) -> Respo
         Ok(form) => form,
         Err(error) => return page::refusal(&context, &error).await,
     };
-    let name: String = form.name.trim().replace(' ', ".").chars().filter(|c| is_name_char(*c)).take(NAME_BYTES_MAX).collect();
-    let cookie = format!("{NAME_COOKIE}={name}; Path=/; Max-Age=31536000; SameSite=Strict; HttpOnly");
+    let cookie = who::cookie(&who::name_of(&form.name));
     (StatusCode::SEE_OTHER, [(header::LOCATION, "/me".to_owned()), (header::SET_COOKIE, cookie)]).into_response()
 }
 
@@ -89,6 +96,22 @@ pub(crate) struct ActForm {
     into: String,
     #[serde(default)]
     title: String,
+    #[serde(default)]
+    role: Option<Role>,
+    #[serde(default)]
+    person: String,
+    /// The checklist's item that is ticked, or whose tick is taken back.
+    #[serde(default)]
+    tick: String,
+    #[serde(default)]
+    untick: String,
+    #[serde(default)]
+    name: String,
+    #[serde(default)]
+    source: String,
+    /// Who writes, where the browser has no name yet.
+    #[serde(default)]
+    who: String,
 }
 
 pub(crate) async fn act(
@@ -101,12 +124,56 @@ pub(crate) async fn act(
         Ok(form) => form,
         Err(error) => return page::refusal(&context, &error).await,
     };
-    let caller = Caller { actor: actor(&headers) };
+    let signed = who::Signed::or_web(&headers, &form.who);
+    let caller = Caller { actor: signed.name.clone() };
+    if action == "take" && caller.actor == "web" {
+        return who::ask(&context, &format!("/incidents/{}/take", crate::format::encode(&id)), &[]).await;
+    }
     let result = act_on(Arc::clone(&context), caller, id, &action, form).await;
-    finish(&context, result, &action).await
+    signed.remember(finish(&context, result, &action).await)
+}
+
+/// Changes that only say who does what, what is ticked and what is kept.
+async fn keep(context: &Context, caller: &Caller, id: &str, action: &str, form: ActForm) -> Option<Result<Changed, ApiError>> {
+    let Some(incident) = parse_incident_id(id) else { return Some(Err(ApiError::no_incident(text::head(id, 100)))) };
+    let role = form.role.ok_or_else(|| ApiError::bad_key("role", "choose one"));
+    let command = match action {
+        "take" => {
+            let held = context.desk.incidents().await.get(&incident).is_some_and(|found| !found.holders(Role::Commander).is_empty());
+            let (to, note) = (caller.actor.clone(), "took command".to_owned());
+            if held {
+                Ok(Command::HandOver { incident, role: Role::Commander, to, note })
+            } else {
+                Ok(Command::AssignRole { incident, role: Role::Commander, person: to })
+            }
+        }
+        "assign" => role.map(|role| Command::AssignRole { incident, role, person: form.person }),
+        "release" => role.map(|role| Command::ReleaseRole { incident, role, person: form.person }),
+        "hand-over" => role.map(|role| Command::HandOver { incident, role, to: form.person, note: form.reason }),
+        "tick" if form.untick.is_empty() => Ok(Command::Tick { incident, item: form.tick, done: true }),
+        "tick" => Ok(Command::Tick { incident, item: form.untick, done: false }),
+        "attach" => Ok(Command::Attach {
+            incident,
+            name: form.name,
+            media_type: "text/plain".to_owned(),
+            text: Some(form.text),
+            base64: None,
+            source: form.source,
+        }),
+        "close" => Ok(Command::Close { incident, reason: form.reason }),
+        _ => return None,
+    };
+    Some(match command {
+        Ok(command) => incidents::change(context, caller, command).await,
+        Err(error) => Err(error),
+    })
 }
 
 async fn act_on(context: Arc<Context>, caller: Caller, id: String, action: &str, form: ActForm) -> Result<Changed, ApiError> {
+    if matches!(action, "take" | "assign" | "release" | "hand-over" | "tick" | "attach" | "close") {
+        let unknown = || Err(ApiError::new(Code::NotFound, "there is no such action", ""));
+        return keep(&context, &caller, &id, action, form).await.unwrap_or_else(unknown);
+    }
     let reason = form.reason;
     match action {
         "acknowledge" => incidents::acknowledge(context, caller, incidents::IncidentQuery { id }).await,
@@ -151,15 +218,27 @@ pub(crate) fn done_words(action: &str) -> Option<&'static str> {
         "reopen" => "Opened again.",
         "cancel" => "Cancelled as a false alarm. Re-open it to undo.",
         "merge" => "Merged. This is the incident that stays.",
-        _ => return None,
+        "take" => "You are the commander now.",
+        "assign" | "release" | "hand-over" => "The roles are changed; the timeline says so.",
+        "tick" => "The checklist is changed.",
+        "attach" => "Attached, with its hash in the journal.",
+        "close" => "Closed.",
+        _ => return runs::done_words(action).or_else(|| stops::done_words(action)),
     })
 }
 
 async fn read<T: DeserializeOwned>(body: Body) -> Result<T, ApiError> {
+    read_as(&bytes_of(body).await?)
+}
+
+async fn bytes_of(body: Body) -> Result<String, ApiError> {
     let bytes = to_bytes(body, FORM_BYTES_MAX)
         .await
         .map_err(|_| ApiError::new(Code::TooLarge, format!("the form is larger than {FORM_BYTES_MAX} bytes"), "send less text"))?;
-    let text = std::str::from_utf8(&bytes).map_err(|_| ApiError::new(Code::BadRequest, "the form is not valid UTF-8", ""))?;
+    String::from_utf8(bytes.into()).map_err(|_| ApiError::new(Code::BadRequest, "the form is not valid UTF-8", ""))
+}
+
+fn read_as<T: DeserializeOwned>(text: &str) -> Result<T, ApiError> {
     let uri = axum::http::Uri::try_from(format!("/?{}", text.trim()))
         .map_err(|_| ApiError::new(Code::BadRequest, "the form is not urlencoded", "use the page's own form"))?;
     Query::<T>::try_from_uri(&uri).map(|form| form.0).map_err(|error| {

@@ -14,6 +14,12 @@ mod pages;
 
 mod forms;
 
+mod steps;
+
+mod work;
+
+mod markdown;
+
 mod chart;
 
 mod plot;

@@ -5,9 +5,12 @@ use axum::response::{IntoResponse, Response};
 use maud::{DOCTYPE, Markup, PreEscaped, html};
 use paramedic_api::{ApiError, Context};
 use paramedic_model::Timestamp;
+use paramedic_runbook::RunDesk;
+use paramedic_runbook::brake::BrakesView;
 
 use crate::assets;
 use crate::format::{absolute, short};
+use crate::pages::brake;
 
 /// Only our own files, no inline script or style, no frames, forms only to ourselves.
 pub(crate) const CONTENT_SECURITY_POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self'; form-action 'self'; base-uri 'none'; frame-ancestors 'none'";
@@ -24,7 +27,7 @@ pub(crate) enum Tab {
     Query,
     Events,
     Cost,
-    Connect,
+    Runbooks,
     None,
 }
 
@@ -32,13 +35,13 @@ const TABS: [(Tab, &str, &str); 10] = [
     (Tab::Now, "/", "Now"),
     (Tab::Agents, "/agents", "Agents"),
     (Tab::Incidents, "/incidents", "Incidents"),
+    (Tab::Runbooks, "/runbooks", "Runbooks"),
     (Tab::Alerts, "/alerts", "Alerts"),
     (Tab::Rules, "/rules", "Rules"),
     (Tab::Targets, "/targets", "Targets"),
     (Tab::Query, "/query", "Query"),
     (Tab::Events, "/events", "Events"),
     (Tab::Cost, "/cost", "Cost"),
-    (Tab::Connect, "/connect", "Connect"),
 ];
 
 /// A page's content and what the frame around it has to know.
@@ -48,6 +51,10 @@ pub(crate) struct Page {
     pub(crate) body: Markup,
     /// Incidents that are open, shown beside their tab.
     pub(crate) open: usize,
+    /// Steps that wait for people to agree, shown beside theirs.
+    pub(crate) asking: usize,
+    /// None where nothing runs.
+    pub(crate) brakes: Option<BrakesView>,
     pub(crate) now: Timestamp,
     pub(crate) version: String,
     /// Who writes in this browser.
@@ -57,7 +64,14 @@ pub(crate) struct Page {
 impl Page {
     pub(crate) async fn new(context: &Context, tab: Tab, title: impl Into<String>, body: Markup) -> Self {
         let open = context.desk.incidents().await.open().len();
-        Self { tab, title: title.into(), body, open, now: context.now(), version: context.about.version.clone(), actor: "web".to_owned() }
+        let runs = context.responding.as_ref().map(|parts| &parts.runs);
+        let brakes = match runs {
+            Some(runs) => Some(runs.brakes().await),
+            None => None,
+        };
+        let asking = runs.map_or(0, |runs| asking(runs));
+        let (now, version) = (context.now(), context.about.version.clone());
+        Self { tab, title: title.into(), body, open, asking, brakes, now, version, actor: "web".to_owned() }
     }
 
     pub(crate) fn by(mut self, actor: String) -> Self {
@@ -95,13 +109,16 @@ impl Page {
                         a class="brand" href="/" { (mark()) "Paramedic" }
                         nav aria-label="Pages" { @for (tab, path, name) in TABS { (self.tab_link(tab, path, name)) } }
                         span class="livedot" id="live" role="status" { "not live" }
+                        @if self.brakes.is_some() { (brake::switch(&self.actor)) }
                     } }
+                    div id="braked" data-live { @if let Some(brakes) = &self.brakes { (brake::banner(brakes, &self.actor, self.now)) } }
                     main id="content" { (self.body) }
                     footer { div {
                         span { "Paramedic " (self.version) }
                         span { "Written " time id="written" datetime=(self.now) title=(absolute(self.now)) { (absolute(self.now)) } }
                         span { "You are " b { (self.actor) } " · " a href="/me" { "change" } }
                         a href="#keys" id="keys-open" { "Keys " kbd { "?" } }
+                        a href="/connect" { "Connect an agent" }
                         a href="/api/openapi.json" { "API" }
                     } }
                     (keys())
@@ -116,6 +133,9 @@ impl Page {
                 (name)
                 @if tab == Tab::Incidents {
                     span id="open-count" { @if self.open > 0 { span class="count" { (self.open) span class="sr" { " open" } } } }
+                }
+                @if tab == Tab::Runbooks {
+                    span id="asking-count" { @if self.asking > 0 { span class="count asks" { (self.asking) span class="sr" { " waiting for approval" } } } }
                 }
             }
         }
@@ -138,6 +158,7 @@ fn keys() -> Markup {
         ("/", "search"),
         ("a", "acknowledge (on an incident)"),
         ("n", "write a note (on an incident)"),
+        ("r", "go to the next step; Enter runs it"),
         ("?", "this list"),
         ("Esc", "close"),
     ];
@@ -150,17 +171,28 @@ fn keys() -> Markup {
     }
 }
 
+/// Steps that wait for people to agree.
+pub(crate) fn asking(runs: &RunDesk) -> usize {
+    runs.lines(|line| !line.asking.is_empty()).iter().map(|line| line.asking.len()).sum()
+}
+
 /// A refusal as a page: what, why, what next.
 pub(crate) async fn refusal(context: &Context, error: &ApiError) -> Response {
+    refusal_with(context, error, None, "web").await
+}
+
+/// A refusal with the way back to where it was tried.
+pub(crate) async fn refusal_with(context: &Context, error: &ApiError, back: Option<&str>, actor: &str) -> Response {
     let status = error.code.status();
     let title = if status == StatusCode::NOT_FOUND { "Not found" } else { "That did not work" };
     let body = html! {
         h1 { (title) }
         p class="wrap" { (short(&error.message, 500)) "." }
         @if !error.hint.is_empty() && status != StatusCode::NOT_FOUND { p class="soft wrap" { "What next: " (short(&error.hint, 500)) "." } }
+        @if let Some(back) = back { p { a class="button primary" href=(back) { "Go back and look" } } }
         p { a href="/" { "What is happening now" } " · " a href="/agents" { "All agents" } " · " a href="/incidents" { "All incidents" } }
     };
-    Page::new(context, Tab::None, title, body).await.into_response(status)
+    Page::new(context, Tab::None, title, body).await.by(actor.to_owned()).into_response(status)
 }
 
 /// What an action did, said once at the top of the page it leads to.

@@ -28,6 +28,24 @@ pub(crate) mod connect;
 
 pub(crate) mod me;
 
+pub(crate) mod runbooks;
+
+pub(crate) mod runbook;
+
+pub(crate) mod runs;
+
+pub(crate) mod run;
+
+pub(crate) mod approvals;
+
+pub(crate) mod actions;
+
+pub(crate) mod action;
+
+pub(crate) mod switches;
+
+pub(crate) mod brake;
+
 use std::sync::Arc;
 
 use axum::http::StatusCode;

@@ -13,7 +13,7 @@ use crate::page::Tab;
 use crate::pages::answer;
 
 pub(crate) async fn page(State(context): State<Arc<Context>>, headers: HeaderMap) -> Response {
-    answer(&context, Tab::Connect, forms::actor(&headers), Ok(("Connect an agent".to_owned(), body(&context.about)))).await
+    answer(&context, Tab::None, forms::actor(&headers), Ok(("Connect an agent".to_owned(), body(&context.about)))).await
 }
 
 fn body(about: &About) -> Markup {

@@ -14,17 +14,20 @@ use paramedic_fleet::{AgentView, State as AgentState};
 use paramedic_model::Timestamp;
 
 use crate::chart::{Chart, Shape};
-use crate::format::{agent_path, ago, clock, count, line, many, money, percent, running};
+use crate::format::{agent_path, ago, clock, count, encode, line, many, money, percent, running, short};
 use crate::forms;
 use crate::page::{Tab, row_key, within};
 use crate::pages::agents::{name_of, state_shape, state_word};
 use crate::pages::{answer, incidents, reader};
+use crate::work::standing;
 
 /// Agents drawn one by one; a larger fleet is drawn in proportion.
 const SQUARES_MAX: usize = 100;
 const STRIP_BYTES_MAX: usize = 24_000;
 /// Agents that need somebody, named under the strip.
 const TROUBLED_MAX: usize = 6;
+/// Runs that are listed; their page has all.
+const RUNS_MAX: usize = 5;
 
 pub(crate) async fn page(State(context): State<Arc<Context>>, headers: HeaderMap) -> Response {
     let result = show(&context).await;
@@ -38,6 +41,7 @@ async fn show(context: &Arc<Context>) -> Result<(String, Markup), ApiError> {
     let title = headline(&status);
     let body = html! {
         div id="now" data-live { (verdict(&status, &title)) }
+        div id="runs" data-live { (under_way(context)) }
         div id="fleet" data-live { (fleet(&status, &agents)) }
         div id="activity" data-live { (activity(&status)) }
     };
@@ -71,6 +75,24 @@ fn verdict(status: &Status, title: &str) -> Markup {
             }
         } @else if status.quiet_since.is_none() {
             p class="soft" { "No incident so far." }
+        }
+    }
+}
+
+/// What waits for a person, and what is being done.
+fn under_way(context: &Context) -> Markup {
+    let Some(parts) = &context.responding else { return html! {} };
+    let lines = parts.runs.lines(|line| line.ended_at.is_none());
+    let waiting: usize = lines.iter().map(|line| line.asking.len()).sum();
+    let now = context.now();
+    html! {
+        @if !lines.is_empty() {
+            h2 { a class="plain" href="/runs?which=open" { (many(lines.len() as u64, "run")) " under way" } @if waiting > 0 { " · " a href="/approvals" { (many(waiting as u64, "approval")) " waiting" } } }
+            ul class="rows" { @for line in lines.iter().take(RUNS_MAX) {
+                li data-row=(line.id) { (standing(line)) " "
+                    a href=(match &line.incident { Some(incident) => format!("/incidents/{}", encode(incident)), None => format!("/runs/{}", line.id) }) data-open { (short(&line.title, 100)) } " "
+                    span class="soft small" { @if let Some(incident) = &line.incident { (short(incident, 20)) " · " } (ago(line.started_at, now)) @if let Some((cause, score)) = &line.cause { " · " (short(cause, 60)) " " (percent(*score)) } } }
+            } }
         }
     }
 }

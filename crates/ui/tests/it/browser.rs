@@ -169,6 +169,10 @@ async fn changes_show_at_once_and_keys_work() {
     browser.until("return location.pathname.startsWith('/agents/') && document.title.startsWith('billing-api')").await;
     browser.open(&server, "/incidents/3").await;
     browser.press("a").await;
+    browser.until("return document.activeElement.name === 'who'").await;
+    browser.run("document.cookie = 'paramedic_name=kim'").await;
+    browser.open(&server, "/incidents/3").await;
+    browser.press("a").await;
     browser.until("return document.querySelector('.said')?.innerText.startsWith('Acknowledged') === true").await;
     assert_eq!(browser.complaints().await, Vec::<String>::new());
 }

@@ -19,6 +19,10 @@ mod budget;
 
 mod browser;
 
+mod respond;
+
+mod cockpit;
+
 use std::sync::Arc;
 
 use client::Server;

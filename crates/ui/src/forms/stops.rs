@@ -1,0 +1,93 @@
+//! The kill switch, the fleet's brake, and switches of the gateway.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::body::Body;
+use axum::extract::State;
+use axum::http::{HeaderMap, header};
+use axum::response::Response;
+use paramedic_action::switch::{Scope, SwitchError};
+use paramedic_api::error::Code;
+use paramedic_api::{ApiError, Context};
+use paramedic_runbook::brake::Stopped;
+use paramedic_runbook::gate::Person;
+
+use super::fields::{Fields, own_path, saying};
+use super::runs::{finish, refused, responding};
+use super::who::{self, Signed};
+use crate::page;
+
+pub(crate) async fn brake(State(context): State<Arc<Context>>, headers: HeaderMap, body: Body) -> Response {
+    let fields = match Fields::read(body).await {
+        Ok(fields) => fields,
+        Err(error) => return page::refusal(&context, &error).await,
+    };
+    let what = fields.get("what");
+    let stops = matches!(what, "writes" | "everything");
+    // Nobody has to say who they are before they stop something.
+    let signed = if stops { Some(Signed::or_web(&headers, fields.get("who"))) } else { Signed::of(&headers, fields.get("who")) };
+    let Some(signed) = signed else { return who::ask(&context, "/brake", &fields.0).await };
+    let back = came_from(&headers).filter(|path| path != "/brake").unwrap_or_else(|| "/brake".to_owned());
+    let led = act(&context, what, &signed.name, fields.get("why")).await.map(|done| saying(&back, done));
+    finish(&context, &signed, Some(&back), led).await
+}
+
+async fn act(context: &Context, what: &str, name: &str, why: &str) -> Result<&'static str, ApiError> {
+    let runs = &responding(context)?.runs;
+    let by = Person::human(name);
+    let (stopped, done) = match what {
+        "writes" => (Stopped::Writes, "stopped-writes"),
+        "everything" => (Stopped::Everything, "stopped-everything"),
+        "nothing" => (Stopped::Nothing, "lifted"),
+        "release" => return runs.release(&by, why).await.map(|_| "released").map_err(refused),
+        _ => return Err(ApiError::bad_key("what", "it must be writes, everything, nothing or release")),
+    };
+    runs.stop(stopped, &by, why).await.map(|_| done).map_err(refused)
+}
+
+/// The page that the form was on.
+fn came_from(headers: &HeaderMap) -> Option<String> {
+    let referer = headers.get(header::REFERER)?.to_str().ok()?;
+    let rest = referer.split_once("://")?.1;
+    let (host, path) = rest.split_once('/')?;
+    let own = headers.get(header::HOST).and_then(|own| own.to_str().ok()).is_some_and(|own| own.eq_ignore_ascii_case(host));
+    if own { own_path(&format!("/{path}")) } else { None }
+}
+
+pub(crate) async fn switches(State(context): State<Arc<Context>>, headers: HeaderMap, body: Body) -> Response {
+    let fields = match Fields::read(body).await {
+        Ok(fields) => fields,
+        Err(error) => return page::refusal(&context, &error).await,
+    };
+    let Some(signed) = Signed::of(&headers, fields.get("who")) else { return who::ask(&context, "/switches", &fields.0).await };
+    let led = switch(&context, &signed.name, &fields).await.map(|done| saying("/switches", done));
+    finish(&context, &signed, Some("/switches"), led).await
+}
+
+async fn switch(context: &Context, by: &str, fields: &Fields) -> Result<&'static str, ApiError> {
+    let store = &responding(context)?.switches;
+    let bad = |error: SwitchError| ApiError::new(Code::BadRequest, format!("failed to {error}"), "");
+    let scope: Scope = if fields.get("scope").is_empty() { Scope::All } else { fields.get("scope").parse().map_err(bad)? };
+    let name = format!("{}{}", fields.get("switch"), fields.get("of"));
+    let (why, now) = (fields.get("why"), context.now());
+    if fields.get("do") == "clear" {
+        return store.clear(&name, &scope, by, why, now).await.map(|_| "switch-cleared").map_err(bad);
+    }
+    let minutes: u64 = fields.get("minutes").parse().map_err(|_| ApiError::bad_key("minutes", "it must be a whole number"))?;
+    let until = now.after(Duration::from_secs(minutes.min(60 * 24 * 400) * 60));
+    let value = serde_json::Value::from(fields.get("value"));
+    store.set(&name, &value, &scope, until, by, why, now).await.map(|_| "switch-set").map_err(bad)
+}
+
+pub(super) fn done_words(what: &str) -> Option<&'static str> {
+    Some(match what {
+        "stopped-writes" => "Stopped: nothing is changed until a person lifts it. Looking goes on.",
+        "stopped-everything" => "Stopped: nothing runs until a person lifts it.",
+        "lifted" => "Lifted: what was approved may run again.",
+        "released" => "Released: policies may act again.",
+        "switch-set" => "Set. It ends by itself.",
+        "switch-cleared" => "Cleared.",
+        _ => return None,
+    })
+}
