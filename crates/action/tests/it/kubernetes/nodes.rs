@@ -170,3 +170,17 @@ async fn a_drain_that_is_called_off_says_how_far_it_came() {
     let error = stage.actions.execute(&drain("n1", "1m"), &cancel).await.unwrap_err().to_string();
     assert!(error.contains("the node n1 is cordoned, 0 of "), "{error}");
 }
+
+#[tokio::test]
+async fn only_the_pods_of_the_plan_are_evicted() {
+    let stage = Stage::new().await;
+    let call = drain("n1", "5s");
+    let plan = stage.plan(&call).await;
+    let before = on(&stage, "n1").len();
+    stage.fake.put(pod("late", "n1", Some("Job")));
+    let (_, adapter) = stage.actions.find(&call.action).unwrap();
+    let error = adapter.execute(&call, &plan, &CancellationToken::new()).await.unwrap_err();
+    assert!(matches!(&error, ActionError::Changed { why, .. } if why.contains("what runs on it changed since")), "{error}");
+    assert_eq!(on(&stage, "n1").len(), before + 1);
+    assert_ne!(stage.fake.get("nodes", "", "n1")["spec"]["unschedulable"], json!(true));
+}
