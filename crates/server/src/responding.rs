@@ -14,7 +14,7 @@ use anyhow::Result;
 use paramedic_action::flag::FlagStore;
 use paramedic_action::process::{AgentProcess, AgentProcesses, Started};
 use paramedic_action::switch::SwitchStore;
-use paramedic_action::{Actions, flag, git, http, kubernetes, postgres, process, redis, service, switch};
+use paramedic_action::{Actions, flag, git, http, kubernetes, postgres, process, redis, restore, service, switch};
 use paramedic_api::query::Query;
 use paramedic_api::{Live, Responding as Handles};
 use paramedic_fleet::Fleet;
@@ -205,6 +205,7 @@ fn actions(
         Arc::new(postgres::Databases::new(set.postgres)),
         Arc::new(http::Requests::new(set.http)),
         Arc::new(git::Repositories::new(set.git)),
+        Arc::new(restore::Restores::new(set.restore, clock.clone())),
         Arc::new(kubernetes::Clusters::new(set.kubernetes, clock.clone())),
         Arc::new(flag::Flags::new(set.flag, Some(flags.clone()), clock.clone())),
         Arc::new(switch::Switches::new(switches.clone(), clock.clone())),
