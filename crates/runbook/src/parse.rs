@@ -348,18 +348,22 @@ fn split(script: &str, fence_line: usize) -> Vec<Part> {
         if begins_one {
             let title = title.map(|title| without_number(title)).unwrap_or_default();
             parts.push((title, fence_line + statement.line, String::new(), Vec::new()));
-            wanted.push(Vec::new());
+            wanted.push(vec![FOLDER.to_owned()]);
         }
         // A variable that an earlier line of the block sets is not missing.
         let (known, missing) = verdict.placeholders.into_iter().partition(|name| set.iter().any(|one| one.names.contains(name)));
         verdict.placeholders = missing;
         let known: Vec<String> = known;
         let command = CommandLine { line: fence_line + statement.line, text: statement.text.clone(), verdict };
-        let names: Vec<String> = statement.commands.iter().flat_map(|one| &one.assignments).map(|(name, _)| name.clone()).collect();
+        let mut names: Vec<String> = statement.commands.iter().flat_map(|one| &one.assignments).map(|(name, _)| name.clone()).collect();
+        let moves = matches!(statement.commands.as_slice(), [only] if only.words.first().is_some_and(|word| word.text == "cd"));
+        if moves {
+            names.push(FOLDER.to_owned());
+        }
         if !names.is_empty() {
             let looks = command.verdict.effect == classify::Effect::Read
                 && !inside
-                && statement.commands.first().is_some_and(|one| one.words.is_empty());
+                && (moves || statement.commands.first().is_some_and(|one| one.words.is_empty()));
             set.push(Setting { names, needs: known.clone(), part: parts.len(), looks, command: command.clone() });
         }
         if let (Some(part), Some(wanted)) = (parts.last_mut(), wanted.last_mut()) {
@@ -377,7 +381,10 @@ fn split(script: &str, fence_line: usize) -> Vec<Part> {
     parts
 }
 
-/// A line of a block that sets variables.
+/// What `cd` sets; no variable has a blank in its name.
+const FOLDER: &str = "the folder";
+
+/// A line of a block that sets variables, or the folder.
 struct Setting {
     names: Vec<String>,
     /// Variables that earlier lines set for it.

@@ -145,6 +145,16 @@ fn script(fence: &Fence, body: &[&str], title: &str, names: &mut BTreeSet<String
         return None;
     }
     let mut parts = parts(&text, &statements, fence.open + 1)?;
+    // What sets something for the lines behind it, other than a variable, holds a block together.
+    let binds = |statement: &Statement| {
+        statement
+            .commands
+            .iter()
+            .any(|one| one.words.first().is_some_and(|word| ["cd", "export", "source", ".", "set", "alias"].contains(&word.text.as_str())))
+    };
+    if parts.len() > 1 && statements.iter().any(binds) {
+        return None;
+    }
     for part in &mut parts {
         safer(part, changes);
     }

@@ -137,6 +137,7 @@ fn what_cannot_be_taken_apart_stays() {
         "$ kubectl get pods\nNAME READY\n$ ls",
         "if true; then\nls\nfi",
         "f() {\nls\n}",
+        "# go\ncd /srv\n# look\nls",
     ];
     for body in bodies {
         let text = format!("# T\n## Investigation\n```bash\n{body}\n```\n");

@@ -260,6 +260,12 @@ fn what_an_earlier_step_of_a_block_sets_is_set_again_for_a_later_one() {
 }
 
 #[test]
+fn later_steps_of_a_block_stand_in_the_folder_that_an_earlier_one_went_to() {
+    let document = parse("# T\n## Investigation\n```bash\n# Go\ncd /srv/app\n# Look\nls\n```\n", "t.md");
+    assert_eq!(document.runbooks[0].steps[1].text, "cd /srv/app\nls");
+}
+
+#[test]
 fn a_comment_inside_a_loop_begins_no_step() {
     let text = "# T\n## Investigation\n```bash\n# Look\nfor f in a b; do\n  # one\n  if true; then\n    ls \"$f; done\"\n  fi\ndone\n\n# Then\ndf -h\n```\n";
     let document = parse(text, "t.md");
