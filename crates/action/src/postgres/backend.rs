@@ -121,6 +121,12 @@ impl Choice {
         })
     }
 
+    /// `idle in transaction for more than 300s`
+    pub(super) fn text(&self) -> String {
+        let older = std::time::Duration::from_millis(u64::try_from(self.older_ms).unwrap_or(0));
+        format!("{} for more than {older:?}", self.state)
+    }
+
     /// All that are meant; those that must be left alone are among them, marked as privileged.
     pub(super) async fn find(&self, link: &Link) -> Result<Vec<Backend>, ActionError> {
         if let Some(database) = &self.database {

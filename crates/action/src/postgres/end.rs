@@ -22,12 +22,12 @@ pub(super) async fn plan(settings: &Settings, call: &Call) -> Result<Plan, Actio
     let (spared, found): (Vec<_>, Vec<_>) = choice.find(&link).await?.into_iter().partition(|backend| backend.privileged);
     let count = found.len() as u64;
     if count > choice.max.min(ENDED_MAX) {
-        let which = format!("{count} backends are {} for more than {} s", choice.state, choice.older_ms / 1_000);
+        let which = format!("{count} backends are {}", choice.text());
         return Err(link.refused(format!("{which}, and at most {} may be touched", choice.max.min(ENDED_MAX))));
     }
     let cancels = call.action == "postgres.cancel";
     let verb = if cancels { "break off the statements of" } else { "end" };
-    let which = format!("{} for more than {} s", choice.state, choice.older_ms / 1_000);
+    let which = choice.text();
     let mut plan = Plan::new(call, Effect::Write, format!("{verb} {count} backends that are {which}"));
     plan.objects = found.iter().take(OBJECTS_MAX).map(super::backend::Backend::object).collect();
     plan.affected = count;

@@ -51,10 +51,10 @@ impl Form {
         let mut head = [0; 16];
         let read = read_up_to(&mut File::open(path)?, &mut head)?;
         Ok(match &head[..read] {
-            head if head.starts_with(b"SQLite format 3\0") => Self::Sqlite,
-            head if head.starts_with(b"PGDMP") => Self::PgDump,
-            head if head.starts_with(b"REDIS0") => Self::Rdb,
-            head if head.starts_with(&[0x1f, 0x8b]) => {
+            b"SQLite format 3\0" => Self::Sqlite,
+            [b'P', b'G', b'D', b'M', b'P', ..] => Self::PgDump,
+            [b'R', b'E', b'D', b'I', b'S', b'0', ..] => Self::Rdb,
+            [0x1f, 0x8b, ..] => {
                 let mut inside = [0; 512];
                 let read = read_up_to(&mut MultiGzDecoder::new(File::open(path)?), &mut inside).unwrap_or(0);
                 if read == 512 && &inside[257..262] == b"ustar" { Self::TarGz } else { Self::Gzip }

@@ -75,8 +75,7 @@ async fn an_idle_transaction_is_listed_ended_and_gone_and_its_siblings_stay() {
     sibling.batch_execute("BEGIN; SELECT 1").await.unwrap();
     let number = pid(&victim).await;
     victim.batch_execute("SELECT 2").await.unwrap();
-    grow_old().await;
-    sibling.batch_execute("SELECT 3").await.unwrap();
+    tokio::time::sleep(Duration::from_secs(3)).await;
 
     let listed = carry(&databases, &Call::new("postgres.long_transactions").with("older_than", "1s").with("database", "shop"))
         .await
@@ -96,13 +95,16 @@ async fn an_idle_transaction_is_listed_ended_and_gone_and_its_siblings_stay() {
         "{locks}"
     );
 
-    let plan = databases.plan(&terminate(1)).await.unwrap();
+    let call = terminate(1).with("older_than", "3s");
+    // It is in its transaction for as long, and was busy a moment ago.
+    sibling.batch_execute("SELECT 3").await.unwrap();
+    let plan = databases.plan(&call).await.unwrap();
     assert_eq!((plan.affected, plan.exact.as_slice()), (1, [format!("SELECT pg_terminate_backend({number})")].as_slice()), "{plan:?}");
     assert!(plan.objects[0].name.starts_with(&format!("{number} since 2")) && plan.objects[0].detail.contains("blocks 1"), "{plan:?}");
     assert!(plan.warnings.iter().any(|warning| warning.starts_with("1 more are left alone")), "{:?}", plan.warnings);
     let count: i64 = boss.query_one("SELECT count(*) FROM pg_stat_activity WHERE state LIKE 'idle in%'", &[]).await.unwrap().get(0);
     assert_eq!(count, 4, "a plan changes nothing");
-    let done = databases.execute(&terminate(1), &plan, &CancellationToken::new()).await.unwrap();
+    let done = databases.execute(&call, &plan, &CancellationToken::new()).await.unwrap();
     assert!(done.verified.holds && done.affected == 1, "{done:?}");
     assert!(!alive(&victim).await, "it is gone");
     assert_eq!(waiting.await.unwrap().unwrap(), 1, "what it had not committed is rolled back, and who waited goes on");
