@@ -157,7 +157,8 @@ impl Restores {
             }
         };
         let mut plan = Plan::new(call, Effect::Write, format!("restore {} into {into}", backup.display()));
-        let detail = format!("{}, {} bytes in {} files, {} s old: {}", report.form.word(), report.bytes, report.files, report.age_s, report.how);
+        let detail =
+            format!("{}, {} bytes in {} files, {} s old: {}", report.form.word(), report.bytes, report.files, report.age_s, report.how);
         plan.objects.push(Object { kind: "backup".to_owned(), name: backup.display().to_string(), detail });
         plan.affected = report.files;
         plan.exact = exact;
