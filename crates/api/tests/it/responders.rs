@@ -39,20 +39,14 @@ inputs:
 ls $folder
 ```
 
-### Possible causes
-#### The worker is gone { #worker when="exit(look) == 0" }
+### Cause: The worker is gone { #worker when="look.exit == 0" }
+**Resolution:**
 
-## Resolution
-```sh { name=fix mode=write cause=worker timeout=5s verify="exit(check) == 0 within 5s" rollback=unfix limit=10/1h cooldown=0s }
+```sh { name=fix mode=write timeout=5s verify="look.stdout ~ 'fixed' within 5s" rollback=unfix limit=10/1h cooldown=0s }
 touch $folder/fixed
 ```
-```sh { name=unfix mode=write rollback-only=true timeout=5s }
-rm $folder/fixed
-```
-
-## Verification
-```sh { name=check timeout=5s }
-ls $folder/fixed
+```sh { name=unfix mode=write only=rollback timeout=5s }
+mv $folder/fixed $folder/gone
 ```
 "#;
 

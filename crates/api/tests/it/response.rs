@@ -64,7 +64,7 @@ async fn corrections_are_on_record() {
     assert_eq!((split["incident"]["split_from"].as_str(), split["incident"]["title"].as_str()), (Some("INC-2"), Some("Only this one")));
     let back = json!({ "what": "started", "to": "2026-03-10T14:30:00Z", "reason": "the first customer wrote" });
     let changed = server.done("ana", "/api/v1/incidents/2/back-date", &back).await;
-    assert_eq!(changed["incident"]["started_at"], "2026-03-10T14:30:00Z");
+    assert_eq!(changed["incident"]["started_at"], "2026-03-10T14:30:00.000Z");
     let without = json!({ "what": "started", "to": "2026-03-10T14:31:00Z", "reason": "" });
     assert_eq!(server.by("ana", "/api/v1/incidents/2/back-date", &without).await.status, 400);
     let drill = server.done("ana", "/api/v1/incidents/3/kind", &json!({ "kind": "drill", "reason": "announced" })).await;
