@@ -1,0 +1,293 @@
+//! One real failure from its alert to its record: what all tests of whole responses do alike.
+
+use std::fs;
+use std::os::unix::process::CommandExt as _;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Output, Stdio};
+use std::time::Duration;
+
+use paramedic_model::{Clock, SystemClock};
+use serde_json::{Value, json};
+
+use crate::fixture::{Home, Instance, until};
+
+pub const WITHIN: Duration = Duration::from_secs(30);
+
+/// A library runbook that does not wait for minutes: nothing but its times is other than in the library. `window` stands for
+/// all ranges of its queries.
+pub fn shortened(id: &str, window: &str) -> String {
+    let file = Path::new(env!("CARGO_MANIFEST_DIR")).join(format!("../runbook/library/{id}.md"));
+    let text = fs::read_to_string(&file).unwrap_or_else(|error| panic!("{error}: {}", file.display()));
+    let mut short = String::new();
+    for line in text.lines() {
+        let mut line = line.to_owned();
+        for (before, after) in [("within ", "20s"), ("hold ", "2s"), ("hold=", "2s")] {
+            line = with_time(&line, before, after);
+        }
+        for range in ["[5m]", "[15m]", "[30m]", "[1h]"] {
+            line = line.replace(range, &format!("[{window}]"));
+        }
+        short.push_str(&line);
+        short.push('\n');
+    }
+    short
+}
+
+/// A line in which the time that follows a word is another one.
+fn with_time(line: &str, before: &str, after: &str) -> String {
+    let mut parts = line.split(before);
+    let mut out = parts.next().unwrap_or_default().to_owned();
+    for part in parts {
+        let digits = part.bytes().take_while(u8::is_ascii_digit).count();
+        let is_time = digits > 0 && part[digits..].starts_with(['s', 'm', 'h']);
+        out.push_str(before);
+        out.push_str(if is_time { after } else { "" });
+        out.push_str(if is_time { &part[digits + 1..] } else { part });
+    }
+    out
+}
+
+/// The expression of an embedded alert.
+pub fn pack_expression(home: &Home, alert: &str) -> String {
+    let rules = home.json(&["rules", "list", "--json"]);
+    let found = rules["rules"].as_array().into_iter().flatten().find(|rule| rule["name"] == alert);
+    found.and_then(|rule| rule["query"].as_str()).unwrap_or_else(|| panic!("no {alert} in {rules:#}")).to_owned()
+}
+
+/// A rule of the pack with a short time to wait, as a file of one's own. `labels` is YAML's `name: value, …`.
+pub fn rule(alert: &str, expression: &str, labels: &str, runbook: &str) -> String {
+    format!(
+        "groups:\n- name: {alert}\n  interval: 1s\n  rules:\n  - alert: {alert}\n    expr: >-\n      {}\n    for: 1s\n    \
+         labels: {{severity: critical, {labels}}}\n    annotations: {{summary: '{alert} of the test', runbook: {runbook}}}\n",
+        expression.trim().replace('\n', "\n      ")
+    )
+}
+
+/// An instance that answers incidents with runbooks whose times are short.
+pub struct Case {
+    pub home: Home,
+    pub instance: Instance,
+}
+
+impl Case {
+    /// `settings` comes after those that all cases have; `rules` are rule files.
+    #[track_caller]
+    pub fn up(home: Home, runbooks: &[String], rules: &[String], settings: &str) -> Self {
+        let (books, alerts) = (home.path().join("runbooks"), home.path().join("rules"));
+        for (folder, texts, end) in [(&books, runbooks, "md"), (&alerts, rules, "yaml")] {
+            fs::create_dir_all(folder).unwrap();
+            for (number, text) in texts.iter().enumerate() {
+                fs::write(folder.join(format!("{number}.{end}")), text).unwrap();
+            }
+        }
+        let files = alerts.join("*.yaml");
+        let all = format!(
+            "[incidents]\nquiet_window_s = 2\n[tail]\nliveness_s = 1\n[meter]\ninterval_s = 1\n\
+             [rules]\npack = false\nevaluation_interval_s = 1\nfiles = [{files:?}]\n{settings}"
+        );
+        // A setting of the case stands beside the folder of its runbooks.
+        let runbook = format!("[runbook]\nfolders = [{books:?}]\n");
+        let all = if all.contains("[runbook]\n") { all.replace("[runbook]\n", &runbook) } else { all + &runbook };
+        fs::write(home.path().join("paramedic.toml"), &all).unwrap();
+        let instance = home.up_configured(&all);
+        Self { home, instance }
+    }
+
+    /// A verb, said by somebody.
+    pub fn by(&self, name: &str, arguments: &[&str]) -> Output {
+        self.home.command(arguments).env("PARAMEDIC_ACTOR", name).output().unwrap()
+    }
+
+    /// A verb that succeeds and prints JSON.
+    #[track_caller]
+    pub fn json_by(&self, name: &str, arguments: &[&str]) -> Value {
+        let output = self.by(name, &[arguments, &["--json"]].concat());
+        assert!(output.status.success(), "{arguments:?}: {:?} {}", output.status.code(), String::from_utf8_lossy(&output.stderr));
+        serde_json::from_slice(&output.stdout).unwrap_or_else(|error| panic!("{error} in {}", String::from_utf8_lossy(&output.stdout)))
+    }
+
+    #[track_caller]
+    pub fn run(&self, id: &str) -> Value {
+        self.instance.json(&format!("/api/v1/runs/{id}"))
+    }
+
+    /// Waits for the run that the instance itself started with this runbook.
+    #[track_caller]
+    pub fn run_began(&self, runbook: &str) -> String {
+        let found = until(WITHIN, || {
+            let runs = self.instance.list("/api/v1/runs", "runs");
+            runs.into_iter().find(|run| run["runbook"] == runbook && run["by"] == "paramedic")
+        });
+        let run = found.unwrap_or_else(|| panic!("no run of {runbook}: {:#?}\n{}", self.instance.incidents(), self.home.log()));
+        run["id"].as_str().unwrap().to_owned()
+    }
+
+    #[track_caller]
+    pub fn step(&self, run: &str, step: &str) -> Value {
+        step_of(&self.run(run), step).clone()
+    }
+
+    /// Waits until a cause is the likeliest one; gives its score.
+    #[track_caller]
+    pub fn likeliest(&self, run: &str, cause: &str) -> f64 {
+        let found = until(WITHIN, || {
+            let view = self.run(run);
+            (view["causes"][0]["cause"] == cause).then(|| view["causes"][0]["score"].as_f64().unwrap())
+        });
+        found.unwrap_or_else(|| panic!("{cause} is not the likeliest: {}", told(&self.run(run))))
+    }
+
+    /// Waits until a step asks for somebody, and agrees to exactly what it shows.
+    #[track_caller]
+    pub fn approve(&self, name: &str, run: &str, step: &str) -> Value {
+        let can = |view: &Value| view["can"].as_array().is_some_and(|can| can.iter().any(|one| one == "approve"));
+        let shown = until(WITHIN, || Some(self.step(run, step)).filter(|shown| can(shown)));
+        let shown = shown.unwrap_or_else(|| panic!("{step} cannot be approved: {}", told(&self.run(run))));
+        self.json_by(name, &["approve", run, step, shown["hash"].as_str().unwrap()]);
+        shown
+    }
+
+    /// Waits until a step is in one of these states.
+    #[track_caller]
+    pub fn step_becomes(&self, run: &str, step: &str, states: &[&str]) -> Value {
+        let found = until(WITHIN, || Some(self.step(run, step)).filter(|shown| states.iter().any(|state| shown["state"] == *state)));
+        found.unwrap_or_else(|| panic!("{step} is not {states:?}: {}", told(&self.run(run))))
+    }
+
+    /// Waits until the run ended because what was done is verified.
+    #[track_caller]
+    pub fn done(&self, run: &str) -> Value {
+        let ended = until(WITHIN, || Some(self.run(run)).filter(|view| !view["ended_at"].is_null()));
+        let ended = ended.unwrap_or_else(|| panic!("it does not end: {}", told(&self.run(run))));
+        assert_eq!(ended["ending"], "done", "{}", told(&ended));
+        ended
+    }
+
+    /// Waits until the incident of a run is over.
+    #[track_caller]
+    pub fn incident_over(&self, run: &str) -> Value {
+        let id = self.run(run)["incident"].as_str().unwrap().to_owned();
+        let incident = || self.instance.json(&format!("/api/v1/incidents/{id}"))["incident"].clone();
+        let over = until(WITHIN, || Some(incident()).filter(|one| one["state"] == "mitigated" || one["state"] == "resolved"));
+        over.unwrap_or_else(|| panic!("it goes on: {:#}", incident()))
+    }
+
+    /// The record of a run, which is whole: who agreed to a step, what exactly ran, how it ended, and its output's hash.
+    #[track_caller]
+    pub fn recorded(&self, run: &str, step: &str, by: &str) -> Vec<Value> {
+        let record = self.json_by("ana", &["run", run, "record"]);
+        let entries: Vec<Value> = record["entries"].as_array().unwrap().clone();
+        let begun = entries.iter().map(|entry| &entry["record"]).find(|one| one["type"] == "begun" && one["step"] == step && one["dry"] != true);
+        let begun = begun.unwrap_or_else(|| panic!("{step} did not begin: {entries:#?}"));
+        assert!(begun["authority"].to_string().contains(by), "{begun:#}");
+        assert!(begun["argv"].as_array().is_some_and(|argv| !argv.is_empty()) && begun["hash"].as_str().is_some_and(|hash| hash.len() == 64));
+        let done = entries.iter().map(|entry| &entry["record"]).find(|one| one["type"] == "done" && one["step"] == step && one["dry"] != true);
+        let done = done.unwrap_or_else(|| panic!("{step} did not end: {entries:#?}"));
+        assert!(done["done"]["output_hash"].as_str().is_some_and(|hash| !hash.is_empty()) && done["done"]["ms"].is_u64(), "{done:#}");
+        let verify = self.home.run(&["journal", "verify"]);
+        assert!(verify.status.success(), "{}", String::from_utf8_lossy(&verify.stderr));
+        entries
+    }
+}
+
+#[track_caller]
+pub fn step_of<'a>(run: &'a Value, step: &str) -> &'a Value {
+    let found = run["steps"].as_array().unwrap().iter().find(|one| one["name"] == step);
+    found.unwrap_or_else(|| panic!("no step {step}: {}", told(run)))
+}
+
+/// A run in few lines, for whoever reads why a test failed.
+pub fn told(run: &Value) -> String {
+    let steps = run["steps"].as_array().into_iter().flatten();
+    let steps: Vec<String> = steps
+        .map(|step| {
+            let last = &step["last"];
+            let value = |name: &str| if step[name].is_null() { String::new() } else { format!(" {name}={}", step[name]) };
+            format!(
+                "  {} [{}]{}{}{} {} {} {}",
+                step["name"], step["word"], value("decision"), value("why"), value("blocked"), last["verdict"], last["why"],
+                last["shown"].as_str().unwrap_or_default().lines().take(4).collect::<Vec<_>>().join(" / ")
+            )
+        })
+        .collect();
+    let causes = serde_json::to_string(&run["causes"]).unwrap();
+    format!(
+        "{} {} {} {} missing {} problems {}\ninputs {}\ncauses {causes}\n{}",
+        run["id"], run["ending"], run["why"], run["halted"], run["missing"], run["problems"], run["inputs"], steps.join("\n")
+    )
+}
+
+/// A process of the test in a group of its own; the whole group ends with the test.
+pub struct Grouped(pub Child);
+
+impl Grouped {
+    pub fn start(command: &mut Command) -> Self {
+        Self(command.process_group(0).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap())
+    }
+
+    pub fn pid(&self) -> u32 {
+        self.0.id()
+    }
+
+    /// Takes note of its end, as whoever started it would.
+    pub fn reap(&mut self) -> bool {
+        self.0.try_wait().unwrap().is_some()
+    }
+}
+
+impl Drop for Grouped {
+    fn drop(&mut self) {
+        let group = format!("-{}", self.pid());
+        drop(Command::new("kill").args(["-KILL", "--", &group]).stderr(Stdio::null()).status());
+        drop(self.0.wait());
+    }
+}
+
+/// A process lives: it is there and has not ended.
+pub fn lives(pid: u32) -> bool {
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+    stat.rsplit(')').next().and_then(|rest| rest.trim().chars().next()).is_some_and(|state| state != 'Z' && state != 'X')
+}
+
+/// When a process started, in ticks since the machine's start.
+pub fn start_ticks(pid: u32) -> u64 {
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap();
+    stat.rsplit(')').next().unwrap().split_whitespace().nth(19).unwrap().parse().unwrap()
+}
+
+pub fn children_of(pid: u32) -> Vec<u32> {
+    let listed = fs::read_to_string(format!("/proc/{pid}/task/{pid}/children")).unwrap_or_default();
+    listed.split_whitespace().filter_map(|word| word.parse().ok()).collect()
+}
+
+/// A file that is run as a program.
+pub fn script(folder: &Path, name: &str, text: &str) -> PathBuf {
+    use std::os::unix::fs::PermissionsExt as _;
+    let file = folder.join(name);
+    fs::write(&file, text).unwrap();
+    fs::set_permissions(&file, fs::Permissions::from_mode(0o755)).unwrap();
+    file
+}
+
+/// The liveness file of an agent, as Claude Code writes it.
+pub fn claim(home: &Home, pid: u32, session: &str) {
+    let folder = home.claude().join("sessions");
+    fs::create_dir_all(&folder).unwrap();
+    let body = json!({"pid": pid, "sessionId": session, "cwd": "/srv/shop", "startedAt": SystemClock.now().as_millis(), "status": "busy"});
+    fs::write(folder.join(format!("{pid}.json")), body.to_string()).unwrap();
+}
+
+/// Appends lines to the transcript of a session.
+pub fn transcript(home: &Home, session: &str, lines: &[Value]) {
+    use std::io::Write as _;
+    let folder = home.claude().join("projects/-srv-shop");
+    fs::create_dir_all(&folder).unwrap();
+    let mut file = fs::File::options().create(true).append(true).open(folder.join(format!("{session}.jsonl"))).unwrap();
+    file.write_all(lines.iter().map(|line| format!("{line}\n")).collect::<String>().as_bytes()).unwrap();
+}
+
+/// A record of a transcript, of now.
+pub fn record(session: &str, id: &str, role: &str, content: &Value) -> Value {
+    json!({"type": role, "sessionId": session, "uuid": format!("{session}-{id}"), "cwd": "/srv/shop", "timestamp": SystemClock.now().to_string(),
+        "message": {"id": format!("m-{id}"), "role": role, "model": "claude-opus-4-5", "content": content, "usage": {"input_tokens": 3, "output_tokens": 5}}})
+}
