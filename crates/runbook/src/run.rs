@@ -115,6 +115,14 @@ pub enum Record {
         /// The step that this one takes back.
         takes_back: Option<String>,
     },
+    /// An action was planned, a moment before it is carried out: what takes it back, should nobody live to say what it did.
+    Foreseen {
+        step: String,
+        what: String,
+        inverse: serde_json::Value,
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        reverts_after_s: Option<u64>,
+    },
     Done {
         step: String,
         dry: bool,
@@ -266,6 +274,8 @@ pub struct Run {
     pub ended: Option<(Ending, String)>,
     /// How each step's last attempt ended.
     pub last: BTreeMap<String, Done>,
+    /// The ways back that plans named, for steps that began.
+    foreseen: BTreeMap<String, serde_json::Value>,
     outputs: BTreeMap<String, String>,
     /// Steps that changed something, or were to.
     changed: std::collections::BTreeSet<String>,
@@ -427,6 +437,7 @@ impl Run {
             }
             Record::Held { step, decision } => self.set(step, StepState::Held { decision: decision.clone() }),
             Record::Begun { step, hash, effect, dry, takes_back, .. } => self.begin(step, hash, *effect, *dry, takes_back.as_deref()),
+            Record::Foreseen { step, inverse, .. } => drop(self.foreseen.insert(step.clone(), inverse.clone())),
             Record::Done { step, dry, done } => self.end(step, *dry, done),
             Record::Skipped { step, why } => self.set(step, StepState::Skipped { why: why.clone() }),
             Record::Interrupted { step } => self.interrupt(step),
@@ -478,6 +489,15 @@ impl Run {
                 self.given.inputs.insert(name.clone(), value.clone());
             }
         }
+    }
+
+    /// The call that takes back what a step did, or may have done.
+    #[must_use]
+    pub fn way_back(&self, step: &str) -> Option<&serde_json::Value> {
+        let done = self.last.get(step).and_then(|done| done.inverse.as_ref());
+        // A step that ended well and names no way back has none; what its plan foresaw is for the others.
+        let in_doubt = !matches!(self.state(step), StepState::Ok | StepState::Verifying | StepState::Verified);
+        done.or_else(|| self.foreseen.get(step).filter(|_| in_doubt))
     }
 
     /// Secrets are given to the run, not to its record.

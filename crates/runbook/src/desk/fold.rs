@@ -179,13 +179,14 @@ impl Runs {
 
     fn take_revert(&mut self, entry: &Entry) {
         match &entry.record {
+            Record::Foreseen { step, inverse, reverts_after_s: Some(seconds), .. } => self.revert_after(entry, step, inverse, *seconds),
             Record::Done { step, dry: false, done } => {
-                let key = format!("{}/{step}", entry.run);
-                if let (Some(call), Some(seconds), Verdict::Ok) = (&done.inverse, done.reverts_after_s, done.verdict) {
-                    let due_at = entry.at.after(std::time::Duration::from_secs(seconds));
-                    let revert =
-                        Revert { run: entry.run.clone(), step: step.clone(), call: call.clone(), due_at, attempts: 0, failed: None };
-                    self.reverts.insert(key, revert);
+                // Whatever the verdict: where there is a way back, something was changed. A step that ended and names none needs none;
+                // of one that failed, what its plan foresaw stands.
+                match (&done.inverse, done.reverts_after_s) {
+                    (Some(call), Some(seconds)) => self.revert_after(entry, step, call, seconds),
+                    _ if done.verdict != Verdict::Failed => drop(self.reverts.remove(&format!("{}/{step}", entry.run))),
+                    _ => {}
                 }
                 // Somebody took it back with a run of its own.
                 let number = number_of(&entry.run).unwrap_or(0);
@@ -217,6 +218,12 @@ impl Runs {
             }
             _ => {}
         }
+    }
+
+    fn revert_after(&mut self, entry: &Entry, step: &str, call: &serde_json::Value, seconds: u64) {
+        let due_at = entry.at.after(std::time::Duration::from_secs(seconds));
+        let revert = Revert { run: entry.run.clone(), step: step.to_owned(), call: call.clone(), due_at, attempts: 0, failed: None };
+        self.reverts.insert(format!("{}/{step}", entry.run), revert);
     }
 
     fn forget_oldest(&mut self) {
@@ -302,6 +309,7 @@ pub(super) const fn kind(record: &Record) -> &'static str {
         Record::TakeBack { .. } => "step-take-back",
         Record::Held { .. } => "step-held",
         Record::Begun { .. } => "step-begun",
+        Record::Foreseen { .. } => "step-foreseen",
         Record::Done { .. } => "step-done",
         Record::Skipped { .. } => "step-skipped",
         Record::Interrupted { .. } => "step-interrupted",

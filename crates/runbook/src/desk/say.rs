@@ -12,7 +12,7 @@ use super::{Active, DeskError, RunDesk, locked, refused};
 use crate::brake::{Brakes, BrakesView, Moment, Note, Stopped};
 use crate::classify::Effect;
 use crate::document::Runbook;
-use crate::gate::{Agreed, Person};
+use crate::gate::{Agreed, Mode, Person};
 use crate::plan::{Approval, PlannedStep, plan_step};
 use crate::render::Values;
 use crate::run::{Record, Run, StepOf, StepState, shown_inputs};
@@ -51,6 +51,7 @@ impl RunDesk {
                 let why = planned.blocked.first().map_or_else(|| "there is nothing to run".to_owned(), ToString::to_string);
                 return Err(refused(WHAT, why));
             }
+            not_dry(WHAT, run)?;
             if planned.hash != hash {
                 return Err(DeskError::Stale { step, hash: planned.hash });
             }
@@ -81,6 +82,7 @@ impl RunDesk {
         let (runbook, step) = (Arc::clone(&active.stage.runbook), step.to_owned());
         self.say(&active, move |run| {
             let planned = planned(&runbook, run, &step)?;
+            not_dry(WHAT, run)?;
             if planned.approval != Approval::None {
                 return Err(refused(WHAT, "somebody has to agree to exactly what would run"));
             }
@@ -151,8 +153,7 @@ impl RunDesk {
         let view = self.view(run).await?;
         let found =
             view.steps.iter().find(|one| one.name == step).ok_or_else(|| DeskError::NotFound { what: "the step", id: step.to_owned() })?;
-        let inverse = found.last.as_ref().and_then(|done| done.inverse.clone());
-        let Some(inverse) = inverse else { return Err(refused(WHAT, "nothing is known that takes it back")) };
+        let Some(inverse) = found.way_back.clone() else { return Err(refused(WHAT, "nothing is known that takes it back")) };
         let call = super::ActionCall::of_json(&inverse).ok_or_else(|| refused(WHAT, "its way back cannot be read"))?;
         let why = format!("takes back {step} of {}: {}", view.line.id, reason(why));
         let of = StepOf { run: view.line.id.clone(), step: step.to_owned() };
@@ -291,6 +292,10 @@ fn planned(runbook: &Runbook, run: &Run, step: &str) -> Result<PlannedStep, Desk
     let found = runbook.steps.iter().find(|one| one.name == step);
     let found = found.ok_or_else(|| DeskError::NotFound { what: "the step", id: step.to_owned() })?;
     Ok(plan_step(runbook, found, &Values::resolve(runbook, &run.given)))
+}
+
+fn not_dry(what: &'static str, run: &Run) -> Result<(), DeskError> {
+    if run.mode == Mode::Dry { Err(refused(what, "a dry run changes nothing; start one that goes step by step")) } else { Ok(()) }
 }
 
 fn is_open(what: &'static str, state: &StepState) -> Result<(), DeskError> {

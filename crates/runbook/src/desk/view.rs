@@ -13,7 +13,7 @@ use crate::brake::Moment;
 use crate::classify::Effect;
 use crate::document::Cause;
 use crate::document::{Executor, Runbook, SectionKind};
-use crate::gate::{APPROVAL_AGE_MAX_MS, Decision};
+use crate::gate::{APPROVAL_AGE_MAX_MS, Decision, Mode};
 use crate::plan::{Approval, Plan, PlannedStep, Risk, plan};
 use crate::render::Given;
 use crate::run::{Done, Entry, Ranked, Record, Run, StepState};
@@ -68,6 +68,8 @@ pub struct StepView {
     pub agreed: Vec<String>,
     pub attempts: u32,
     pub last: Option<Done>,
+    /// The call of an action that takes back what it did, or may have done.
+    pub way_back: Option<serde_json::Value>,
     /// What it says while it runs.
     pub live: Option<String>,
     /// When what it changed is taken back by itself.
@@ -265,6 +267,7 @@ fn step_view(planned: &PlannedStep, run: &Run, secrets: &[String], ended: bool, 
         agreed,
         attempts: run.attempts.get(&planned.name).copied().unwrap_or(0),
         last: run.last.get(&planned.name).cloned(),
+        way_back: run.way_back(&planned.name).cloned(),
         live: None,
         reverts_at: None,
     }
@@ -276,7 +279,7 @@ fn possible(planned: &PlannedStep, run: &Run, state: &StepState) -> Vec<Can> {
     match state {
         StepState::Pending | StepState::Held { .. } | StepState::Interrupted if planned.demands.only_rollback => {}
         StepState::Pending | StepState::Held { .. } | StepState::Interrupted => {
-            if changes && planned.blocked.is_empty() {
+            if changes && planned.blocked.is_empty() && run.mode != Mode::Dry {
                 can.push(if planned.approval == Approval::None { Can::Run } else { Can::Approve });
             }
             if changes {
@@ -294,8 +297,7 @@ fn possible(planned: &PlannedStep, run: &Run, state: &StepState) -> Vec<Can> {
 }
 
 fn after_the_end(planned: &PlannedStep, run: &Run, state: &StepState) -> Vec<Can> {
-    let inverse = run.last.get(&planned.name).is_some_and(|done| done.inverse.is_some());
-    if inverse { undo(planned, run, state).into_iter().collect() } else { Vec::new() }
+    if run.way_back(&planned.name).is_some() { undo(planned, run, state).into_iter().collect() } else { Vec::new() }
 }
 
 fn undo(planned: &PlannedStep, run: &Run, state: &StepState) -> Option<Can> {
@@ -313,7 +315,7 @@ pub(super) fn may_be_undone(planned: &PlannedStep, run: &Run, state: &StepState)
         StepState::Interrupted => true,
         _ => false,
     };
-    let way_back = planned.demands.rollback.is_some() || last.is_some_and(|done| done.inverse.is_some());
+    let way_back = planned.demands.rollback.is_some() || run.way_back(&planned.name).is_some();
     planned.effect > Effect::Read && changed && way_back
 }
 
@@ -365,6 +367,7 @@ fn recorded_steps(run: &Run, entries: &[Entry]) -> Vec<StepView> {
             agreed: Vec::new(),
             attempts: run.attempts.get(step).copied().unwrap_or(0),
             last: run.last.get(step).cloned(),
+            way_back: run.way_back(step).cloned(),
             live: None,
             reverts_at: None,
             can: Vec::new(),

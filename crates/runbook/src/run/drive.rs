@@ -14,6 +14,7 @@ use crate::document::Runbook;
 use crate::execute::{BoxFuture, Hands, Live};
 use crate::gate::{Mode, Policy};
 use crate::outcome::Outcome;
+use crate::plan::masked;
 use crate::render::Values;
 
 /// Where the record goes. Both answer when what they were given would survive the machine.
@@ -130,7 +131,12 @@ pub async fn drive(run: &Mutex<Run>, stage: &Stage, cancel: &CancellationToken) 
                 let dry = matches!(*begun, Record::Begun { dry: true, .. });
                 let secrets = Values::resolve(&stage.runbook, &held.given).secrets().to_vec();
                 drop(held);
-                let outcome = carry(stage, &step, *order, cancel).await;
+                let outcome = match foresee(run, stage, &step, &order, cancel).await {
+                    Ok(None) => carry(stage, &step, *order, cancel).await,
+                    Ok(Some(refused)) => refused,
+                    // It is not in doubt: without its way back in the record it was not done.
+                    Err(why) => Outcome::fault(format!("it was not carried out, because its way back could not be written down: {why}")),
+                };
                 let done = done_of(&step, outcome, dry, &secrets);
                 let mut held = run.lock().await;
                 held.unwritten = Some(Record::Done { step: step.name.clone(), dry, done });
@@ -185,6 +191,31 @@ async fn decide(run: &mut Run, stage: &Stage) -> Result<Next, String> {
         _ => {}
     }
     Ok(next)
+}
+
+/// Plans an action once more and writes its way back down, before it is carried out. An outcome: the plan was refused, and
+/// nothing is to be carried out.
+async fn foresee(
+    run: &Mutex<Run>,
+    stage: &Stage,
+    step: &crate::plan::PlannedStep,
+    order: &crate::execute::Order,
+    cancel: &CancellationToken,
+) -> Result<Option<Outcome>, String> {
+    if order.dry || step.effect == Effect::Read || !matches!(order.work, crate::render::Work::Action { .. }) {
+        return Ok(None);
+    }
+    let planned = stage.hands.carry(&crate::execute::Order { dry: true, ..order.clone() }, cancel).await;
+    if !planned.is_ok() {
+        return Ok(Some(planned));
+    }
+    if let Some(inverse) = planned.inverse {
+        let what = masked(paramedic_model::text::head(&planned.stdout.text, 500), &order.secrets);
+        let record = Record::Foreseen { step: step.name.clone(), what, inverse, reverts_after_s: planned.reverts_after_s };
+        let mut held = run.lock().await;
+        write(&mut held, stage, record).await?;
+    }
+    Ok(None)
 }
 
 /// One attempt, and further ones where the step only looks and says so.

@@ -183,6 +183,10 @@ impl Run {
             && step.attributes.contains_key("auto")
             && likely.is_some_and(|first| step.cause.as_deref() == Some(&first.cause));
         let dry = self.mode == Mode::Dry && step.section == SectionKind::Resolution && !self.counts.contains_key(&step.name);
+        if self.mode == Mode::Dry && !is_looking(step) {
+            // Whoever wants it to run wants it tried once here, like everything else.
+            return dry && !step.attributes.contains_key("only");
+        }
         let may = may && !self.has_failed();
         let interrupted = matches!(self.state(&step.name), StepState::Interrupted);
         (asked || ((may || dry) && !interrupted)) && !step.attributes.contains_key("only")

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 use paramedic_runbook::classify::Effect;
-use paramedic_runbook::execute::{About, Hands, OUTPUT_BYTES_MAX, Order, Settings};
+use paramedic_runbook::execute::{About, Hands, Live, OUTPUT_BYTES_MAX, Order, Settings};
 use paramedic_runbook::outcome::Outcome;
 use paramedic_runbook::render::Work;
 use tokio_util::sync::CancellationToken;
@@ -289,4 +289,63 @@ async fn no_request_is_answered_by_a_server_that_is_not_there() {
         let outcome = hands.carry(&silent(work.clone(), 2_000), &CancellationToken::new()).await;
         assert!(outcome.fault.is_some() && !format!("{outcome:?}").contains("hunter2"), "{work:?}: {outcome:?}");
     }
+}
+
+#[tokio::test]
+async fn what_forks_twice_and_leaves_its_session_is_gone_when_the_time_is_over() {
+    let folder = folder();
+    let path = folder.path().display();
+    // The parent of each is gone: nobody but the mark in its environment knows whose child it is.
+    let script = format!(
+        "(setsid bash -c '(trap \"\" TERM HUP; echo $BASHPID > {path}/a; exec sleep 1007 >/dev/null 2>&1) & exit' &); \
+         (setsid setsid bash -c 'echo $$ > {path}/b; exec sleep 1008' >/dev/null 2>&1 &); \
+         sleep 1009"
+    );
+    let outcome = run(&script, 900).await;
+    assert!(outcome.timed_out, "{outcome:?}");
+    for name in ["a", "b"] {
+        let pid = std::fs::read_to_string(folder.path().join(name)).unwrap_or_else(|_| panic!("{name} was started"));
+        assert!(!lives(&pid), "{name} lives");
+    }
+}
+
+#[tokio::test]
+async fn a_daemon_that_a_program_starts_on_purpose_is_not_waited_for() {
+    let folder = folder();
+    let file = folder.path().join("pid");
+    let begun = Instant::now();
+    // It holds the output open; whoever starts a service wants it to stay.
+    let outcome = run(&format!("setsid bash -c 'echo $$ > {}; exec sleep 60' & sleep 0.3; echo started", file.display()), 20_000).await;
+    let pid = std::fs::read_to_string(&file).expect("it was started");
+    let stays = lives(&pid);
+    let pid = rustix::process::Pid::from_raw(pid.trim().parse().expect("a number")).expect("a number");
+    rustix::process::kill_process(pid, rustix::process::Signal::KILL).expect("ends it");
+    assert_eq!((outcome.exit, outcome.stdout.text.as_str(), stays), (Some(0), "started\n", true), "{outcome:?}");
+    assert!(begun.elapsed() < Duration::from_secs(5), "{:?}", begun.elapsed());
+}
+
+#[tokio::test]
+async fn secrets_are_not_shown_while_it_runs() {
+    let live = Live::default();
+    let key = format!("sk-ant-api03-{}", "A1b2C3d4".repeat(8));
+    let mut order = order(&format!("echo key {key}; echo input $token; printf 'correct-'; sleep 0.2; echo horse; sleep 30"), 1_500);
+    order.work = match order.work {
+        Work::Sh { script, .. } => Work::Sh { script, environment: BTreeMap::from([("token".to_owned(), "correct-horse".to_owned())]) },
+        other => other,
+    };
+    order.secrets = vec!["correct-horse".to_owned()];
+    order.live = Some(live.clone());
+    let watch = async {
+        let mut seen = String::new();
+        for _ in 0..60 {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+            seen.push_str(&live.now().map(|(_, text)| text).unwrap_or_default());
+        }
+        seen
+    };
+    let hands = hands();
+    let cancel = CancellationToken::new();
+    let (outcome, seen) = tokio::join!(hands.carry(&order, &cancel), watch);
+    assert!(outcome.timed_out && !outcome.stdout.text.contains("horse"), "{outcome:?}");
+    assert!(!seen.contains("A1b2C3d4") && !seen.contains("horse") && !seen.contains("correct-"), "{seen}");
 }

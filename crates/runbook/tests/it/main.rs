@@ -2,6 +2,7 @@
 
 mod brakes;
 mod classify;
+mod desk;
 mod execute;
 mod import;
 mod library;

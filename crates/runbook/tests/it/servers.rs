@@ -199,7 +199,20 @@ async fn redis_is_asked_with_whole_arguments() {
     assert!(wrong.fault.as_deref().is_some_and(|fault| fault.contains("NOSUCH")), "{wrong:?}");
     let blocked = ask(&[&["BLPOP", "nothing", "0"]], Effect::Write).await;
     assert!(blocked.fault.is_some() && blocked.ms < 5_000, "{blocked:?}");
-    server.end();
+    // It goes away in the middle.
+    let (outcome, ()) = tokio::join!(
+        carry(
+            &settings,
+            Work::Redis { commands: vec![vec!["BLPOP".to_owned(), "nothing".to_owned(), "0".to_owned()]] },
+            Effect::Write,
+            15_000
+        ),
+        async {
+            tokio::time::sleep(Duration::from_millis(400)).await;
+            server.end();
+        }
+    );
+    assert!(outcome.fault.is_some() && (300..10_000).contains(&outcome.ms), "{outcome:?}");
     let gone = ask(&[&["PING"]], Effect::Read).await;
     assert!(gone.fault.is_some(), "{gone:?}");
 }

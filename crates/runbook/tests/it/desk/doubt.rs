@@ -1,0 +1,135 @@
+//! The process ends in the middle, after every single record.
+
+use paramedic_runbook::run::Ending;
+
+use super::*;
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn after_every_record_it_goes_on_and_nothing_is_done_twice_by_itself() {
+    let mut all = tokio::task::JoinSet::new();
+    for fits in 1..16 {
+        all.spawn(async move { in_doubt_after(fits).await });
+    }
+    let mut in_doubt = 0;
+    while let Some(one) = all.join_next().await {
+        in_doubt += usize::from(one.expect("it holds"));
+    }
+    assert_eq!(in_doubt, 1, "one cut lies between the beginning and the end of the change");
+}
+
+async fn in_doubt_after(fits: i64) -> bool {
+    let rig = Rig::new(&[WORKER]).await;
+    rig.disk.left.store(fits, Ordering::SeqCst);
+    rig.desk.start(incident("worker", "INC-1")).await.expect("one fits");
+    let view = rig.until("RUN-1", |view| view.halted.is_some() || view.next.is_some()).await;
+    if view.halted.is_none() && rig.desk.approve("RUN-1", "fix", &step(&view, "fix").hash, person("bob")).await.is_ok() {
+        rig.until("RUN-1", |view| view.halted.is_some() || view.line.ended_at.is_some()).await;
+    }
+    let before = rig.file("done").lines().count();
+    assert!(before <= 1, "{fits}");
+    let rig = rig.restart().await;
+    let view = rig.until("RUN-1", |view| view.next.is_some() || view.line.ended_at.is_some()).await;
+    rig.rest().await;
+    let in_doubt = *state(&view, "fix") == StepState::Interrupted;
+    if in_doubt {
+        // It is shown, and nothing happens by itself.
+        assert_eq!((view.next.as_deref(), rig.file("done").lines().count()), (Some("fix"), before), "{fits}");
+        assert!(step(&view, "fix").word.contains("in doubt") && can(&view, "fix", Can::Again) && can(&view, "fix", Can::Approve));
+        assert!(can(&view, "fix", Can::Undo), "what may have been changed may be taken back");
+        assert!(step(&view, "fix").agreed.is_empty(), "the agreement was for one attempt");
+        rig.desk.again("RUN-1", "fix", person("carol")).await.expect("again");
+        rig.rest().await;
+        assert_eq!(rig.file("done").lines().count(), before, "another attempt needs another word");
+    }
+    let view = rig.desk.view("RUN-1").await.expect("a run");
+    if view.line.ended_at.is_none() && step(&view, "fix").agreed.is_empty() && can(&view, "fix", Can::Approve) {
+        rig.approve("RUN-1", "fix", "carol").await;
+    }
+    let view = rig.until_ended("RUN-1").await;
+    assert_eq!((view.line.ending, state(&view, "fix")), (Some(Ending::Done), &StepState::Verified), "{fits}");
+    assert_eq!(rig.file("done").lines().count(), 1 + usize::from(in_doubt), "{fits}");
+    assert_eq!(rig.desk.brakes().await.locks.len(), 0);
+    rig.verify_chain();
+    in_doubt
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_agreement_is_as_old_after_a_restart_as_it_was_before() {
+    // Two have to agree; one did, and the process ended before anything else was counted.
+    let text = WORKER.replace("verify=", "approve=two verify=");
+    let rig = Rig::new(&[&text]).await;
+    rig.start().await;
+    rig.until_asked("RUN-1").await;
+    rig.approve("RUN-1", "fix", "bob").await;
+    let rig = rig.restart().await;
+    let view = rig.until_asked("RUN-1").await;
+    assert_eq!(step(&view, "fix").agreed, ["bob"]);
+    // Half an hour of the brakes' own time goes by.
+    let entries = rig.disk.journal.read_subject("brakes", 0, 100).await.expect("reads");
+    let mut brakes = entries.last().expect("they were stored with the agreement").payload.clone();
+    let clock = brakes["clock_ms"].as_u64().expect("a time");
+    brakes["clock_ms"] = (clock + 31 * 60_000).into();
+    let draft = Draft {
+        at: Timestamp::from_secs(1_800_000_000),
+        kind: "brakes-changed".to_owned(),
+        subject: "brakes".to_owned(),
+        actor: "test".to_owned(),
+        payload: brakes,
+    };
+    rig.disk.journal.append(vec![draft], Expected::Any).await.expect("appends");
+    let rig = rig.restart().await;
+    let view = rig.until_asked("RUN-1").await;
+    assert_eq!(step(&view, "fix").agreed, [] as [&str; 0], "it is too old, and that is shown");
+    rig.approve("RUN-1", "fix", "carol").await;
+    rig.rest().await;
+    assert_eq!(rig.file("done"), "", "carol is the first of two");
+    rig.approve("RUN-1", "fix", "bob").await;
+    rig.until_ended("RUN-1").await;
+    assert_eq!(rig.file("done"), "by hand\n");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_run_whose_text_has_changed_does_not_go_on_and_holds_nothing() {
+    let text = WORKER.replace("id: worker", "id: worker\nlimits: { lock: worker }");
+    let rig = Rig::new(&[&text.replace("echo fine", "sleep 5; echo fine")]).await;
+    rig.start().await;
+    rig.until_asked("RUN-1").await;
+    rig.approve("RUN-1", "fix", "bob").await;
+    rig.until("RUN-1", |_| !rig.file("done").is_empty()).await;
+    assert_eq!(rig.desk.brakes().await.locks.len(), 1);
+    std::fs::write(rig.path("books/0.md"), &text).expect("writes");
+    let rig = rig.restart().await;
+    let view = rig.until_ended("RUN-1").await;
+    assert!(view.line.why.contains("has changed since it began") && view.text_gone, "{view:#?}");
+    assert_eq!(*state(&view, "fix"), StepState::Interrupted, "what was under way is in doubt, for ever");
+    assert_eq!(rig.desk.brakes().await.locks.len(), 0);
+    // Another run of the new text may begin and take the lock.
+    rig.start().await;
+    rig.until_asked("RUN-2").await;
+    rig.approve("RUN-2", "fix", "bob").await;
+    rig.until_ended("RUN-2").await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_lock_of_a_run_that_is_over_is_given_up_by_whoever_starts_next() {
+    let text = WORKER.replace("id: worker", "id: worker\nlimits: { lock: worker }");
+    let rig = Rig::new(&[&text]).await;
+    rig.start().await;
+    rig.until_asked("RUN-1").await;
+    rig.approve("RUN-1", "fix", "bob").await;
+    rig.until_ended("RUN-1").await;
+    rig.rest().await;
+    // As if the process had ended between the end of the run and the giving up of its lock.
+    let mut brakes = rig.disk.journal.read_subject("brakes", 0, 100).await.expect("reads").pop().expect("stored").payload;
+    brakes["locks"] = serde_json::json!({"worker": "RUN-1"});
+    let draft = Draft {
+        at: Timestamp::from_secs(1_800_000_000),
+        kind: "brakes-changed".to_owned(),
+        subject: "brakes".to_owned(),
+        actor: "test".to_owned(),
+        payload: brakes,
+    };
+    rig.disk.journal.append(vec![draft], Expected::Any).await.expect("appends");
+    let rig = rig.restart().await;
+    assert_eq!(rig.desk.brakes().await.locks.len(), 0);
+}

@@ -1,0 +1,217 @@
+//! What was done is taken back: by its rollback step, by its inverse, by itself when its time is over.
+
+use paramedic_runbook::brake::Stopped;
+use paramedic_runbook::desk::{ACTION_STEP, ActionCall};
+use paramedic_runbook::run::Ending;
+
+use super::*;
+
+const SLOWLY: &str = "---\nid: worker\n---\n# W\n## Investigation\n```sh { name=look }\ncat state\n```\n## Resolution\n```action { name=limit cooldown=0s limit=99/1h }\nswitch.set: { switch: x }\n```\n```sh { name=other cooldown=0s }\necho x >> done\n```\n";
+
+/// An action that was done for a time, with its way back.
+fn for_a_time(seconds: Option<u64>) -> Outcome {
+    let inverse = serde_json::json!({"action": "switch.clear", "arguments": {"switch": "x"}});
+    Outcome { affected: Some(1), inverse: Some(inverse), reverts_after_s: seconds, ..Outcome::default() }
+}
+
+fn cleared(rig: &Rig) -> usize {
+    rig.actor.done().iter().filter(|call| call.starts_with("switch.clear")).count()
+}
+
+/// A run whose `limit` was done for a minute, and that goes on.
+async fn limited(seconds: Option<u64>) -> Rig {
+    let text = SLOWLY.replace("name=limit", "name=limit verify=\"look.stdout ~ 'stuck' within 5m hold 5m\"");
+    let rig = Rig::new(&[&text]).await;
+    rig.actor.answer(for_a_time(seconds));
+    rig.start().await;
+    rig.approve("RUN-1", "limit", "bob").await;
+    rig.until("RUN-1", |view| *state(view, "limit") == StepState::Verifying).await;
+    rig
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_rollback_step_runs_when_somebody_asks_for_it() {
+    let text = WORKER.replace("within 1s", "within 5m hold 5m");
+    let rig = Rig::new(&[&text]).await;
+    rig.start().await;
+    let view = rig.until_asked("RUN-1").await;
+    assert!(!can(&view, "fix", Can::Undo) && rig.desk.undo("RUN-1", "fix", person("bob"), "").await.is_err(), "nothing was changed");
+    rig.approve("RUN-1", "fix", "bob").await;
+    let view = rig.until("RUN-1", |view| *state(view, "fix") == StepState::Verifying).await;
+    assert!(can(&view, "fix", Can::Undo));
+    rig.desk.undo("RUN-1", "fix", person("carol"), "it was the other worker").await.expect("takes back");
+    let view = rig.until_ended("RUN-1").await;
+    assert_eq!((view.line.ending, rig.file("done").as_str()), (Some(Ending::TakenBack), "by hand\nback\n"));
+    assert!(view.line.why.contains("carol asked for it: it was the other worker"), "{}", view.line.why);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_failed_after_it_began_is_not_taken_back_by_itself_but_can_be() {
+    let text = WORKER.replace("echo \"$note\" >> done; echo fine > state", "echo half >> done; exit 3");
+    let rig = Rig::new(&[&text]).await;
+    rig.start().await;
+    rig.until_asked("RUN-1").await;
+    rig.approve("RUN-1", "fix", "bob").await;
+    let view = rig.until("RUN-1", |view| matches!(state(view, "fix"), StepState::Unexpected { .. })).await;
+    rig.rest().await;
+    assert_eq!((rig.file("done").as_str(), view.line.ended_at), ("half\n", None));
+    assert!(can(&view, "fix", Can::Undo) && can(&view, "fix", Can::Again), "{view:#?}");
+    rig.desk.undo("RUN-1", "fix", person("bob"), "half done").await.expect("takes back");
+    let view = rig.until_ended("RUN-1").await;
+    assert_eq!((view.line.ending, rig.file("done").as_str()), (Some(Ending::TakenBack), "half\nback\n"));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_way_back_that_is_asked_for_while_another_step_runs_is_really_gone() {
+    let text =
+        WORKER.replace("within 1s", "within 5m hold 5m").replace("cat state\n```\n## Resolution", "sleep 1; cat state\n```\n## Resolution");
+    let rig = Rig::new(&[&text]).await;
+    rig.start().await;
+    rig.until_asked("RUN-1").await;
+    rig.approve("RUN-1", "fix", "bob").await;
+    // What verifies it is read again and again, and takes a second each time.
+    rig.until("RUN-1", |view| *state(view, "look") == StepState::Running && step(view, "fix").attempts == 1).await;
+    rig.desk.undo("RUN-1", "fix", person("bob"), "now").await.expect("takes back");
+    let view = rig.until_ended("RUN-1").await;
+    assert_eq!((view.line.ending, rig.file("done").as_str()), (Some(Ending::TakenBack), "by hand\nback\n"));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_action_is_undone_by_its_inverse_which_somebody_agrees_to() {
+    let rig = limited(Some(3_600)).await;
+    assert_eq!(rig.desk.reverts().len(), 1);
+    let view = rig.desk.view("RUN-1").await.expect("a run");
+    assert_eq!(step(&view, "limit").reverts_at.map(|at| at.since(rig.clock.now()).as_secs()), Some(3_600));
+    let undo = rig.desk.undo("RUN-1", "limit", person("bob"), "earlier").await.expect("a run");
+    assert_eq!(
+        (undo.line.id.as_str(), undo.line.runbook.as_str(), undo.line.incident.as_deref()),
+        ("RUN-2", "action/switch.clear", Some("INC-1"))
+    );
+    rig.rest().await;
+    assert_eq!(cleared(&rig), 0, "it waits for a word");
+    // Also after a restart it is the same step with the same hash.
+    let hash = step(&undo, ACTION_STEP).hash.clone();
+    let rig = rig.restart().await;
+    rig.desk.approve("RUN-2", ACTION_STEP, &hash, person("carol")).await.expect("agrees");
+    rig.until_ended("RUN-2").await;
+    assert_eq!((cleared(&rig), rig.desk.reverts().len()), (1, 0), "it is not taken back once more when its time is over");
+    rig.clock.advance(Duration::from_secs(7_200));
+    rig.desk.tick().await;
+    rig.rest().await;
+    assert_eq!(cleared(&rig), 1);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_was_for_a_time_is_taken_back_also_after_a_restart_and_in_spite_of_failures() {
+    let rig = limited(Some(60)).await;
+    rig.clock.advance(Duration::from_secs(59));
+    rig.desk.tick().await;
+    rig.rest().await;
+    assert_eq!(cleared(&rig), 0, "too early");
+    let rig = rig.restart().await;
+    // Stopped by people: nothing changes at all.
+    rig.clock.advance(Duration::from_secs(2));
+    rig.desk.stop(Stopped::Writes, &person("bob"), "hands off").await.expect("stops");
+    rig.desk.tick().await;
+    rig.rest().await;
+    assert_eq!((cleared(&rig), rig.desk.reverts()[0].attempts), (0, 0));
+    rig.desk.stop(Stopped::Nothing, &person("bob"), "go on").await.expect("lifts");
+    for _ in 0..3 {
+        rig.actor.answer(Outcome::fault("nobody answers"));
+    }
+    for times in 1..=3 {
+        rig.desk.tick().await;
+        rig.until("RUN-1", |_| rig.desk.reverts().first().is_some_and(|revert| revert.attempts == times && revert.failed.is_some())).await;
+        rig.desk.tick().await;
+        rig.rest().await;
+        assert_eq!(cleared(&rig), times as usize, "not again before a minute");
+        rig.clock.advance(Duration::from_secs(61));
+    }
+    assert_eq!(rig.desk.reverts()[0].failed.as_deref(), Some("nobody answers"));
+    rig.desk.tick().await;
+    let view = rig.until("RUN-1", |view| matches!(state(view, "limit"), StepState::TakenBack { .. })).await;
+    assert_eq!((cleared(&rig), rig.desk.reverts().len(), view.line.ended_at), (4, 0, None), "the run may go on");
+    rig.clock.advance(Duration::from_secs(3_600));
+    rig.desk.tick().await;
+    rig.rest().await;
+    assert_eq!(cleared(&rig), 4);
+    let rig = rig.restart().await;
+    assert!(matches!(state(&rig.desk.view("RUN-1").await.expect("a run"), "limit"), StepState::TakenBack { .. }));
+    rig.approve("RUN-1", "other", "bob").await;
+    rig.until_ended("RUN-1").await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_way_back_that_takes_long_is_begun_once_and_holds_nobody_up() {
+    let rig = limited(Some(1)).await;
+    *rig.actor.slow.lock().expect("a time") = Duration::from_secs(2);
+    rig.clock.advance(Duration::from_secs(2));
+    let begun = Instant::now();
+    for _ in 0..5 {
+        rig.clock.advance(Duration::from_secs(601));
+        rig.desk.tick().await;
+    }
+    assert!(begun.elapsed() < Duration::from_secs(1), "time goes on meanwhile");
+    rig.until("RUN-1", |_| rig.desk.reverts().is_empty()).await;
+    assert_eq!(cleared(&rig), 1);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_rollback_by_hand_takes_the_automatic_one_away() {
+    let text = SLOWLY
+        .replace("name=limit", "name=limit rollback=back verify=\"look.stdout ~ 'stuck' within 5m hold 5m\"")
+        .replace("```sh { name=other", "```action { name=back only=rollback }\nswitch.clear: { switch: x }\n```\n```sh { name=other");
+    let rig = Rig::new(&[&text]).await;
+    rig.actor.answer(for_a_time(Some(60)));
+    rig.start().await;
+    rig.approve("RUN-1", "limit", "bob").await;
+    rig.until("RUN-1", |view| *state(view, "limit") == StepState::Verifying).await;
+    rig.desk.undo("RUN-1", "limit", person("bob"), "").await.expect("takes back");
+    rig.until_ended("RUN-1").await;
+    rig.clock.advance(Duration::from_secs(120));
+    rig.desk.tick().await;
+    rig.rest().await;
+    assert_eq!((cleared(&rig), rig.desk.reverts().len()), (1, 0));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn steps_are_left_out_and_run_once_more() {
+    let rig = Rig::new(&[&WORKER.replace("cat state\n```\n## Resolution", "cat nowhere\n```\n## Resolution")]).await;
+    rig.desk.start(StartRun { observed: vec!["worker is stuck".to_owned()], ..incident("worker", "INC-1") }).await.expect("starts");
+    let view = rig.until_asked("RUN-1").await;
+    assert!(matches!(state(&view, "look"), StepState::Unexpected { .. }) && can(&view, "look", Can::Again), "{view:#?}");
+    std::fs::write(rig.path("nowhere"), "fine\n").expect("writes");
+    rig.desk.again("RUN-1", "look", person("bob")).await.expect("again");
+    rig.until("RUN-1", |view| *state(view, "look") == StepState::Ok).await;
+    rig.approve("RUN-1", "fix", "bob").await;
+    let _ = rig.until("RUN-1", |view| step(view, "fix").attempts == 1).await;
+    // Another run leaves its fix out, and takes it in again.
+    rig.desk.start(StartRun { observed: vec!["worker is stuck".to_owned()], ..incident("worker", "INC-2") }).await.expect("starts");
+    rig.until_asked("RUN-2").await;
+    let view = rig.desk.leave_out("RUN-2", "fix", person("bob"), "not now").await.expect("left out");
+    assert!(
+        matches!(state(&view, "fix"), StepState::Skipped { why } if why == "bob left it out: not now") && can(&view, "fix", Can::Again)
+    );
+    let hash = step(&view, "fix").hash.clone();
+    assert!(rig.desk.approve("RUN-2", "fix", &hash, person("bob")).await.is_err(), "it is left out");
+    rig.desk.again("RUN-2", "fix", person("bob")).await.expect("again");
+    rig.until_asked("RUN-2").await;
+    rig.approve("RUN-2", "fix", "bob").await;
+    rig.until_ended("RUN-2").await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_action_that_somebody_asks_for_waits_and_is_counted() {
+    let rig = Rig::new(&[]).await;
+    let arguments = serde_json::from_value(serde_json::json!({"name": "worker", "why": "$(x) {{y}}"})).expect("an object");
+    let call = ActionCall { action: "service.restart".to_owned(), arguments, affected_max: Some(1) };
+    let view = rig.desk.start_action(call, Some("INC-1".to_owned()), person("bob"), "because").await.expect("starts");
+    assert_eq!((view.line.runbook.as_str(), view.line.target.as_str(), view.steps.len()), ("action/service.restart", "worker", 1));
+    rig.rest().await;
+    assert_eq!(rig.actor.done().len(), 0);
+    rig.approve("RUN-1", ACTION_STEP, "carol").await;
+    let view = rig.until_ended("RUN-1").await;
+    assert_eq!(step(&view, ACTION_STEP).last.as_ref().and_then(|done| done.affected), Some(1));
+    assert_eq!(rig.actor.done(), ["service.restart {\"name\":\"worker\",\"why\":\"$(x) {{y}}\"}"]);
+    assert!(!rig.actor.planned.lock().expect("a list").is_empty(), "it was counted first");
+}
