@@ -8,7 +8,7 @@ mod cluster;
 mod programs;
 mod services;
 
-pub(crate) use actions::action_effect;
+pub use actions::action_effect;
 pub(crate) use services::{http_effect, sql_effect};
 
 use schemars::JsonSchema;

@@ -38,10 +38,17 @@ pub struct Settings {
     pub environment: Vec<String>,
     /// How long a program has between being asked to end and being killed, in milliseconds. Default: 3000.
     pub grace_ms: u64,
-    /// `postgres://…` of the server that `sql` steps ask. Default: none, and such steps say so.
+    /// `postgres://…` of the server that `sql` steps ask, or `env:NAME` for the variable that holds it. Default: none, and
+    /// such steps say so.
+    #[serde(deserialize_with = "empty_is_none")]
     pub postgres: Option<String>,
-    /// `redis://…` of the server that `redis` steps ask. Default: none.
+    /// `redis://…` of the server that `redis` steps ask, or `env:NAME`. Default: none.
+    #[serde(deserialize_with = "empty_is_none")]
     pub redis: Option<String>,
+}
+
+fn empty_is_none<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<Option<String>, D::Error> {
+    Ok(Some(String::deserialize(deserializer)?).filter(|text| !text.is_empty()))
 }
 
 impl Default for Settings {

@@ -121,6 +121,7 @@ pub fn plan_step(runbook: &Runbook, step: &Step, values: &Values) -> PlannedStep
     if let Some(why) = step.commands.iter().find_map(|command| command.verdict.interactive.clone()) {
         blocked.push(Blocked::Interactive { why });
     }
+    blocked.extend(step.commands.iter().flat_map(|command| &command.verdict.blanks).map(|text| Blocked::Blank { text: text.clone() }));
     let work = match render::render(step, values) {
         Ok((work, rendered, because)) => {
             raise(rendered, &because);

@@ -77,6 +77,8 @@ pub enum Blocked {
     Interactive { why: String },
     /// Its text cannot be read.
     Unreadable { why: String },
+    /// A text stands for another one, and nothing fills it in.
+    Blank { text: String },
 }
 
 impl std::fmt::Display for Blocked {
@@ -87,6 +89,7 @@ impl std::fmt::Display for Blocked {
             Self::Value { name, why } => write!(formatter, "the value of {name} {why}"),
             Self::Interactive { why } => write!(formatter, "it waits for a person: {why}"),
             Self::Unreadable { why } => write!(formatter, "{why}"),
+            Self::Blank { text } => write!(formatter, "`{text}` is a blank to fill in"),
         }
     }
 }

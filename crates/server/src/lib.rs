@@ -45,5 +45,5 @@ pub mod connect;
 pub mod doctor;
 
 pub use app::App;
-pub use responding::STOP_FILE;
+pub use responding::{STOP_FILE, actions_of};
 pub use settings::Settings;

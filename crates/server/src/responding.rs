@@ -175,8 +175,18 @@ impl AgentProcesses for FleetProcesses {
 fn from_environment(value: &str) -> Result<String> {
     match value.strip_prefix("env:") {
         None => Ok(value.to_owned()),
-        Some(name) => std::env::var(name).map_err(|_| anyhow::anyhow!("failed to use {value}: the variable {name} is not set, or not text")),
+        Some(name) => {
+            std::env::var(name).map_err(|_| anyhow::anyhow!("failed to use {value}: the variable {name} is not set, or not text"))
+        }
     }
+}
+
+/// The actions of an instance with these settings, without its fleet: whoever is asked for an agent's process knows none.
+pub async fn actions_of(settings: &Settings, journal: Arc<dyn Journal>, clock: Arc<dyn Clock>) -> Result<Actions> {
+    let flags = Arc::new(FlagStore::open(journal.clone()).await?);
+    let switches = Arc::new(SwitchStore::open(journal).await?);
+    let fleet = Fleet::new(paramedic_fleet::Prices::embedded(), settings.fleet);
+    actions(settings, &flags, &switches, &Arc::new(RwLock::new(fleet)), &clock)
 }
 
 fn actions(

@@ -24,8 +24,6 @@ const LOOKING: &[&str] = &[
 /// Actions that lose something which cannot be had back.
 const DESTROYING: &[(&str, &str)] = &[
     ("agent.kill", "the agent cannot save anything"),
-    ("data.restore", "overwrites what is there now"),
-    ("kubernetes.drain", "evicts every pod of the node"),
     ("postgres.reset_statistics", "what was counted is gone"),
     ("process.kill", "the process cannot save anything"),
     ("redis.delete", "keys are gone"),
@@ -33,8 +31,25 @@ const DESTROYING: &[(&str, &str)] = &[
     ("redis.stream_trim", "entries of a stream are gone"),
 ];
 
+/// Arguments with values that make an action lose what cannot be had back. A value that is yet to be filled in may be any.
+const LOSING: &[(&str, &str, &str, &str)] = &[
+    ("http.request", "method", "delete", "what is deleted is gone"),
+    ("kubernetes.drain", "force", "true", "pods that nothing makes anew are gone"),
+    ("kubernetes.drain", "delete_empty_dir", "true", "data on the node is gone"),
+];
+
+fn loses(body: &str) -> Option<(&'static str, &'static str)> {
+    let body: serde_json::Value = serde_saphyr::from_str(body).ok()?;
+    let (known, _, _, why) = LOSING.iter().find(|(name, argument, value, _)| match &body[*name][*argument] {
+        serde_json::Value::String(given) => given.contains('$') || given.eq_ignore_ascii_case(value),
+        given => given.to_string() == *value,
+    })?;
+    Some((known, why))
+}
+
 /// The effect of an action's body, by the name that it begins with.
-pub(crate) fn action_effect(body: &str) -> (Effect, String) {
+#[must_use]
+pub fn action_effect(body: &str) -> (Effect, String) {
     let line = body.lines().map(str::trim).find(|line| !line.is_empty() && !line.starts_with('#')).unwrap_or_default();
     let name = line.split(':').next().unwrap_or_default().trim();
     // Several actions in one body are more than the first one's name says.
@@ -42,7 +57,8 @@ pub(crate) fn action_effect(body: &str) -> (Effect, String) {
     if LOOKING.contains(&name) && !several {
         return (Effect::Read, String::new());
     }
-    match DESTROYING.iter().find(|(known, _)| body.contains(known)) {
+    let destroys = DESTROYING.iter().find(|(known, _)| body.contains(known));
+    match destroys.copied().or_else(|| loses(body)) {
         Some((known, why)) => (Effect::Destroy, format!("`{known}`: {why}")),
         None => (Effect::Write, format!("the action `{name}` changes something")),
     }
@@ -61,7 +77,13 @@ mod tests {
             ("recent_changes: {}\nredis.delete: { pattern: x }", Effect::Destroy),
             ("service.restart: { name: recent_changes }", Effect::Write),
             ("redis.delete: { pattern: \"a:*\" }", Effect::Destroy),
-            ("kubernetes.drain:\n  node: n1", Effect::Destroy),
+            ("kubernetes.drain:\n  node: n1", Effect::Write),
+            ("kubernetes.drain:\n  node: n1\n  delete_empty_dir: true", Effect::Destroy),
+            ("http.request: { method: POST, url: \"http://a/b\" }", Effect::Write),
+            ("http.request: { method: POST, url: \"http://a/delete\", body: DELETE }", Effect::Write),
+            ("http.request: { method: delete, url: \"http://a/b\" }", Effect::Destroy),
+            ("http.request: { method: $method, url: \"http://a/b\" }", Effect::Destroy),
+            ("kubernetes.drain: { node: n1, force: false }", Effect::Write),
             ("process.find: { port: 5432 }", Effect::Read),
             ("redis.census: { pattern: \"a:*\" }", Effect::Read),
             ("service.status: { manager: pm2, name: redis.flush }", Effect::Read),

@@ -41,7 +41,14 @@ impl Person {
         // Also not when the name is written with letters that nobody sees, or with a host behind it.
         let identity = self.identity();
         let local = identity.split('@').next().unwrap_or_default();
-        !self.machine && !is_machine(&self.name) && !is_machine(&identity) && !is_machine(local) && local.contains(char::is_alphanumeric)
+        // Several names, as proxies make of a header that was sent twice, are nobody's.
+        let several = self.name.contains([',', ';']);
+        !self.machine
+            && !several
+            && !is_machine(&self.name)
+            && !is_machine(&identity)
+            && !is_machine(local)
+            && local.contains(char::is_alphanumeric)
     }
 
     #[must_use]
@@ -49,15 +56,53 @@ impl Person {
         self.is_human() && self.roles.iter().any(|has| has.eq_ignore_ascii_case(role))
     }
 
-    /// Two spellings of one person are one: case, blanks, invisible letters, `alice+home@example.org`.
+    /// A name as it is compared: case, blanks, invisible letters, letters that look like others, `alice+home@example.org`.
     fn identity(&self) -> String {
-        let plain: String =
-            self.name.to_lowercase().chars().filter(|letter| letter.is_alphanumeric() || "@._+-".contains(*letter)).collect();
+        let letters = self.name.chars().map(plain_letter).flat_map(char::to_lowercase);
+        let plain: String = letters.filter(|letter| letter.is_alphanumeric() || "@._+-".contains(*letter)).collect();
         let plain = plain.trim_start_matches('@');
-        match plain.split_once('@') {
-            Some((local, domain)) => format!("{}@{domain}", local.split('+').next().unwrap_or(local)),
-            None => plain.to_owned(),
-        }
+        let (name, host) = plain.split_once('@').map_or((plain, ""), |(name, host)| (name, host));
+        let name = name.split('+').next().unwrap_or(name);
+        if host.is_empty() { name.to_owned() } else { format!("{name}@{host}") }
+    }
+
+    /// Who it may be, at the least: `alice`, `alice@example.org` and `a.lice@laptop` may be one person; in doubt they are.
+    fn in_doubt(&self) -> String {
+        let identity = self.identity();
+        identity.split('@').next().unwrap_or_default().chars().filter(|letter| letter.is_alphanumeric()).collect()
+    }
+}
+
+/// Letters of other alphabets that look like ours, as ours.
+const fn plain_letter(letter: char) -> char {
+    match letter {
+        // Wide forms.
+        '\u{ff01}'..='\u{ff5e}' => match char::from_u32(letter as u32 - 0xfee0) {
+            Some(narrow) => narrow,
+            None => letter,
+        },
+        '\u{430}' | '\u{410}' | '\u{3b1}' | '\u{391}' => 'a',
+        '\u{412}' | '\u{392}' => 'b',
+        '\u{441}' | '\u{421}' | '\u{3f2}' => 'c',
+        '\u{501}' => 'd',
+        '\u{435}' | '\u{415}' | '\u{395}' => 'e',
+        '\u{261}' => 'g',
+        '\u{4bb}' | '\u{41d}' | '\u{397}' => 'h',
+        '\u{456}' | '\u{406}' | '\u{3b9}' | '\u{399}' | '\u{131}' => 'i',
+        '\u{458}' | '\u{408}' => 'j',
+        '\u{43a}' | '\u{41a}' | '\u{3ba}' | '\u{39a}' => 'k',
+        '\u{4cf}' | '\u{4c0}' => 'l',
+        '\u{43c}' | '\u{41c}' | '\u{39c}' => 'm',
+        '\u{39d}' => 'n',
+        '\u{43e}' | '\u{41e}' | '\u{3bf}' | '\u{39f}' => 'o',
+        '\u{440}' | '\u{420}' | '\u{3c1}' | '\u{3a1}' => 'p',
+        '\u{455}' | '\u{405}' => 's',
+        '\u{442}' | '\u{422}' | '\u{3c4}' | '\u{3a4}' => 't',
+        '\u{3bd}' => 'v',
+        '\u{445}' | '\u{425}' | '\u{3c7}' | '\u{3a7}' => 'x',
+        '\u{443}' | '\u{423}' | '\u{3a5}' => 'y',
+        '\u{396}' => 'z',
+        other => other,
     }
 }
 
@@ -73,13 +118,9 @@ pub(super) fn people(all: &[Agreed], run: &str, step: &PlannedStep, now_ms: u64,
     let mut seen = Vec::new();
     let mut names = Vec::new();
     for agreed in all.iter().filter(|agreed| is_valid(agreed, run, step, now_ms, age_max_ms)) {
-        let identity = agreed.by.identity();
-        // `alice` and `alice@example.org` may be one person; in doubt they are.
-        let local = identity.split('@').next().unwrap_or_default().to_owned();
-        let both_full = |other: &String| other.contains('@') && identity.contains('@');
-        let known = seen.iter().any(|other: &String| *other == identity || (!both_full(other) && other.split('@').next() == Some(&local)));
-        if !known {
-            seen.push(identity);
+        let who = agreed.by.in_doubt();
+        if !seen.contains(&who) {
+            seen.push(who);
             names.push(agreed.by.name.clone());
         }
     }

@@ -193,6 +193,8 @@ fn of_plan(plan: &Plan) -> Outcome {
     Outcome {
         affected: Some(plan.affected),
         json: serde_json::to_value(plan).ok(),
+        inverse: plan.inverse.as_ref().and_then(way_back),
+        reverts_after_s: plan.reverts_after_s,
         stdout: kept(secret::mask(&lines.join("\n")).into_owned()),
         ..Outcome::default()
     }
@@ -209,7 +211,7 @@ fn of_done(plan: &Plan, done: &Done) -> Outcome {
         json: Some(if done.answer.is_null() { json!({ "before": done.before, "after": done.after }) } else { done.answer.clone() }),
         stdout: kept(secret::mask(&lines.join("\n")).into_owned()),
         fields: fields(&done.answer),
-        inverse: done.inverse.as_ref().and_then(|call| serde_json::to_value(call).ok()),
+        inverse: done.inverse.as_ref().and_then(way_back),
         reverts_after_s: done.reverts_after_s,
         ..Outcome::default()
     };
@@ -224,6 +226,13 @@ fn of_done(plan: &Plan, done: &Done) -> Outcome {
         outcome.exit = Some(1);
     }
     outcome
+}
+
+/// A way back as it is kept. One with a secret in it is not kept: masked it would write the mask.
+fn way_back(call: &Call) -> Option<serde_json::Value> {
+    let json = serde_json::to_value(call).ok()?;
+    let text = json.to_string();
+    (secret::mask(&text) == text).then_some(json)
 }
 
 /// What an answer says by name, for conditions.

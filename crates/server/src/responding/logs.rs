@@ -350,7 +350,8 @@ mod tests {
             event.attributes.insert("service.name".to_owned(), service.into());
             event
         };
-        let mut events: Vec<Event> = (0..1_500).map(|at| event(at % 90, "a1", ApiErrorClass::RateLimit, "api", "request timed out")).collect();
+        let mut events: Vec<Event> =
+            (0..1_500).map(|at| event(at % 90, "a1", ApiErrorClass::RateLimit, "api", "request timed out")).collect();
         events.extend((0..40).map(|at| event(at, "a2", ApiErrorClass::Overloaded, "api", "overloaded")));
         events.extend((0..9).map(|at| event(at, "a3", ApiErrorClass::Overloaded, "other", "overloaded")));
         events.push(event(900, "late", ApiErrorClass::RateLimit, "api", "outside of the window"));
