@@ -50,10 +50,9 @@ pub fn describe_record(run: &str, record: &Record) -> Option<String> {
         Record::Begun { step, effect, argv, authority, dry, takes_back, .. } => {
             begun(step, *effect, argv, authority, *dry, takes_back.as_deref())
         }
-        Record::Foreseen { step, what, .. } => format!("{step} will {}", part(what)),
         Record::Foreseen { step, what, reverts_after_s, .. } => {
             let until = reverts_after_s.map_or_else(String::new, |seconds| format!("; it is taken back by itself after {seconds} s"));
-            format!("{step} was planned, with its way back: {}{until}", part(what))
+            format!("{step} will {}{until}", part(what))
         }
         Record::Done { step, dry, done } => format!("{step}{}: {}", if *dry { " (dry)" } else { "" }, ended(done)),
         Record::Skipped { step, why } => format!("{step} left out: {}", part(why)),
