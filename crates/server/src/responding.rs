@@ -153,8 +153,15 @@ impl Responding {
 
     pub(crate) async fn drain(&self, within: Duration) {
         self.handles.runs.drain(within).await;
-        if let Err(error) = self.handles.runs.save_snapshot().await {
-            tracing::warn!(%error, "the runs' snapshot could not be saved");
+        let saved = [
+            ("runs", self.handles.runs.save_snapshot().await),
+            ("flags", self.handles.flags.save_snapshot().await),
+            ("switches", self.handles.switches.save_snapshot().await),
+        ];
+        for (what, saved) in saved {
+            if let Err(error) = saved {
+                tracing::warn!(%error, "the snapshot of the {what} could not be saved");
+            }
         }
     }
 }

@@ -2,6 +2,7 @@
 
 #![allow(clippy::unwrap_used, reason = "tests")]
 
+mod actions;
 mod analysis;
 mod intake;
 mod settings;
