@@ -46,7 +46,7 @@ const UNTIL: Argument = Argument::optional("until", Kind::Text, "as `ttl`, as a 
 const THEN: Argument = Argument::optional("then", Kind::Flag, "whether it is enabled after that time; default: as it lastingly was before");
 const URL: Argument = Argument::optional("url", Kind::Text, "the flag server; default: the one of the settings, or our own store");
 
-static SPECS: &[Spec] = &[
+pub(crate) static SPECS: &[Spec] = &[
     Spec {
         name: "flag.disable",
         summary: "Switches a feature off, for good or for a time.",

@@ -62,7 +62,7 @@ pub struct Repositories {
 
 const REPOSITORY: Argument = Argument::required("repository", Kind::Text, "the path of the work tree");
 
-const SPECS: &[Spec] = &[
+pub(crate) const SPECS: &[Spec] = &[
     Spec {
         name: "git.revert",
         summary: "makes a commit that takes one commit back",

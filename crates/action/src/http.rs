@@ -55,7 +55,7 @@ pub struct Requests {
     settings: Settings,
 }
 
-const SPECS: &[Spec] = &[Spec {
+pub(crate) const SPECS: &[Spec] = &[Spec {
     name: "http.request",
     summary: "sends one HTTP request, and checks the status of the answer",
     effect: Effect::Write,

@@ -16,7 +16,7 @@ use tokio_util::sync::CancellationToken;
 use crate::actions::{Adapter, BoxFuture};
 use crate::{ActionError, Call, Done, Plan, Spec};
 
-mod specs;
+pub(crate) mod specs;
 
 mod access;
 

@@ -19,6 +19,8 @@ pub mod config;
 
 pub mod actions;
 
+pub mod catalogue;
+
 pub mod metrics;
 
 mod address;

@@ -51,7 +51,7 @@ const MAX: Argument = Argument::required("max", Kind::Count, "how many at most; 
 const DATABASE: Argument = Argument::optional("database", Kind::Text, "only those of this database; default: all");
 const PID: Argument = Argument::optional("pid", Kind::Count, "only the one with this process number");
 
-static SPECS: &[Spec] = &[
+pub(crate) static SPECS: &[Spec] = &[
     Spec {
         name: "postgres.connections",
         summary: "Counts connections by state, application and database, and those that are left.",

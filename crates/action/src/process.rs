@@ -95,7 +95,7 @@ const SETTLE: Argument = Argument::optional("settle", Kind::Duration, "how long 
 const NOT_BACK: &str = "nothing: what the process held in memory is gone; process.restart starts a program anew";
 const RESTART_BACK: &str = "nothing: it runs again as it was started";
 
-const SPECS: &[Spec] = &[
+pub(crate) const SPECS: &[Spec] = &[
     Spec {
         name: "process.stop",
         summary: "asks a process to end, and kills it when it does not within the grace",

@@ -61,7 +61,7 @@ impl Default for Settings {
 const PATTERN: Argument =
     Argument::required("pattern", Kind::Text, "which keys, with at least three fixed characters first: `cache:user:*`");
 
-static SPECS: &[Spec] = &[
+pub(crate) static SPECS: &[Spec] = &[
     Spec {
         name: "redis.info",
         summary: "Reads memory, persistence, clients, replication and keys.",

@@ -55,7 +55,7 @@ impl Default for Settings {
 const BACKUP: Argument = Argument::required("backup", Kind::Text, "the file or folder");
 const MAX_AGE: Argument = Argument::required("max_age", Kind::Duration, "an older one is refused");
 
-static SPECS: &[Spec] = &[
+pub(crate) static SPECS: &[Spec] = &[
     Spec {
         name: "data.backup_check",
         summary: "Says how old a backup is and whether it is whole.",

@@ -57,7 +57,7 @@ pub struct Services {
 const MANAGER: Argument = Argument::required("manager", Kind::Text, "systemd, systemd-user or pm2");
 const NAME: Argument = Argument::required("name", Kind::Text, "the exact name of the service");
 
-const SPECS: &[Spec] = &[
+pub(crate) const SPECS: &[Spec] = &[
     Spec {
         name: "service.status",
         summary: "tells the state of a service: whether it is up, its process, how often it was restarted",

@@ -30,7 +30,7 @@ const SCOPE: Argument = Argument::optional(
     "whom it is for: `all` (default), `key:…`, `user:…`, `agent:…`, `session:…`, `model:…`, `plugin:…`",
 );
 
-static SPECS: &[Spec] = &[
+pub(crate) static SPECS: &[Spec] = &[
     Spec {
         name: "gateway.switch_set",
         summary: "Sets a switch of the gateway for a time.",

@@ -19,7 +19,7 @@ const fn write(name: &'static str, summary: &'static str, arguments: &'static [A
     Spec { name, summary, effect: Effect::Write, arguments, undo }
 }
 
-pub(super) const SPECS: &[Spec] = &[
+pub(crate) const SPECS: &[Spec] = &[
     read(
         "kubernetes.pods",
         "shows pods with their phase, restarts, why they ended last, and what they wait for",

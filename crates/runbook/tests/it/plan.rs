@@ -100,6 +100,23 @@ fn placeholders_become_variables() {
 }
 
 #[test]
+fn a_text_that_stands_for_another_is_never_run() {
+    let cases: &[(&str, &[&str])] = &[
+        ("```sh\ncurl -H \"Authorization: Bearer YOUR_KEY\" https://h/\n```", &["YOUR_KEY"]),
+        ("```sh\ndocker pull your-org/agent\necho {{pod}}\n```", &["your-org", "{{pod}}"]),
+        ("```kubectl\nset image deployment/a a=your-org/agent:1\n```", &["your-org"]),
+        ("```sh\necho \"$YOUR_KEY\" {{.State}}\n```", &[]),
+    ];
+    for (fence, expect) in cases {
+        let step = one("Resolution", fence, &[("YOUR_KEY", "k")]);
+        let blanks: Vec<Blocked> = expect.iter().map(|text| Blocked::Blank { text: (*text).to_owned() }).collect();
+        assert_eq!(step.blocked, blanks, "{fence}");
+        assert_eq!(step.work.is_none() && step.hash.is_empty(), !expect.is_empty(), "{fence}: what is blocked cannot be approved");
+    }
+    assert_eq!(Blocked::Blank { text: "YOUR_KEY".to_owned() }.to_string(), "`YOUR_KEY` is a blank to fill in");
+}
+
+#[test]
 fn inputs_are_checked() {
     let text = "---\ninputs:\n  ns: { pattern: \"[a-z]+\" }\n  n: { type: integer }\n  t: { type: duration, default: 5m }\n  f: { type: flag }\n  u: { type: url }\n  key: { type: secret }\n  odd: { type: shape }\n  must: { required: true }\n---\n# R\n## Resolution\n```sh\nx \"$ns\" \"$key\"\n```\n";
     let runbook = &parse(text, "x.md").runbooks[0];
