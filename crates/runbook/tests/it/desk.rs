@@ -2,6 +2,7 @@
 
 mod doubt;
 mod guards;
+mod kept;
 mod life;
 mod refused;
 mod undo;
@@ -111,6 +112,8 @@ struct Actor {
     planned: Mutex<Vec<String>>,
     /// The next answers; then it went well.
     answers: Mutex<VecDeque<Outcome>>,
+    /// What a plan says; else that it would touch one.
+    plan: Mutex<Option<Outcome>>,
     slow: Mutex<Duration>,
 }
 
@@ -127,12 +130,13 @@ impl Hand for Actor {
     fn carry<'a>(&'a self, order: &'a Order) -> BoxFuture<'a, Outcome> {
         Box::pin(async move {
             let slow = *self.slow.lock().expect("a time");
-            tokio::time::sleep(slow).await;
+            tokio::time::sleep(if order.dry { Duration::ZERO } else { slow }).await;
             let Work::Action { name, arguments } = &order.work else { return Outcome::fault("no action") };
             let call = format!("{name} {arguments}");
             if order.dry {
                 self.planned.lock().expect("a list").push(call);
-                return Outcome { affected: Some(1), ..Outcome::default() };
+                let plan = self.plan.lock().expect("a plan").clone();
+                return plan.unwrap_or(Outcome { affected: Some(1), ..Outcome::default() });
             }
             self.done.lock().expect("a list").push(call);
             self.answers.lock().expect("a list").pop_front().unwrap_or(Outcome { affected: Some(1), ..Outcome::default() })

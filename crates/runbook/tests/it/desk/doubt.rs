@@ -1,5 +1,6 @@
 //! The process ends in the middle, after every single record.
 
+use paramedic_runbook::gate::Decision;
 use paramedic_runbook::run::Ending;
 
 use super::*;
@@ -132,4 +133,38 @@ async fn a_lock_of_a_run_that_is_over_is_given_up_by_whoever_starts_next() {
     rig.disk.journal.append(vec![draft], Expected::Any).await.expect("appends");
     let rig = rig.restart().await;
     assert_eq!(rig.desk.brakes().await.locks.len(), 0);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_agreement_that_gets_too_old_is_asked_for_again_without_anybody_looking() {
+    let text = WORKER.replace("verify=", "approve=two verify=");
+    let rig = Rig::new(&[&text]).await;
+    rig.start().await;
+    rig.until_asked("RUN-1").await;
+    rig.approve("RUN-1", "fix", "bob").await;
+    let missing = |records: &[Record]| {
+        records.iter().rev().find_map(|record| match record {
+            Record::Held { step, decision: Decision::Ask { missing, .. } } if step == "fix" => Some(*missing),
+            _ => None,
+        })
+    };
+    rig.rest().await;
+    assert_eq!(missing(&rig.records("RUN-1").await), Some(1), "one more");
+    // It is half an hour old in a moment.
+    let mut brakes = rig.disk.journal.read_subject("brakes", 0, 100).await.expect("reads").pop().expect("stored").payload;
+    brakes["clock_ms"] = (brakes["clock_ms"].as_u64().expect("a time") + 30 * 60_000 - 3_000).into();
+    let draft = Draft {
+        at: Timestamp::from_secs(1_800_000_000),
+        kind: "brakes-changed".to_owned(),
+        subject: "brakes".to_owned(),
+        actor: "test".to_owned(),
+        payload: brakes,
+    };
+    rig.disk.journal.append(vec![draft], Expected::Any).await.expect("appends");
+    let rig = rig.restart().await;
+    let begun = Instant::now();
+    while missing(&rig.records("RUN-1").await) != Some(2) {
+        assert!(begun.elapsed() < Duration::from_secs(20), "{:#?}", rig.records("RUN-1").await);
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
 }

@@ -215,3 +215,27 @@ async fn an_action_that_somebody_asks_for_waits_and_is_counted() {
     assert_eq!(rig.actor.done(), ["service.restart {\"name\":\"worker\",\"why\":\"$(x) {{y}}\"}"]);
     assert!(!rig.actor.planned.lock().expect("a list").is_empty(), "it was counted first");
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_a_plan_foresaw_takes_back_what_nobody_saw_the_end_of() {
+    let rig = Rig::new(&[SLOWLY]).await;
+    *rig.actor.plan.lock().expect("a plan") = Some(for_a_time(Some(60)));
+    *rig.actor.slow.lock().expect("a time") = Duration::from_secs(20);
+    rig.start().await;
+    rig.approve("RUN-1", "limit", "bob").await;
+    let foreseen = |records: &[Record]| records.iter().any(|record| matches!(record, Record::Foreseen { step, .. } if step == "limit"));
+    let begun = Instant::now();
+    while !foreseen(&rig.records("RUN-1").await) {
+        assert!(begun.elapsed() < Duration::from_secs(10));
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    let rig = rig.restart().await;
+    *rig.actor.slow.lock().expect("a time") = Duration::ZERO;
+    let view = rig.until("RUN-1", |view| *state(view, "limit") == StepState::Interrupted).await;
+    assert!(can(&view, "limit", Can::Undo), "{view:#?}");
+    assert_eq!((rig.desk.reverts().len(), rig.actor.done().len()), (1, 0));
+    let undo = rig.desk.undo("RUN-1", "limit", person("bob"), "in doubt").await.expect("a run");
+    rig.approve(&undo.line.id, ACTION_STEP, "carol").await;
+    rig.until_ended(&undo.line.id).await;
+    assert_eq!((cleared(&rig), rig.desk.reverts().len()), (1, 0));
+}
