@@ -56,5 +56,5 @@ pub use problem::{Level, Problem};
 pub use rules::{Loaded, Rules};
 pub use source::{BoxFuture, LastSample, LocalSource, QueryFailure, QuerySource, Question, SeriesStore};
 pub use testing::{TestReport, test_file, test_text};
-pub use view::{AlertView, GroupView, Kind, MissingSeries, RuleHealth, RuleStateView, RuleView};
+pub use view::{AlertView, GroupView, MissingSeries, RuleHealth, RuleState, RuleView};
 pub use why::{Part, PartSeries, Why};

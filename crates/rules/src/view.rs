@@ -4,32 +4,90 @@ use std::collections::BTreeMap;
 
 use paramedic_model::Timestamp;
 use schemars::JsonSchema;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use crate::active::State;
-use crate::file::RuleKind;
+use crate::file;
 use crate::live::{Health, LiveGroup, LiveRule, lock};
 
-/// One group.
-#[derive(Debug, Clone, PartialEq, Serialize, JsonSchema)]
+/// A group of rules and how its last evaluation went.
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(default)]
 pub struct GroupView {
     pub name: String,
     pub file: String,
     pub interval_s: f64,
-    /// The most alerts or series of a rule; 0 is no limit.
-    pub limit: i64,
+    /// The most alerts or series that one rule may give; 0: no bound.
+    pub limit: u64,
     pub rules: Vec<RuleView>,
     pub last_at: Option<Timestamp>,
     pub evaluation_s: f64,
+    /// Evaluations that did not happen because the one before took too long.
     pub missed_evaluations: u64,
 }
 
-/// One rule.
-#[derive(Debug, Clone, PartialEq, Serialize, JsonSchema)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum RuleKind {
+    #[default]
+    Alerting,
+    Recording,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum RuleHealth {
+    /// Not evaluated yet.
+    #[default]
+    Unknown,
+    Ok,
+    Err,
+}
+
+impl RuleHealth {
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Unknown => "unknown",
+            Self::Ok => "ok",
+            Self::Err => "err",
+        }
+    }
+}
+
+/// What an alerting rule, or one of its alerts, is doing.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum RuleState {
+    /// Not evaluated yet.
+    #[default]
+    Unknown,
+    Inactive,
+    Pending,
+    Firing,
+}
+
+impl RuleState {
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Unknown => "unknown",
+            Self::Inactive => "inactive",
+            Self::Pending => "pending",
+            Self::Firing => "firing",
+        }
+    }
+}
+
+/// One rule and how its last evaluation went.
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(default)]
 pub struct RuleView {
-    pub kind: Kind,
+    pub kind: RuleKind,
+    /// The alert's name, or the name of the recorded metric.
     pub name: String,
     pub query: String,
+    /// `for`.
     pub duration_s: f64,
     pub keep_firing_for_s: f64,
     pub labels: BTreeMap<String, String>,
@@ -38,71 +96,48 @@ pub struct RuleView {
     pub last_error: Option<String>,
     pub last_at: Option<Timestamp>,
     pub evaluation_s: f64,
-    /// The worst state of its alerts; `unknown` before the first evaluation.
-    pub state: RuleStateView,
-    /// Those that are pending or firing.
+    pub state: RuleState,
     pub alerts: Vec<AlertView>,
-    /// Selectors that matched nothing in the last day.
+    /// Selectors of the expression that never had a series: such a rule can never fire, or fires for ever.
     pub missing: Vec<MissingSeries>,
-    /// Where it is written, from 1.
-    pub line: usize,
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, JsonSchema)]
-#[serde(rename_all = "kebab-case")]
-pub enum Kind {
-    Alerting,
-    Recording,
+/// Where the embedded rules say they are from.
+pub const PACK_FOLDER: &str = "pack/";
+
+impl GroupView {
+    /// Whether a rule of this group is an embedded one that only waits for metrics that nobody sends.
+    #[must_use]
+    pub fn waits(&self, rule: &RuleView) -> bool {
+        let active = matches!(rule.state, RuleState::Firing | RuleState::Pending) || rule.health == RuleHealth::Err;
+        self.file.starts_with(PACK_FOLDER) && !rule.missing.is_empty() && !active
+    }
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, JsonSchema)]
-#[serde(rename_all = "kebab-case")]
-pub enum RuleHealth {
-    Ok,
-    Err,
-    Unknown,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, JsonSchema)]
-#[serde(rename_all = "kebab-case")]
-pub enum RuleStateView {
-    Inactive,
-    Pending,
-    Firing,
-    Unknown,
-}
-
-/// One alert that is pending or firing.
-#[derive(Debug, Clone, PartialEq, Serialize, JsonSchema)]
+/// An alert that is pending or firing.
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(default)]
 pub struct AlertView {
     pub labels: BTreeMap<String, String>,
     pub annotations: BTreeMap<String, String>,
-    pub state: RuleStateView,
-    pub active_at: Timestamp,
-    /// The expression's value; text in JSON when it is no finite number.
-    #[serde(serialize_with = "number")]
-    #[schemars(with = "f64")]
-    pub value: f64,
+    pub state: RuleState,
+    pub active_at: Option<Timestamp>,
+    /// None when it is not a finite number.
+    pub value: Option<f64>,
+    /// Since when it fires only because of `keep_firing_for`.
     pub keep_firing_since: Option<Timestamp>,
 }
 
-/// A selector that matched nothing in the last day.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, JsonSchema)]
+/// A selector for which there is no series.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(default)]
 pub struct MissingSeries {
     pub selector: String,
-    /// The metric's name, or empty.
+    /// Empty where the selector names no metric.
     pub metric: String,
-    /// The loaded rule that records this metric, if any: then its expression gave nothing either.
+    /// The group whose rule records this metric, if there is one: then that rule's expression gave nothing.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub recorded_by: Option<String>,
-}
-
-fn number<S: serde::Serializer>(value: &f64, serializer: S) -> Result<S::Ok, S::Error> {
-    if value.is_finite() {
-        serializer.serialize_f64(*value)
-    } else {
-        serializer.collect_str(&paramedic_promql::number::format_general(*value))
-    }
 }
 
 fn seconds(ms: i64) -> f64 {
@@ -117,7 +152,7 @@ pub(crate) fn group(group: &LiveGroup) -> GroupView {
         name: group.key.1.clone(),
         file: group.key.0.clone(),
         interval_s: seconds(group.interval_ms),
-        limit: group.limit,
+        limit: u64::try_from(group.limit).unwrap_or(0),
         rules: group.rules.iter().map(rule).collect(),
         last_at: last_at.map(Timestamp::from_millis),
         evaluation_s,
@@ -135,18 +170,18 @@ fn rule(live: &LiveRule) -> RuleView {
         .map(|(labels, alert)| AlertView {
             labels: labels.iter().map(|label| (label.name.to_string(), label.value.to_string())).collect(),
             annotations: alert.annotations.clone(),
-            state: if alert.state == State::Firing { RuleStateView::Firing } else { RuleStateView::Pending },
-            active_at: Timestamp::from_millis(alert.active_at),
-            value: alert.value,
+            state: if alert.state == State::Firing { RuleState::Firing } else { RuleState::Pending },
+            active_at: Some(Timestamp::from_millis(alert.active_at)),
+            value: Some(alert.value).filter(|value| value.is_finite()),
             keep_firing_since: alert.keep_firing_since.map(Timestamp::from_millis),
         })
         .collect();
     let worst = |state| alerts.iter().any(|alert| alert.state == state);
     let shown = match state.last_at {
-        None => RuleStateView::Unknown,
-        Some(_) if worst(RuleStateView::Firing) => RuleStateView::Firing,
-        Some(_) if worst(RuleStateView::Pending) => RuleStateView::Pending,
-        Some(_) => RuleStateView::Inactive,
+        None => RuleState::Unknown,
+        Some(_) if worst(RuleState::Firing) => RuleState::Firing,
+        Some(_) if worst(RuleState::Pending) => RuleState::Pending,
+        Some(_) => RuleState::Inactive,
     };
     let (health, last_error) = match &state.health {
         Health::Unknown => (RuleHealth::Unknown, None),
@@ -154,7 +189,7 @@ fn rule(live: &LiveRule) -> RuleView {
         Health::Failed(message) => (RuleHealth::Err, Some(message.clone())),
     };
     RuleView {
-        kind: if rule.kind == RuleKind::Alerting { Kind::Alerting } else { Kind::Recording },
+        kind: if rule.kind == file::RuleKind::Alerting { RuleKind::Alerting } else { RuleKind::Recording },
         name: rule.name.clone(),
         query: rule.expression.clone(),
         duration_s: seconds(rule.for_ms),
@@ -168,6 +203,5 @@ fn rule(live: &LiveRule) -> RuleView {
         state: shown,
         alerts,
         missing: state.missing.clone(),
-        line: rule.line,
     }
 }
