@@ -292,6 +292,41 @@ fn too_many(blast: Option<Blast>, count: &Count) -> Option<String> {
     (!fits).then(|| format!("it would touch {}{of}; {allowed} is allowed", count.affected))
 }
 
+/// How many objects an attempt may touch; asked once more right before it is carried out.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Allowed {
+    blast: Option<Blast>,
+    /// Without a word about it, what cannot be had back may touch one object.
+    bounded: bool,
+    /// What a policy allows, where one allowed the attempt; 0 where that policy is gone.
+    policy_max: Option<u64>,
+}
+
+impl Allowed {
+    pub(crate) fn of(step: &PlannedStep, authority: &Authority, policies: &[Policy]) -> Self {
+        let bounded = step.demands.blast.is_some() || step.effect == Effect::Destroy;
+        let policy_max = match authority {
+            Authority::Policy { name } => Some(policies.iter().find(|one| one.name == *name).map_or(0, |one| one.affected_max)),
+            _ => None,
+        };
+        Self { blast: step.demands.blast, bounded, policy_max }
+    }
+
+    /// Why so many are too many.
+    pub(crate) fn exceeded_by(&self, affected: Option<u64>) -> Option<String> {
+        let Some(affected) = affected else {
+            return (self.bounded || self.policy_max.is_some()).then(|| "nobody could say how many it would touch".to_owned());
+        };
+        if let Some(max) = self.policy_max.filter(|max| affected > *max) {
+            return Some(format!("it would touch {affected} now; the policy allows {max}"));
+        }
+        let count = Count { hash: String::new(), affected, of: None, at_ms: 0 };
+        // A share of what nobody counted cannot be checked again.
+        let known = self.bounded && !matches!(self.blast, Some(Blast::Percent(_)));
+        known.then(|| too_many(self.blast, &count)).flatten()
+    }
+}
+
 /// People agreed to exactly this step.
 fn with_people(brakes: &Brakes, request: &Request<'_>) -> Decision {
     let step = request.step;

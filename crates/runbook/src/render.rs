@@ -4,6 +4,7 @@
 //! literal that is quoted for its language; a URL gets it encoded; an action gets it as a string inside its arguments. A
 //! value that could still be taken for something else (an option, several words, a pattern of the shell) is refused.
 
+mod evaluated;
 mod script;
 mod texts;
 mod values;

@@ -42,10 +42,13 @@ impl Person {
         let identity = self.identity();
         let local = identity.split('@').next().unwrap_or_default();
         // Several names, as proxies make of a header that was sent twice, are nobody's.
-        let several = self.name.contains([',', ';']);
+        let seen = |letter: &char| letter.is_alphanumeric() || "@._+-:,;".contains(*letter);
+        let said: String = self.name.chars().map(plain_letter).filter(seen).collect();
+        let several = said.contains([',', ';']);
         !self.machine
             && !several
             && !is_machine(&self.name)
+            && !is_machine(&said)
             && !is_machine(&identity)
             && !is_machine(local)
             && local.contains(char::is_alphanumeric)

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use super::evaluated;
 use super::values::{Values, underscored};
 use super::words::variable;
 use super::{Blocked, Work};
@@ -36,6 +37,8 @@ pub(super) fn render(text: &str, values: &Values) -> Result<Work, Vec<Blocked>> 
     for (name, value) in values.inputs() {
         environment.entry(name.clone()).or_insert_with(|| value.clone());
     }
+    let dangers = evaluated::dangers(&script, &statements, &environment);
+    blocked.extend(dangers.into_iter().map(|(name, why)| Blocked::Value { name, why }));
     if blocked.is_empty() { Ok(Work::Sh { script, environment }) } else { Err(blocked) }
 }
 
@@ -76,6 +79,10 @@ fn split_by_shell(statements: &[Statement], name: &str, value: &str) -> Option<S
     let plain = |letter: char| letter.is_alphanumeric() || "_.:/@%+=,-".contains(letter);
     if bare && (value.is_empty() || value.starts_with('-') || !value.chars().all(plain)) {
         return Some("stands without quotes, and a shell would make other words of it".to_owned());
+    }
+    // What a step found was not asked for by anybody: an option in it would be one of the program.
+    if value.starts_with('-') && value.parse::<f64>().is_err() {
+        return Some("begins with `-` and would be taken for an option".to_owned());
     }
     value.chars().any(|letter| letter.is_control() && letter != '\n' && letter != '\t').then(|| "has control characters".to_owned())
 }

@@ -12,7 +12,7 @@ use crate::brake::{Brakes, Moment, Stopped};
 use crate::classify::Effect;
 use crate::document::Runbook;
 use crate::execute::{BoxFuture, Hands, Live};
-use crate::gate::{Mode, Policy};
+use crate::gate::{self, Mode, Policy};
 use crate::outcome::Outcome;
 use crate::plan::masked;
 use crate::render::Values;
@@ -129,9 +129,10 @@ pub async fn drive(run: &Mutex<Run>, stage: &Stage, cancel: &CancellationToken) 
             Next::Write(record) => write(&mut held, stage, record).await?,
             Next::Carry { begun, step, order } => {
                 let dry = matches!(*begun, Record::Begun { dry: true, .. });
+                let allowed = allowed(stage, &step, &begun);
                 let secrets = Values::resolve(&stage.runbook, &held.given).secrets().to_vec();
                 drop(held);
-                let outcome = match foresee(run, stage, &step, &order, cancel).await {
+                let outcome = match foresee(run, stage, &step, &order, &allowed, cancel).await {
                     Ok(None) => carry(stage, &step, *order, cancel).await,
                     Ok(Some(refused)) => refused,
                     // It is not in doubt: without its way back in the record it was not done.
@@ -193,6 +194,13 @@ async fn decide(run: &mut Run, stage: &Stage) -> Result<Next, String> {
     Ok(next)
 }
 
+/// How many objects an attempt may touch that was just admitted. What takes something back is as large as what it takes back.
+fn allowed(stage: &Stage, step: &crate::plan::PlannedStep, begun: &Record) -> gate::Allowed {
+    let Record::Begun { authority, takes_back: None, .. } = begun else { return gate::Allowed::default() };
+    let policies = stage.policies.read().unwrap_or_else(PoisonError::into_inner);
+    gate::Allowed::of(step, authority, &policies)
+}
+
 /// Plans an action once more and writes its way back down, before it is carried out. An outcome: the plan was refused, and
 /// nothing is to be carried out.
 async fn foresee(
@@ -200,6 +208,7 @@ async fn foresee(
     stage: &Stage,
     step: &crate::plan::PlannedStep,
     order: &crate::execute::Order,
+    allowed: &gate::Allowed,
     cancel: &CancellationToken,
 ) -> Result<Option<Outcome>, String> {
     if order.dry || step.effect == Effect::Read || !matches!(order.work, crate::render::Work::Action { .. }) {
@@ -208,6 +217,10 @@ async fn foresee(
     let planned = stage.hands.carry(&crate::execute::Order { dry: true, ..order.clone() }, cancel).await;
     if !planned.is_ok() {
         return Ok(Some(planned));
+    }
+    // What was counted when it was agreed to may be minutes old, and there may be more by now.
+    if let Some(why) = allowed.exceeded_by(planned.affected) {
+        return Ok(Some(Outcome::fault(format!("nothing was done: {why}"))));
     }
     if let Some(inverse) = planned.inverse {
         let what = masked(paramedic_model::text::head(&planned.stdout.text, 500), &order.secrets);
