@@ -149,7 +149,9 @@ impl Run {
             }
             let planned = plan_step(runbook, step, values);
             let looks = planned.effect == Effect::Read && planned.by_hand.is_empty();
-            if looks || planned.demands.only_rollback || !planned.demands.needs.is_empty() || self.excluded(&planned).is_some() {
+            // One that needs another that has not run yet is spoken of when it is its turn.
+            let early = planned.demands.needs.iter().any(|need| !matches!(self.state(need), StepState::Ok | StepState::Verified));
+            if looks || planned.demands.only_rollback || early || self.excluded(&planned).is_some() {
                 continue;
             }
             let decision = decide(now.brakes, &Request { mode: Mode::Step, ..self.request(now, &planned, None) });
