@@ -169,7 +169,7 @@ impl Shelf {
             return Some(named);
         }
         wanted.alerts.iter().find_map(|alert| {
-            let answers = self.all().filter(|one| one.runbook.alerts.iter().any(|known| known == alert));
+            let answers = self.all().filter(|one| one.runbook.alerts.iter().any(|known| is_same_alert(known, alert)));
             answers.max_by_key(|one| {
                 let served = one.runbook.services.iter().any(|service| wanted.services.contains(&service.as_str()));
                 (
@@ -181,6 +181,13 @@ impl Shelf {
             })
         })
     }
+}
+
+/// Whether two names mean one alert. Detectors are told as `repeat-exact`, kinds of incidents as `api_failure`: people need not
+/// remember which of them has which line.
+#[must_use]
+pub fn is_same_alert(one: &str, other: &str) -> bool {
+    one == other || one.replace('_', "-") == other.replace('_', "-")
 }
 
 impl Shelved {
@@ -204,6 +211,12 @@ impl Shelved {
             document: self.document.clone(),
         }
     }
+}
+
+/// Names are one whether they are written with `-` or with `_`.
+fn same(one: &str, other: &str) -> bool {
+    one.len() == other.len()
+        && one.bytes().zip(other.bytes()).all(|(a, b)| a == b || (matches!(a, b'-' | b'_') && matches!(b, b'-' | b'_')))
 }
 
 /// Reads a runbook's file; the error is a sentence.
@@ -253,7 +266,11 @@ mod tests {
         let of = |alert: &str| shelf.choose(&Wanted { alerts: vec![alert], ..Wanted::default() }).map(|found| found.runbook.id.clone());
         assert_eq!(of("TimeoutSpike").as_deref(), Some("own"));
         assert_eq!(of("ContainerOomKilled").as_deref(), Some("oom-killed"));
+        assert_eq!(of("repeat-exact").as_deref(), Some("stuck-agent"), "as the detector is told");
+        assert_eq!(of("timeout").as_deref(), Some("agent-timeout"), "by the kind of the incident");
         assert_eq!(of("nobody"), None);
+        assert_eq!(of("repeat-exact").as_deref(), Some("stuck-agent"));
+        assert_eq!(of("repeat_exact").as_deref(), Some("stuck-agent"), "however it is written");
         let named = shelf.choose(&Wanted { alerts: vec!["TimeoutSpike"], named: vec!["gone", "agent-timeout"], ..Wanted::default() });
         assert_eq!(named.unwrap().runbook.id, "agent-timeout");
         assert!(shelf.untaken.iter().any(|one| one.file.ends_with("notes.md") && one.why.contains("no runbook")));

@@ -617,24 +617,24 @@ fn every_alert_has_a_runbook_and_every_runbook_an_alert() {
 
 /// The names of the detectors that runbooks answer to.
 const DETECTORS: &[&str] = &[
-    "api_overload",
-    "api_server_error",
+    "api-overload",
+    "api-server-error",
     "network",
-    "rate_limit",
-    "retries_exhausted",
-    "api_terminal_error",
-    "tool_error_streak",
-    "repeat_exact",
-    "repeat_call",
-    "ping_pong",
+    "rate-limit",
+    "retries-exhausted",
+    "api-terminal-error",
+    "tool-error-streak",
+    "repeat-exact",
+    "repeat-call",
+    "ping-pong",
     "cycle",
     "monologue",
     "silence",
-    "compaction_thrash",
-    "spend_rate",
-    "context_growth",
-    "lost_subagent",
-    "process_died",
+    "compaction-thrash",
+    "spend-rate",
+    "context-growth",
+    "lost-subagent",
+    "process-died",
 ];
 
 #[test]
