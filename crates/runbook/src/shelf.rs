@@ -213,12 +213,6 @@ impl Shelved {
     }
 }
 
-/// Names are one whether they are written with `-` or with `_`.
-fn same(one: &str, other: &str) -> bool {
-    one.len() == other.len()
-        && one.bytes().zip(other.bytes()).all(|(a, b)| a == b || (matches!(a, b'-' | b'_') && matches!(b, b'-' | b'_')))
-}
-
 /// Reads a runbook's file; the error is a sentence.
 pub fn read(file: &Path) -> Result<String, String> {
     let size = std::fs::metadata(file).map_err(|error| error.to_string())?.len();
