@@ -8,7 +8,12 @@ use anyhow::{Context, Result};
 use crate::{paths, process, sample};
 
 /// File, and the arguments that make the binary print it.
-const DOCUMENTS: &[(&str, &[&str])] = &[("docs/configuration.md", &["config", "reference"]), ("docs/openapi.json", &["config", "openapi"])];
+const DOCUMENTS: &[(&str, &[&str])] = &[
+    ("docs/configuration.md", &["config", "reference"]),
+    ("docs/openapi.json", &["config", "openapi"]),
+    ("docs/actions.md", &["config", "actions"]),
+    ("docs/runbook-lint.md", &["config", "runbook-lint"]),
+];
 
 pub(crate) fn run() -> Result<()> {
     let root = paths::workspace();

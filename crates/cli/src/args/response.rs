@@ -18,9 +18,12 @@ pub(crate) enum RunbookVerb {
     },
     /// Name each danger and mistake, with the safer form; exit status 5 when there is an error
     Lint {
-        #[arg(required = true, value_name = "FILE")]
+        #[arg(required_unless_present = "alerts", value_name = "FILE")]
         files: Vec<PathBuf>,
-        /// Do not ask a running instance which actions, alerts and metrics there are
+        /// Also name each alert of these rule files that no runbook answers to; without a file: of the rules that the settings name
+        #[arg(long, value_name = "RULES", num_args = 0..)]
+        alerts: Option<Vec<PathBuf>>,
+        /// Do not ask a running instance which alerts and metrics there are
         #[arg(long)]
         offline: bool,
     },

@@ -117,7 +117,7 @@ fn problem(rule: &RuleView) -> String {
     rule.last_error.clone().unwrap_or(missing)
 }
 
-fn read(file: &Path) -> Result<String> {
+pub(super) fn read(file: &Path) -> Result<String> {
     face::must_exist(file)?;
     let size = std::fs::metadata(file).map_or(0, |metadata| metadata.len());
     anyhow::ensure!(size <= FILE_BYTES_MAX, "{} is larger than {FILE_BYTES_MAX} bytes", file.display());

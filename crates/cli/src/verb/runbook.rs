@@ -6,6 +6,8 @@ mod lint;
 
 mod source;
 
+mod world;
+
 use std::path::Path;
 
 use anyhow::{Context as _, Result};
@@ -27,7 +29,7 @@ pub(super) async fn runbook(common: &Common, verb: &RunbookVerb) -> Result<Exit>
     match verb {
         RunbookVerb::List { text } => list(common, text.as_deref()).await,
         RunbookVerb::Show { which } => show_all(common, which).await,
-        RunbookVerb::Lint { files, offline } => lint::lint_files(common, files, *offline).await,
+        RunbookVerb::Lint { files, alerts, offline } => lint::lint_files(common, files, alerts.as_deref(), *offline).await,
         RunbookVerb::Import { file, out, diff } => import_file(common, file, out.as_deref(), *diff),
         RunbookVerb::Plan { which, set } => plan(common, which, set).await,
         RunbookVerb::Run { .. } => run(common, verb).await,

@@ -278,19 +278,47 @@ fn runbooks_are_listed_planned_rehearsed_and_imported_without_an_instance() {
 }
 
 #[test]
-fn lint_knows_the_actions_of_a_running_instance() {
+fn lint_knows_actions_alerts_and_with_an_instance_samples() {
     let desk = Desk::new();
     let file = desk.home.path().join("runbooks/queue.md");
-    let step = "```action { name=act mode=write }\nflag.explode: { flag: x }\n```\n";
-    fs::write(&file, format!("{RUNBOOK}{step}")).unwrap();
+    let action = "```action { name=act mode=write }\nflag.explode: { flag: x }\n```\n";
+    let query = "```promql { name=ask mode=read }\nnobody_measures_this\n```\n";
+    fs::write(&file, format!("{RUNBOOK}{action}{query}")).unwrap();
     let lint = ["runbook", "lint", file.to_str().unwrap()];
-    let unknown = |told: &str| told.contains("flag.explode");
-    let (_, told) = desk.refused("ana", &lint);
-    assert!(!told.contains("no action"), "what nobody told is not judged: {told}");
+    let (code, told) = desk.refused("ana", &lint);
+    assert!(code == Some(5) && told.contains("there is no action flag.explode"), "{told}");
+    assert!(!told.contains("[unknown-metric]"), "what nobody told is not judged: {told}");
     let _instance = desk.up();
-    let found = until(Duration::from_secs(5), || {
+    let found = until(Duration::from_secs(10), || {
         let (code, told) = desk.refused("ana", &lint);
-        (code == Some(5) && unknown(&told)).then_some(told)
+        (code == Some(5) && told.contains("[unknown-metric]") && told.contains("flag.explode")).then_some(told)
     });
     assert!(found.is_some(), "{:?}", desk.refused("ana", &lint));
+}
+
+/// What pages somebody says what to do.
+#[test]
+fn lint_names_each_alert_without_a_runbook() {
+    let desk = Desk::new();
+    let rules = desk.home.path().join("rules.yml");
+    let rule = |alert: &str, more: &str| format!("      - alert: {alert}\n        expr: up == 0\n{more}");
+    let text = format!(
+        "groups:\n  - name: own\n    rules:\n{}{}{}{}",
+        rule("TimeoutSpike", ""),
+        rule("Elsewhere", "        annotations: { runbook_url: \"https://wiki.example/elsewhere\" }\n"),
+        rule("NobodyKnows", ""),
+        rule("Dangling", "        annotations: { runbook: no-such-book }\n"),
+    );
+    fs::write(&rules, text).unwrap();
+    let rules = rules.to_str().unwrap();
+    let (code, told) = desk.refused("ana", &["runbook", "lint", "--alerts", rules]);
+    assert_eq!(code, Some(5), "{told}");
+    assert!(told.contains("rules.yml:9: error: nobody who is paged") && told.contains("NobodyKnows"), "{told}");
+    assert!(told.contains("rules.yml:11: error: it names the runbook no-such-book") && told.contains("Dangling"), "{told}");
+    assert!(!told.contains("TimeoutSpike") && !told.contains("Elsewhere"), "{told}");
+    // A runbook beside them that answers is enough, and the rules of the settings are answered by the library.
+    let own = desk.home.path().join("own.md");
+    fs::write(&own, "---\nid: no-such-book\nmatch: { alerts: [NobodyKnows] }\n---\n# Own\n## Investigation\n```sh\nuptime\n```\n").unwrap();
+    desk.done("ana", &["runbook", "lint", own.to_str().unwrap(), "--alerts", rules]);
+    desk.done("ana", &["runbook", "lint", "--alerts"]);
 }

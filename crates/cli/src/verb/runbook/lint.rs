@@ -1,25 +1,20 @@
-//! `paramedic runbook lint`: what is dangerous or wrong, with what a running instance knows of actions, alerts and metrics.
+//! `paramedic runbook lint`: what is dangerous or wrong, with what is known of actions, alerts and metrics; and alerts that no
+//! runbook answers to.
 
-use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 use anyhow::Result;
-use paramedic_api::operations::rules::RuleList;
-use paramedic_runbook::Finding;
-use paramedic_runbook::lint::{Known, KnownAction, Weight, lint_with};
-use serde::Deserialize;
+use paramedic_runbook::lint::{Known, Weight, lint_alerts, lint_with};
+use paramedic_runbook::{Document, Finding, Runbook};
 use serde_json::json;
 
+use super::{source, world};
 use crate::args::Common;
 use crate::exit::{Exit, message};
-use crate::face::Face;
 use crate::show;
 
-pub(super) async fn lint_files(common: &Common, files: &[PathBuf], offline: bool) -> Result<Exit> {
-    let world = match super::source::instance(common).await? {
-        Some(face) if !offline => known(&face).await,
-        _ => Known::default(),
-    };
+pub(super) async fn lint_files(common: &Common, files: &[PathBuf], alerts: Option<&[PathBuf]>, offline: bool) -> Result<Exit> {
+    let world = world::known(common, offline).await?;
     let mut all = Vec::new();
     for file in files {
         let document = super::read(file)?;
@@ -27,10 +22,13 @@ pub(super) async fn lint_files(common: &Common, files: &[PathBuf], offline: bool
         let findings = lint_with(&document, &Known { base: Some(folder.to_owned()), ..world.clone() });
         all.push((document, findings));
     }
-    let errors = all.iter().flat_map(|(_, findings)| findings).filter(|finding| finding.weight == Weight::Error).count();
+    let unanswered = alerts.map_or_else(|| Ok(Vec::new()), |rules| without_runbook(common, rules, &all))?;
+    let findings = all.iter().flat_map(|(_, findings)| findings).chain(unanswered.iter().flat_map(|(_, findings)| findings));
+    let errors = findings.filter(|finding| finding.weight == Weight::Error).count();
     if common.json {
         let told: Vec<_> = all.iter().map(|(document, findings)| json!({"file": document.file, "findings": findings})).collect();
-        show::json(&json!({ "files": told, "errors": errors }))?;
+        let rules: Vec<_> = unanswered.iter().map(|(file, findings)| json!({"file": file, "findings": findings})).collect();
+        show::json(&json!({ "files": told, "rules": rules, "errors": errors }))?;
     } else {
         for (document, findings) in &all {
             findings.iter().try_for_each(|finding| tell(&document.file, finding))?;
@@ -41,11 +39,39 @@ pub(super) async fn lint_files(common: &Common, files: &[PathBuf], offline: bool
                 ));
             }
         }
+        for (file, findings) in &unanswered {
+            findings.iter().try_for_each(|finding| tell(file, finding))?;
+        }
         let findings: usize = all.iter().map(|(_, findings)| findings.len()).sum();
         let runbooks: usize = all.iter().map(|(document, _)| document.runbooks.len()).sum();
-        message(&format!("{runbooks} runbooks in {} files: {findings} findings, {errors} of them errors", files.len()));
+        if !files.is_empty() {
+            message(&format!("{runbooks} runbooks in {} files: {findings} findings", files.len()));
+        }
+        if alerts.is_some() {
+            let without: usize = unanswered.iter().map(|(_, findings)| findings.len()).sum();
+            message(&format!("{without} alerts of {} rule files have no runbook", unanswered.len()));
+        }
+        message(&format!("{errors} errors"));
     }
     Ok(if errors > 0 { Exit::FoundProblems } else { Exit::Done })
+}
+
+/// Alerts that neither these files, nor the folders of the settings, nor the library answer to, by rule file.
+fn without_runbook(common: &Common, rules: &[PathBuf], linted: &[(Document, Vec<Finding>)]) -> Result<Vec<(String, Vec<Finding>)>> {
+    let shelf = source::shelf(common)?;
+    let own = linted.iter().flat_map(|(document, _)| &document.runbooks);
+    let runbooks: Vec<&Runbook> = own.chain(shelf.all().map(|shelved| shelved.runbook.as_ref())).collect();
+    let mut all = Vec::new();
+    for file in if rules.is_empty() { world::rules_of_settings(common)? } else { world::rule_files(rules)? } {
+        let lines: Vec<_> = world::alerts_of(&file).collect();
+        let named: Vec<_> = lines.iter().map(|(alert, runbook, _)| (alert.clone(), runbook.clone())).collect();
+        let mut findings = lint_alerts(&named, &runbooks);
+        for finding in &mut findings {
+            finding.line = lines.iter().find(|(alert, ..)| *alert == finding.text).map_or(0, |(.., line)| *line);
+        }
+        all.push((file.name, findings));
+    }
+    Ok(all)
 }
 
 pub(super) fn tell(file: &str, finding: &Finding) -> Result<()> {
@@ -62,50 +88,4 @@ pub(super) fn tell(file: &str, finding: &Finding) -> Result<()> {
         show::line(&format!("    instead: {}", finding.instead))?;
     }
     Ok(())
-}
-
-#[derive(Debug, Deserialize)]
-struct Actions {
-    actions: Vec<Spec>,
-}
-
-#[derive(Debug, Deserialize)]
-struct Spec {
-    name: String,
-    arguments: Vec<Argument>,
-}
-
-#[derive(Debug, Deserialize)]
-struct Argument {
-    name: String,
-    required: bool,
-}
-
-/// What the instance knows. What it does not answer is not judged.
-async fn known(face: &Face) -> Known {
-    let mut known = Known::default();
-    if let Ok((all, _)) = face.get::<Actions>("action.list", &json!({})).await {
-        known.actions = all.actions.iter().map(action).collect();
-    }
-    let mut alerts = BTreeSet::new();
-    if let Ok((rules, _)) = face.get::<RuleList>("rule.list", &json!({})).await {
-        let rules = rules.groups.iter().flat_map(|group| &group.rules);
-        alerts.extend(rules.filter(|rule| rule.kind == paramedic_api::rules::RuleKind::Alerting).map(|rule| rule.name.clone()));
-    }
-    if let Ok((catalogue, _)) = face.get::<paramedic_api::operations::alerts::Catalogue>("detector.list", &json!({})).await {
-        alerts.extend(catalogue.detectors.into_iter().map(|detector| detector.name));
-    }
-    known.alerts = alerts;
-    if let Ok(answer) = face.prometheus("/api/v1/label/__name__/values", &[]).await {
-        let names = answer["data"].as_array().into_iter().flatten().filter_map(|name| name.as_str().map(str::to_owned));
-        known.metrics = names.collect();
-    }
-    known
-}
-
-fn action(spec: &Spec) -> KnownAction {
-    let names = |required: bool| -> Vec<&str> {
-        spec.arguments.iter().filter(|argument| argument.required == required).map(|argument| argument.name.as_str()).collect()
-    };
-    KnownAction::new(&spec.name, &names(true), &names(false))
 }
