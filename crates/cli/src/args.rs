@@ -152,6 +152,10 @@ pub(crate) enum ConfigDocument {
     Default,
     Reference,
     Openapi,
+    /// All actions, in Markdown
+    Actions,
+    /// What lint looks for in runbooks, in Markdown
+    RunbookLint,
 }
 
 #[derive(Debug, Clone, ClapArgs)]
