@@ -1,0 +1,272 @@
+//! A real PostgreSQL that comes to harm: the alert, the incident, its runbook, the approved fix, and the database whole again.
+
+use std::fs;
+use std::io::{BufRead, BufReader, Write};
+use std::os::unix::fs::{MetadataExt, chown};
+use std::os::unix::process::CommandExt as _;
+use std::path::{Path, PathBuf};
+use std::process::{Child, ChildStdin, Command, Stdio};
+use std::sync::mpsc::{Receiver, channel};
+use std::time::Duration;
+
+use serde_json::json;
+
+use crate::fixture::{Home, Instance, until};
+use crate::programs::{free_port, number};
+use crate::respond_scene::{
+    DANA, WITHIN, approve, assert_journal, assert_recorded, hasty_rules, hasty_runbook, incident_when, ranked, record, run_when, says,
+    settings, short, shown, step_of,
+};
+use crate::skip;
+
+const NOBODY: u32 = 65_534;
+
+/// A program that refuses to run as root, in its folder.
+pub fn as_nobody(program: &Path, folder: &Path) -> Command {
+    let mut command = Command::new(program);
+    command.current_dir(folder).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+    if fs::metadata("/proc/self").is_ok_and(|own| own.uid() == 0) {
+        command.uid(NOBODY).gid(NOBODY);
+    }
+    command
+}
+
+/// A folder that such a program may write to.
+pub fn nobodys_folder() -> tempfile::TempDir {
+    let folder = tempfile::tempdir().unwrap();
+    drop(chown(folder.path(), Some(NOBODY), Some(NOBODY)));
+    folder
+}
+
+/// A PostgreSQL with the database of the memory daemon, an application's role without privileges, and one more database.
+struct Database {
+    child: Child,
+    port: u16,
+    folder: tempfile::TempDir,
+}
+
+impl Database {
+    /// None where it is not installed.
+    fn start(connections_max: u32) -> Option<Self> {
+        let places = ["/usr/lib/postgresql/15/bin/initdb", "/usr/lib/postgresql/17/bin/initdb", "/usr/local/bin/initdb"];
+        let initdb = places.iter().map(PathBuf::from).find(|path| path.is_file())?;
+        let folder = nobodys_folder();
+        let made = as_nobody(&initdb, folder.path()).args(["-D", "data", "-U", "app", "--auth=trust", "-N"]).status().unwrap();
+        assert!(made.success());
+        let socket = folder.path().display().to_string();
+        let port = free_port();
+        let log = fs::File::create(folder.path().join("log")).unwrap();
+        let child = as_nobody(&initdb.with_file_name("postgres"), folder.path())
+            .args(["-D", "data", "-p", &port.to_string(), "-h", "127.0.0.1", "-k", &socket, "-c", "fsync=off"])
+            .args(["-c", "shared_preload_libraries=pg_stat_statements", "-c", "superuser_reserved_connections=3"])
+            .args(["-c", &format!("max_connections={connections_max}"), "-c", "autovacuum=off"])
+            .stderr(log)
+            .spawn()
+            .unwrap();
+        let database = Self { child, port, folder };
+        let ready = until(WITHIN, || database.try_sql("postgres", "SELECT 1").ok());
+        assert!(ready.is_some(), "{}", database.log());
+        database.sql("postgres", "CREATE ROLE agents LOGIN");
+        for name in ["continuous_claude", "billing"] {
+            database.sql("postgres", &format!("CREATE DATABASE {name} OWNER agents"));
+            database.sql(
+                name,
+                "CREATE TABLE jobs AS SELECT n AS id, 0 AS tries FROM generate_series(1, 100) n; ALTER TABLE jobs OWNER TO agents",
+            );
+        }
+        database.sql("continuous_claude", "CREATE EXTENSION pg_stat_statements");
+        Some(database)
+    }
+
+    fn log(&self) -> String {
+        fs::read_to_string(self.folder.path().join("log")).unwrap_or_default()
+    }
+
+    fn url(&self) -> String {
+        format!("postgres://app@127.0.0.1:{}/continuous_claude", self.port)
+    }
+
+    fn psql(&self, role: &str, database: &str) -> Command {
+        let mut command = Command::new("psql");
+        command.args(["-X", "-A", "-t", "-q", "-h", "127.0.0.1", "-p", &self.port.to_string(), "-U", role, "-d", database]);
+        command.env("PGCONNECT_TIMEOUT", "5").stdin(Stdio::null());
+        command
+    }
+
+    fn try_sql(&self, database: &str, statement: &str) -> Result<String, String> {
+        let output = self.psql("app", database).args(["-c", statement]).output().unwrap();
+        let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).trim().to_owned();
+        if output.status.success() { Ok(text(&output.stdout)) } else { Err(text(&output.stderr)) }
+    }
+
+    #[track_caller]
+    fn sql(&self, database: &str, statement: &str) -> String {
+        self.try_sql(database, statement).unwrap_or_else(|why| panic!("{statement}: {why}"))
+    }
+
+    /// A client of an application that stays.
+    fn client(&self, application: &str, database: &str) -> Client {
+        let mut command = self.psql("agents", database);
+        command.env("PGAPPNAME", application).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::null());
+        let mut child = command.spawn().unwrap();
+        let (send, lines) = channel();
+        let stdout = BufReader::new(child.stdout.take().unwrap());
+        std::thread::spawn(move || stdout.lines().map_while(Result::ok).try_for_each(|line| send.send(line)));
+        let mut client = Client { stdin: child.stdin.take().unwrap(), child, lines, pid: String::new() };
+        client.pid = client.asks("SELECT pg_backend_pid()");
+        client
+    }
+
+    /// Whether the server still has this session.
+    fn has(&self, client: &Client) -> bool {
+        self.sql("postgres", &format!("SELECT count(*) FROM pg_stat_activity WHERE pid = {}", client.pid)) == "1"
+    }
+
+    fn signal(&self, name: &str) {
+        Command::new("kill").args([&format!("-{name}"), &self.child.id().to_string()]).status().unwrap();
+    }
+}
+
+impl Drop for Database {
+    fn drop(&mut self) {
+        // At once, and with its own children.
+        self.signal("QUIT");
+        if until(Duration::from_secs(5), || self.child.try_wait().ok().flatten()).is_none() {
+            drop(self.child.kill());
+            drop(self.child.wait());
+        }
+    }
+}
+
+/// A session of an application.
+struct Client {
+    child: Child,
+    stdin: ChildStdin,
+    lines: Receiver<String>,
+    pid: String,
+}
+
+impl Client {
+    fn tells(&mut self, statement: &str) {
+        self.stdin.write_all(format!("{statement};\n").as_bytes()).unwrap();
+    }
+
+    fn hears(&self) -> Option<String> {
+        self.lines.recv_timeout(Duration::from_secs(20)).ok()
+    }
+
+    #[track_caller]
+    fn asks(&mut self, statement: &str) -> String {
+        self.tells(statement);
+        self.hears().unwrap_or_else(|| panic!("no answer to {statement}"))
+    }
+
+    /// Begins a transaction that locks a row, and leaves it open.
+    #[track_caller]
+    fn leaves_open(&mut self, row: u32) {
+        self.asks(&format!("BEGIN; UPDATE jobs SET tries = tries + 1 WHERE id = {row} RETURNING id"));
+    }
+}
+
+impl Drop for Client {
+    fn drop(&mut self) {
+        drop(self.child.kill());
+        drop(self.child.wait());
+    }
+}
+
+fn watched(home: &Home, database: &Database, probe: &str) -> Instance {
+    let rules = [hasty_rules(home, "postgres.yaml")];
+    let url = database.url();
+    let instance = home.up_configured(&settings(
+        home,
+        &rules,
+        &format!("postgres = [{{ url = {url:?}, instance = \"memory-db\"{probe} }}]"),
+        &format!("postgres = {url:?}"),
+    ));
+    until(WITHIN, || number(&instance.http(), "pg_up == 1")).unwrap_or_else(|| panic!("{}", home.log()));
+    instance
+}
+
+/// The runbook for slow queries with seconds instead of minutes.
+fn hasty_slow_query(home: &Home) {
+    let edits = [
+        ("interval '5 minutes'", "interval '1 second'"),
+        ("older_than: 5m", "older_than: 1s"),
+        ("within 2m", "within 15s hold 2s"),
+        ("hold=15m", "hold=2s"),
+    ];
+    hasty_runbook(home, "slow-query", &edits);
+}
+
+/// A transaction is left open with a lock on one row; before, another one made everybody wait for three seconds.
+struct Jam {
+    leak: Client,
+    idle: Client,
+    elsewhere: Client,
+    waiting: Vec<Client>,
+}
+
+impl Jam {
+    fn of(database: &Database, instance: &Instance) -> Self {
+        let looked = until(WITHIN, || number(&instance.http(), "pg_stat_statements_p95_ms"));
+        assert!(looked.is_some(), "there is a look to compare with");
+        let mut earlier = database.client("worker-1", "continuous_claude");
+        let mut leak = database.client("worker-7", "continuous_claude");
+        let mut idle = database.client("worker-7", "continuous_claude");
+        let mut elsewhere = database.client("worker-7", "billing");
+        earlier.leaves_open(1);
+        leak.leaves_open(2);
+        elsewhere.leaves_open(2);
+        idle.asks("SELECT 1");
+        let mut slow: Vec<Client> = (0..3).map(|i| database.client(&format!("queue-{i}"), "continuous_claude")).collect();
+        let mut waiting: Vec<Client> = (3..5).map(|i| database.client(&format!("queue-{i}"), "continuous_claude")).collect();
+        slow.iter_mut().for_each(|client| client.tells("UPDATE jobs SET tries = tries + 1 WHERE id = 1 RETURNING id"));
+        waiting.iter_mut().for_each(|client| client.tells("UPDATE jobs SET tries = tries + 1 WHERE id = 2 RETURNING id"));
+        std::thread::sleep(Duration::from_secs(3));
+        earlier.tells("COMMIT");
+        assert!(slow.iter().all(|client| client.hears().is_some()));
+        Self { leak, idle, elsewhere, waiting }
+    }
+}
+
+#[test]
+fn respond_slow_query_one_forgotten_transaction_is_ended_and_its_neighbours_stay() {
+    let Some(database) = Database::start(40) else { skip!("PostgreSQL is not installed") };
+    let home = Home::new();
+    hasty_slow_query(&home);
+    let instance = watched(&home, &database, "");
+    let jam = Jam::of(&database, &instance);
+
+    let (incident, run) = ranked(&home, &instance, "slow-query");
+    assert_eq!(run["causes"][0]["cause"], "idle", "{:#}", short(&run));
+    let id = run["id"].as_str().unwrap();
+    let run = run_when(&home, id, "waiting", |run| run["next"] == "terminate");
+    assert!(jam.waiting.iter().chain([&jam.leak, &jam.idle, &jam.elsewhere]).all(|client| database.has(client)), "nothing was done yet");
+    let step = step_of(&run, "terminate");
+    assert_eq!((&step["effect"], &step["risk"], &step["approval"]), (&json!("write"), &json!("high"), &json!("any")), "{step:#}");
+    assert!(run["asking"].as_array().unwrap().contains(&json!("terminate")), "{run:#}");
+    assert_eq!(step["affected"], 1, "what it would touch was counted: {step:#}");
+
+    let hash = approve(&home, id, "terminate");
+    assert!(jam.waiting.iter().all(|client| client.hears().is_some_and(|row| row == "2")), "those who waited went on");
+    assert!(!database.has(&jam.leak));
+    assert!([&jam.idle, &jam.elsewhere].iter().all(|client| database.has(client)), "its neighbours are there");
+    assert_eq!(database.sql("continuous_claude", "SELECT tries FROM jobs WHERE id = 2"), "2", "what was not committed is gone");
+    // Its clients do their work quickly again.
+    let mut worker = database.client("worker-8", "continuous_claude");
+    worker.tells("DO $$ BEGIN FOR i IN 1..3000 LOOP PERFORM tries FROM jobs WHERE id = 3; END LOOP; END $$");
+    for _ in 0..1_500 {
+        worker.tells("UPDATE jobs SET tries = tries + 1 WHERE id = 3");
+    }
+    assert_eq!(worker.asks("SELECT tries FROM jobs WHERE id = 3"), "1500");
+    let ended = run_when(&home, id, "ended", |run| !run["ended_at"].is_null());
+    assert_eq!(ended["ending"], "done", "{:#}", short(&ended));
+    incident_when(&home, &instance, &incident, &["mitigated", "resolved"]);
+    assert_recorded(&home, id, "terminate", &hash, &["postgres.terminate", "idle in transaction"]);
+    let said = step_of(&ended, "terminate")["last"]["shown"].as_str().unwrap().to_owned();
+    assert!(said.contains("ended 1 backends"), "{said}");
+    incident_when(&home, &instance, &incident, &["resolved"]);
+    assert_eq!(instance.stop(), Some(0));
+    assert_journal(&home);
+}
