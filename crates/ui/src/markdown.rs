@@ -29,7 +29,15 @@ pub(crate) struct Excerpt<'a> {
 pub(crate) fn render(excerpt: &Excerpt<'_>) -> (Markup, bool) {
     let lines = Lines::of(excerpt.text);
     let from = if excerpt.until.is_none() && excerpt.runbook.line <= 1 { 1 } else { excerpt.runbook.line };
-    let mut writer = Writer { out: String::new(), runbook: excerpt.runbook, code: None, links: Vec::new(), table_head: false };
+    let mut writer = Writer {
+        out: String::new(),
+        runbook: excerpt.runbook,
+        code: None,
+        links: Vec::new(),
+        table_head: false,
+        heading: false,
+        attributes: false,
+    };
     let options =
         Options::ENABLE_TABLES | Options::ENABLE_TASKLISTS | Options::ENABLE_STRIKETHROUGH | Options::ENABLE_YAML_STYLE_METADATA_BLOCKS;
     // Elements that were begun before the excerpt do not count; headings and blocks begin and end inside it.
@@ -73,6 +81,9 @@ struct Writer<'a> {
     code: Option<(usize, String, String)>,
     links: Vec<bool>,
     table_head: bool,
+    /// In a heading, before its attributes.
+    heading: bool,
+    attributes: bool,
 }
 
 impl Writer<'_> {
@@ -88,7 +99,17 @@ impl Writer<'_> {
             Event::End(tag) => self.end(*tag, last),
             Event::Text(words) => match &mut self.code {
                 Some((_, _, code)) => code.push_str(words),
-                None => self.text(words),
+                None => match words.find('{').filter(|_| self.heading) {
+                    // What is between braces is for the program.
+                    Some(at) => {
+                        self.text(&words[..at]);
+                        self.out.push_str("<span class=\"attributes\">");
+                        self.text(&words[at..]);
+                        self.heading = false;
+                        self.attributes = true;
+                    }
+                    None => self.text(words),
+                },
             },
             Event::Code(words) => {
                 self.out.push_str("<code>");
@@ -108,7 +129,10 @@ impl Writer<'_> {
 
     fn start(&mut self, tag: &Tag<'_>, first: usize) {
         match tag {
-            Tag::Heading { level, .. } => self.out.push_str(&format!("<{} id=\"l{first}\">", heading(*level))),
+            Tag::Heading { level, .. } => {
+                self.heading = true;
+                self.out.push_str(&format!("<{} id=\"l{first}\">", heading(*level)));
+            }
             Tag::Paragraph => self.out.push_str("<p class=\"wrap\">"),
             Tag::List(Some(_)) => self.out.push_str("<ol>"),
             Tag::List(None) => self.out.push_str("<ul>"),
@@ -144,7 +168,10 @@ impl Writer<'_> {
 
     fn end(&mut self, tag: TagEnd, last: usize) {
         let close = match tag {
-            TagEnd::Heading(level) => format!("</{}>", heading(level)),
+            TagEnd::Heading(level) => {
+                self.heading = false;
+                format!("{}</{}>", if std::mem::take(&mut self.attributes) { "</span>" } else { "" }, heading(level))
+            }
             TagEnd::Paragraph => "</p>".to_owned(),
             TagEnd::List(true) => "</ol>".to_owned(),
             TagEnd::List(false) => "</ul>".to_owned(),
@@ -236,7 +263,7 @@ fn would(step: &Step) -> Markup {
     html! {
         p class="small wrap" {
             (effect(all)) " " b { (short(&step.name, 60)) } " " span class="faint" { (format!("{:?}", step.executor).to_lowercase()) }
-            @if let Some(why) = worst.map(|verdict| verdict.why.as_str()).filter(|why| !why.is_empty()) { span class="soft" { " · " (short(why, 200)) } }
+            @if let Some(why) = worst.map(|verdict| verdict.why.as_str()).filter(|why| !why.is_empty()) { span class="soft" { " · " (crate::steps::coded(&short(why, 200))) } }
             @if let Some(why) = never { span class="warned" { " · " (short(why, 160)) } }
             @for (name, value) in attributes.iter().take(10) { " " span class="faint" { (short(name, 30)) "=" (short(value, 80)) } }
         }

@@ -1,7 +1,7 @@
 //! One step of a run as people see it and answer it: its state, exactly what would run, what came of it, and the forms.
 
 use maud::{Markup, html};
-use paramedic_model::{Timestamp, text};
+use paramedic_model::{Timestamp, secret, text};
 use paramedic_runbook::classify::Effect;
 use paramedic_runbook::desk::{Can, RunView, StepView};
 use paramedic_runbook::document::Executor;
@@ -41,8 +41,10 @@ pub(crate) fn anchor(view: &RunView, step: &str) -> String {
 }
 
 /// Shape and word: never colour alone.
-pub(crate) fn state(step: &StepView) -> Markup {
+pub(crate) fn state(around: &Around<'_>, step: &StepView) -> Markup {
+    let ended = around.view.line.ended_at.is_some();
     let (class, shape) = match &step.state {
+        StepState::Pending | StepState::Held { .. } if ended => ("off", "–"),
         StepState::Pending => ("wait", "○"),
         StepState::Held { decision: Decision::Ask { .. } } => ("ask", "◆"),
         StepState::Held { .. } => ("wait", "‖"),
@@ -54,6 +56,9 @@ pub(crate) fn state(step: &StepView) -> Markup {
         StepState::TakenBack { .. } => ("off", "↶"),
     };
     let word = match &step.state {
+        StepState::Pending | StepState::Held { .. } if ended => "not run",
+        StepState::Held { decision: Decision::Ask { .. } } if step.executor == Executor::Manual => "for a person to do",
+        StepState::Held { decision: Decision::Ask { .. } } if step.executor == Executor::Message => "for a person to send",
         StepState::Held { decision: Decision::Ask { .. } } => "waits for approval",
         StepState::Held { decision: Decision::Wait { .. } } => "waits",
         _ if step.only_rollback && step.state == StepState::Pending => "way back, not needed so far",
@@ -109,7 +114,7 @@ pub(crate) fn outcome(done: &Done) -> Markup {
         @if let Some(exit) = done.exit { "exit " (exit) " · " } @else if let Some(signal) = done.signal { "ended by signal " (signal) " · " }
         (span(std::time::Duration::from_millis(done.ms)))
         @if let Some(affected) = done.affected { " · " (many(affected, "object")) }
-        @if done.verdict != Verdict::Ok && !done.why.is_empty() { " · " b { (short(&done.why, 300)) } }
+        @if done.verdict != Verdict::Ok && !done.why.is_empty() { " · " b { (coded(&short(&done.why, 300))) } }
     }
 }
 
@@ -134,7 +139,7 @@ pub(crate) fn looked(around: &Around<'_>, step: &StepView) -> Markup {
     html! {
         li data-row=(id) class="looked" {
             details id=(id) {
-                summary { (state(step)) " " b { (short(&step.title, 90)) } " " span class="soft" { (said_in_short(step)) } }
+                summary { (state(around, step)) " " b { (short(&step.title, 90)) } " " span class="soft" { (coded(&said_in_short(step))) } }
                 (exact(&step.argv, EXACT_BYTES_MAX / 2))
                 @if !step.blocked.is_empty() { p class="small" { "It cannot run yet: " (short(&step.blocked.join("; "), 300)) "." } }
                 @if let Some(done) = &step.last {
@@ -183,7 +188,7 @@ pub(crate) fn whole(around: &Around<'_>, step: &StepView) -> Markup {
     let next = around.view.next.as_deref() == Some(step.name.as_str());
     html! {
         li id=(id) data-row=(id) class=(if next { "step next" } else { "step" }) {
-            p class="stephead" { (state(step)) b { (short(&step.title, 140)) } (effect(step.effect)) span class="faint small" { (short(&step.name, 40)) } }
+            p class="stephead" { (state(around, step)) b { (short(&step.title, 140)) } (effect(step.effect)) span class="faint small" { (short(&step.name, 40)) } }
             (exact(&step.argv, EXACT_BYTES_MAX))
             (explained(around, step))
             @if let Some(live) = &step.live { pre class="live" aria-live="polite" { (printable(tail(live))) } }
@@ -198,31 +203,44 @@ pub(crate) fn whole(around: &Around<'_>, step: &StepView) -> Markup {
 
 /// Why it stands where it stands, what it takes, what follows.
 fn explained(around: &Around<'_>, step: &StepView) -> Markup {
+    let ended = around.view.line.ended_at.is_some();
+    let by_person = matches!(step.executor, Executor::Manual | Executor::Message);
     let why = match &step.state {
+        StepState::Held { .. } if ended => "",
         StepState::Unexpected { .. } | StepState::Failed { .. } if step.last.as_ref().is_some_and(|done| !done.why.is_empty()) => "",
         StepState::Unexpected { why } | StepState::Failed { why } | StepState::Skipped { why } | StepState::TakenBack { why } => {
             why.as_str()
         }
         StepState::Interrupted => "it began, and nobody knows how it ended: look before you run it again",
-        StepState::Held { decision: Decision::Ask { reason, .. } } if !reason.is_empty() => reason.as_str(),
+        // The button says it already.
+        StepState::Held { decision: Decision::Ask { reason, .. } } if is_plain(reason) => "",
         StepState::Held { decision } => decision.reason(),
         _ => "",
     };
     html! {
-        @if !why.is_empty() { p class="small wrap" { (short(why, 400)) } }
-        @if !step.blocked.is_empty() { p class="small wrap" { "It cannot run yet: " (short(&step.blocked.join("; "), 400)) "." } }
+        @if !why.is_empty() { p class="small wrap" { (coded(&short(why, 400))) } }
+        @if !step.blocked.is_empty() && !ended { p class="small wrap" { "It cannot run yet: " (short(&step.blocked.join("; "), 400)) "." } }
         @if !step.agreed.is_empty() {
             p class="small" { b { (step.agreed.join(", ")) } " agreed" @if step.approval == Approval::Two && step.agreed.len() == 1 { "; one more person has to (1 of 2)" } }
         }
         p class="small soft wrap" {
-            @if step.effect > Effect::Read && !step.why.is_empty() { (short(&capital(&step.why), 200)) ". " }
+            @if step.effect > Effect::Read && !step.why.is_empty() && !by_person { (coded(&short(&capital(&step.why), 200))) ". " }
             @if let Some(affected) = step.affected { "It would touch " (many(affected, "object")) ". " }
             @if let Some(verify) = &step.verify { "Afterwards it is watched: " code { (short(verify, 160)) } ". " }
             @if let Some(rollback) = &step.rollback { "Way back: " code { (short(rollback, 60)) } ". " }
-            @else if step.effect > Effect::Read && !step.only_rollback && step.executor != Executor::Action { "No way back is written down. " }
+            @else if step.effect > Effect::Read && !step.only_rollback && step.executor != Executor::Action && !by_person { "No way back is written down. " }
             @if let Some(at) = step.reverts_at { "It is taken back by itself " (due(at, around.now)) ". " }
         }
     }
+}
+
+fn is_plain(reason: &str) -> bool {
+    matches!(reason, "somebody has to agree" | "two different people have to agree" | "a person does it" | "a person sends it")
+}
+
+/// A sentence of ours, with what stands between backticks as code.
+pub(crate) fn coded(text: &str) -> Markup {
+    html! { @for (i, part) in text.split('`').enumerate() { @if i % 2 == 1 { code { (part) } } @else { (part) } } }
 }
 
 pub(crate) fn capital(word: &str) -> String {
@@ -250,7 +268,7 @@ fn answers(around: &Around<'_>, step: &StepView, primary: bool) -> Markup {
         @if can(Can::Again) { (form(around, step, "again", false)) }
         @if can(Can::Undo) {
             details class="small" id=(format!("{}u", anchor(around.view, &step.name))) { summary { "Undo" }
-                p class="wrap" { @if let Some(rollback) = &step.rollback { "Its way back runs: " code { (short(rollback, 60)) } "." } @else { "The action that takes it back becomes a run of its own, and waits for an approval." } }
+                p class="wrap" { @if let Some(rollback) = &step.rollback { "Its way back runs: " code { (short(rollback, 60)) } "." } @else { "What takes it back becomes a run of its own, and waits for an approval: " code { (short(&secret::mask(&step.way_back.as_ref().map(ToString::to_string).unwrap_or_default()), 300)) } } }
                 (form(around, step, "undo", true))
             }
         }
@@ -270,10 +288,11 @@ fn asking(around: &Around<'_>, step: &StepView, verb: &str, leave_out: bool, pri
     html! {
         form class="answer" method="post" action=(to(verb)) {
             (hidden(around, step))
-            (asked(around.actor))
+            // Once on a page is enough; the other forms ask on a page of their own.
+            @if around.view.next.as_deref() == Some(step.name.as_str()) { (asked(around.actor)) }
             @if destroys(step) && verb != "leave-out" {
                 label class="sure" { input type="checkbox" name="sure" value="yes" required data-key=[primary.then_some("r")];
-                    span { "This cannot be taken back: " (short(&step.why, 200)) @if let Some(affected) = step.affected { ", " (many(affected, "object")) } ". I want it." } }
+                    span { "This cannot be taken back: " (coded(&short(&step.why, 200))) @if let Some(affected) = step.affected { ", " (many(affected, "object")) } ". I want it." } }
             }
             button class=[primary.then_some("primary")] data-key=[(primary && !destroys(step)).then_some("r")] { (label(step, verb)) }
             @if leave_out { button class="plainly" formaction=(to("leave-out")) formnovalidate { "Leave out" } }
@@ -305,7 +324,6 @@ fn form(around: &Around<'_>, step: &StepView, verb: &str, why: bool) -> Markup {
     html! {
         form class="answer" method="post" action=(format!("/runs/{}/{verb}", encode(&around.view.line.id))) {
             (hidden(around, step))
-            (asked(around.actor))
             @if why { label { "Why (may be empty)" input name="why" maxlength="500"; } }
             button class=[(verb != "undo").then_some("plainly")] { (word) }
         }

@@ -10,7 +10,6 @@ use paramedic_runbook::gate::Mode;
 use paramedic_runbook::run::{Ending, StepState};
 
 use crate::format::{ago, encode, many, percent, short};
-use crate::forms::who::asked;
 use crate::page::within;
 use crate::steps::{self, Around};
 
@@ -46,7 +45,7 @@ pub(crate) fn causes(view: &RunView, titles: &BTreeMap<String, String>) -> Marku
                 }
                 div {
                     b { (steps::capital(&short(title_of(titles, &cause.cause), 160))) }
-                    p class="small soft wrap" { (short(&cause.why, 240)) }
+                    p class="small soft wrap" { (steps::coded(&short(&cause.why, 240))) }
                     @if !cause.found.is_empty() {
                         p class="small wrap" { "Found: " @for (i, text) in cause.found.iter().take(4).enumerate() { @if i > 0 { ", " } code { (short(text, 80)) } } @if cause.found.len() > 4 { " and " (cause.found.len() - 4) " more" } }
                     }
@@ -61,7 +60,7 @@ pub(crate) fn causes(view: &RunView, titles: &BTreeMap<String, String>) -> Marku
         @if likely.len() > shown { p class="faint small" { "And " (likely.len() - shown) " less likely ones." } }
         @let against: Vec<_> = view.causes.iter().filter(|cause| cause.score <= 0.0).collect();
         @if !likely.is_empty() && !against.is_empty() {
-            p class="faint small wrap" { "Nothing speaks for: " (short(&against.iter().map(|cause| title_of(titles, &cause.cause)).collect::<Vec<_>>().join("; "), 300)) }
+            p class="faint small wrap against" { "Nothing speaks for: " (short(&against.iter().map(|cause| title_of(titles, &cause.cause)).collect::<Vec<_>>().join("; "), 300)) }
         }
     }
 }
@@ -101,10 +100,11 @@ pub(crate) fn run(around: &Around<'_>, titles: &BTreeMap<String, String>) -> Mar
         @if !line.why.is_empty() { p class="small soft wrap" { (short(&line.why, 300)) } }
         @if let Some(halted) = &view.halted { p class="said bad wrap" { "It does not go on: " (short(halted, 300)) } }
         @if view.text_gone { p class="said bad" { "The runbook's text has changed or is gone since this run began; only what was recorded is shown." } }
-        @if line.ended_at.is_none() { (inputs(around)) }
+        @if line.ended_at.is_none() && view.next.is_none() { (inputs(around)) }
         @for problem in view.problems.iter().take(4) { p class="small warned wrap" { (short(problem, 200)) } }
         (looked(around, &parts.looked))
         (fixes(around, &parts.fixes, titles))
+        @if line.ended_at.is_none() && view.next.is_some() { (inputs(around)) }
         (after(around, &parts.after))
         @if line.ended_at.is_none() { (call_off(around)) }
     }
@@ -242,7 +242,6 @@ fn inputs(around: &Around<'_>) -> Markup {
                 p { b { "It needs to know: " } span class="soft" { "steps that use these wait." } }
                 input type="hidden" name="back" value=(around.back);
                 @for name in missing.iter().take(INPUTS_MAX) { label { (short(name, 60)) input name=(format!("input.{name}")) maxlength="2000" autocomplete="off"; } }
-                (asked(around.actor))
                 button { "Go on with these" }
             }
             @if missing.len() > INPUTS_MAX { p class="faint small" { "And " (missing.len() - INPUTS_MAX) " more, after these." } }
@@ -255,7 +254,6 @@ fn call_off(around: &Around<'_>) -> Markup {
         details class="small part" id=(format!("off{}", around.view.line.number)) { summary { "Call this run off" }
             form class="inline" method="post" action=(format!("/runs/{}/call-off", around.view.line.id)) {
                 input type="hidden" name="back" value=(around.back);
-                (asked(around.actor))
                 label { "Why" input name="why" maxlength="500"; }
                 button class="danger" { "Call it off" }
             }

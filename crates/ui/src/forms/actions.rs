@@ -7,12 +7,11 @@ use axum::extract::{Path, State};
 use axum::http::HeaderMap;
 use axum::response::Response;
 use paramedic_action::Call;
-use paramedic_api::error::Code;
-use paramedic_api::{ApiError, Context};
-use paramedic_runbook::desk::ActionCall;
+use paramedic_api::operations::actions::{self, ActionRun, ActionRunInput};
+use paramedic_api::{ApiError, Caller, Context};
 
 use super::fields::{Fields, saying};
-use super::runs::{finish, person, refused, responding};
+use super::runs::finish;
 use super::who::{self, Signed};
 use crate::{page, pages};
 
@@ -32,19 +31,27 @@ pub(crate) async fn start(State(context): State<Arc<Context>>, Path(name): Path<
     };
     let path = format!("/actions/{}/start", crate::format::encode(&name));
     let Some(signed) = Signed::of(&headers, fields.get("who")) else { return who::ask(&context, &path, &fields.0).await };
-    let led = begin(&context, &name, &fields, &signed).await;
-    finish(&context, &signed, Some(&format!("/actions/{}", crate::format::encode(&name))), led).await
+    let back = format!("/actions/{}", crate::format::encode(&name));
+    match begin(&context, &name, &fields, &signed).await {
+        Ok(ActionRun { run: Some(view), .. }) => {
+            finish(&context, &signed, None, Ok(saying(&format!("/runs/{}", view.line.id), "started"))).await
+        }
+        Ok(ActionRun { plan, done, .. }) => {
+            signed.remember(pages::action::found(&context, signed.name.clone(), &plan, done.as_ref()).await)
+        }
+        Err(error) => finish(&context, &signed, Some(&back), Err(error)).await,
+    }
 }
 
-async fn begin(context: &Arc<Context>, name: &str, fields: &Fields, signed: &Signed) -> Result<String, ApiError> {
-    let parts = responding(context)?;
+async fn begin(context: &Arc<Context>, name: &str, fields: &Fields, signed: &Signed) -> Result<ActionRun, ApiError> {
     let call = call_of(name, fields, &signed.name);
-    parts.actions.check(&call).map_err(|error| ApiError::new(Code::BadRequest, format!("failed to {error}"), ""))?;
-    let incident = Some(fields.get("incident")).filter(|id| !id.is_empty()).map(str::to_owned);
-    let by = person(context, &signed.name, incident.as_deref()).await;
-    let wanted = ActionCall { action: call.action, arguments: call.arguments, affected_max: fields.get("affected").parse().ok() };
-    let view = parts.runs.start_action(wanted, incident, by, fields.get("why")).await.map_err(refused)?;
-    Ok(saying(&format!("/runs/{}", view.line.id), "started"))
+    let input = ActionRunInput {
+        action: call.action,
+        arguments: call.arguments,
+        incident: Some(fields.get("incident").to_owned()),
+        why: fields.get("why").to_owned(),
+    };
+    actions::run(Arc::clone(context), Caller { actor: signed.name.clone() }, input).await
 }
 
 fn call_of(name: &str, fields: &Fields, by: &str) -> Call {

@@ -7,7 +7,7 @@ use axum::extract::{Path, RawQuery, State};
 use axum::http::HeaderMap;
 use axum::response::Response;
 use maud::{Markup, html};
-use paramedic_action::{ActionError, Call, Kind, Plan, Spec};
+use paramedic_action::{ActionError, Call, Done, Kind, Plan, Spec};
 use paramedic_api::error::Code;
 use paramedic_api::{ApiError, Context};
 use paramedic_model::{secret, text};
@@ -45,7 +45,7 @@ fn form(context: &Context, name: &str, call: &Call, incident: &str) -> Result<Ma
     Ok(html! {
         (ways(context, ""))
         div class="headline" { h1 { (spec.name) } (does(spec)) }
-        p class="wrap" { (short(spec.summary, 400)) }
+        p class="wrap" { (crate::steps::capital(&short(spec.summary, 400))) }
         p class="soft wrap" { "Way back: " (short(spec.undo, 300)) }
         form class="arguments" method="post" action=(format!("/actions/{}/plan", spec.name)) {
             @for argument in spec.arguments {
@@ -64,6 +64,21 @@ fn form(context: &Context, name: &str, call: &Call, incident: &str) -> Result<Ma
 pub(crate) async fn planned(context: &Context, actor: String, call: &Call, incident: &str) -> Response {
     let result = plan(context, call, incident, &actor).await.map(|body| (format!("Plan of {}", short(&call.action, 80)), body));
     answer_here(context, actor, result).await
+}
+
+/// What an action that only looks has found.
+pub(crate) async fn found(context: &Context, actor: String, plan: &Plan, done: Option<&Done>) -> Response {
+    let body = html! {
+        (ways(context, ""))
+        h1 { (crate::steps::capital(&short(&plan.what, 200))) }
+        @if let Some(done) = done {
+            p class="wrap" { (crate::steps::capital(&short(&done.what, 400))) }
+            pre { (text::capped(&secret::mask(&serde_json::to_string_pretty(&done.answer).unwrap_or_default()), EXACT_BYTES_MAX)) }
+            p class="small soft wrap" { (short(&done.verified.how, 300)) }
+        }
+        p { a class="button" href=(format!("/actions/{}", plan.action)) { "Look again" } }
+    };
+    answer_here(context, actor, Ok((short(&plan.action, 80), body))).await
 }
 
 async fn answer_here(context: &Context, actor: String, result: Result<(String, Markup), ApiError>) -> Response {

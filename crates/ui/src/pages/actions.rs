@@ -34,7 +34,7 @@ fn show(context: &Context) -> Result<(String, Markup), ApiError> {
         html! {
             h2 { (short(group, 60)) }
             ul class="rows" { @for spec in specs {
-                li data-row=(spec.name) { (does(spec)) " " a href=(format!("/actions/{}", spec.name)) data-open { (spec.name) } " " span class="soft" { (short(spec.summary, 160)) } }
+                li data-row=(spec.name) { (does(spec)) " " a href=(format!("/actions/{}", spec.name)) data-open { (spec.name) } " " span class="soft" { (crate::steps::capital(&short(spec.summary, 160))) } }
             } }
         }
     });

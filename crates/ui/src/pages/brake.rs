@@ -93,9 +93,9 @@ pub(crate) fn banner(brakes: &BrakesView, actor: &str, now: Timestamp) -> Markup
     html! {
         @if brakes.stopped > Stopped::Nothing {
             div class="braked" role="status" { div {
-                p { b { @if brakes.stopped == Stopped::Everything { "Everything is stopped. " } @else { "Changes are stopped. " } }
-                    @if brakes.stopped_by_file { "A stop file is there; nothing runs until it is removed: see " a href="/brake" { "the brake" } "." }
-                    @else if let Some(note) = &brakes.stopped_note { (noted(note, now)) }
+                p { b { @if brakes.stopped == Stopped::Everything { "Everything is stopped" } @else { "Changes are stopped" } }
+                    @if brakes.stopped_by_file { " by a stop file. It holds until the file is removed: " a href="/brake" { "the brake" } "." }
+                    @else if let Some(note) = &brakes.stopped_note { " " (noted(note, now)) }
                 }
                 @if !brakes.stopped_by_file { (lift("nothing", "Lift it")) }
             } }

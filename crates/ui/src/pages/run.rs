@@ -8,6 +8,7 @@ use axum::response::Response;
 use maud::{Markup, html};
 use paramedic_api::{ApiError, Context};
 use paramedic_model::{Timestamp, text};
+use paramedic_runbook::classify::Effect;
 use paramedic_runbook::gate::Authority;
 use paramedic_runbook::run::{Done, Entry, Record};
 use serde::Deserialize;
@@ -85,11 +86,7 @@ fn every(around: &Around<'_>, from: usize) -> Markup {
     let steps = &around.view.steps;
     let rest = steps.iter().skip(from - 1);
     let (rows, shown) = within(STEPS_BYTES_MAX, rest, |step| {
-        if step.effect == paramedic_runbook::classify::Effect::Read && step.by_hand.is_empty() {
-            looked(around, step)
-        } else {
-            whole(around, step)
-        }
+        if step.effect == Effect::Read && step.by_hand.is_empty() { looked(around, step) } else { whole(around, step) }
     });
     let next = from - 1 + shown;
     html! {
@@ -146,8 +143,10 @@ fn told(number: usize, record: &Record) -> Markup {
             Record::Held { step: name, decision } => { (step(name)) " is held back" (why(decision.reason())) }
             Record::Begun { step: name, attempt, effect: does, argv, authority, dry, takes_back, hash } => {
                 (step(name)) " began" @if *attempt > 1 { ", attempt " (attempt) } @if *dry { ", only tried" } @if let Some(of) = takes_back { ", takes back " (short(of, 60)) } " " (effect(*does)) " " span class="soft small" { (allowed(authority)) } span class="faint small" { " · " code title=(hash) { (text::head(hash, 12)) } }
-                (exact(argv, 1_500))
+                // What only looked is looked at again and again.
+                @if *attempt > 1 && *does == Effect::Read { details class="out" id=(format!("x{number}")) { summary { "Exactly" } (exact(argv, 1_500)) } } @else { (exact(argv, 1_500)) }
             }
+            Record::Foreseen { step: name, what, .. } => { (step(name)) " will " (short(what, 300)) }
             Record::Done { step: name, dry, done } => { (step(name)) @if *dry { " was tried" } @else { " ended" } (attempt(number, done)) }
             Record::Skipped { step: name, why: reason } => { (step(name)) " is left out" (why(reason)) }
             Record::Interrupted { step: name } => { (step(name)) " began, and nobody knows how it ended" }

@@ -176,3 +176,49 @@ async fn changes_show_at_once_and_keys_work() {
     browser.until("return document.querySelector('.said')?.innerText.startsWith('Acknowledged') === true").await;
     assert_eq!(browser.complaints().await, Vec::<String>::new());
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_runbook_is_worked_through_on_a_phone_by_keys() {
+    let Some(browser) = Browser::start().await else { return eprintln!("skipped: chromedriver is not installed") };
+    let acting = crate::respond::Acting::with_disk().await;
+    let server = &acting.server;
+    for (width, scheme) in [(1280, "light"), (390, "dark")] {
+        let screen = json!({"width": width, "height": 844, "deviceScaleFactor": 1, "mobile": width < 600});
+        browser.devtools("Emulation.setDeviceMetricsOverride", screen).await;
+        browser.devtools("Emulation.setEmulatedMedia", json!({"features": [{"name": "prefers-color-scheme", "value": scheme}]})).await;
+        for path in [
+            "/",
+            "/incidents/3",
+            "/runbooks",
+            "/runbooks/full-disk",
+            "/runbooks/full-disk?plan=1",
+            "/runs",
+            "/runs/RUN-1",
+            "/runs/RUN-1?all=1",
+            "/approvals",
+            "/actions",
+            "/actions/gateway.switch_set",
+            "/switches",
+            "/brake",
+        ] {
+            browser.open(server, path).await;
+            browser.run("for (const one of document.querySelectorAll('details')) one.open = true").await;
+            let wide = browser.run("return document.documentElement.scrollWidth").await.as_u64().unwrap();
+            assert!(wide <= width, "{path} is {wide} wide at {width}");
+        }
+    }
+    browser.run("document.cookie = 'paramedic_name=kim'").await;
+    browser.open(server, "/incidents/3").await;
+    browser.until("return document.getElementById('live').textContent === 'live'").await;
+    browser.press("r").await;
+    browser.until("return document.activeElement.textContent === 'Approve and run'").await;
+    assert_eq!(acting.wrote("emptied"), None, "going to the step runs nothing");
+    browser.press("\u{e007}").await;
+    browser.until("return document.querySelector('.said')?.innerText.startsWith('Approved') === true").await;
+    let began = Instant::now();
+    while acting.wrote("emptied").is_none() {
+        assert!(began.elapsed() < Duration::from_secs(10), "it runs");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    assert_eq!(browser.complaints().await, Vec::<String>::new());
+}

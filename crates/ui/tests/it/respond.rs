@@ -57,12 +57,12 @@ no space left
 **Resolution:**
 
 Mark & empty the log.
-```sh { name=empty mode=write risk=medium approve=any rollback=refill limit=9/1h cooldown=0s }
+```sh { name=empty mode=write risk=medium approve=any rollback=refill verify="usage.exit == 1 within 60s" limit=9/1h cooldown=0s }
 printf '%s' '<b>"emptied"&</b>' | tee @/emptied
 ```
 The way back.
 ```sh { name=refill mode=write only=rollback }
-rm @/emptied
+mv @/emptied @/kept
 ```
 Move the data away.
 ```sh { name=move mode=write approve=two limit=9/1h cooldown=0s }
@@ -113,6 +113,7 @@ impl Acting {
         assert_eq!(started.status, 303, "{}", started.body);
         assert!(started.header("location").unwrap().starts_with("/incidents/INC-3?done=started"), "{}", started.headers);
         acting.until("/incidents/3", "Looked at 1 of 2").await;
+        acting.until("/incidents/3", "waits for approval").await;
         acting
     }
 
@@ -144,6 +145,14 @@ impl Acting {
     pub async fn hash(&self, run: &str, step: &str) -> String {
         let view = self.runs.view(run).await.unwrap();
         view.steps.iter().find(|one| one.name == step).unwrap().hash.clone()
+    }
+
+    pub async fn gone(&self, name: &str) {
+        let began = Instant::now();
+        while self.wrote(name).is_some() {
+            assert!(began.elapsed() < Duration::from_secs(10), "{name} is still there: {:#?}", self.runs.entries("RUN-1").await);
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
     }
 
     pub fn wrote(&self, name: &str) -> Option<String> {

@@ -74,7 +74,10 @@ pub(super) fn head(detail: &IncidentDetail, settings: &Settings, actor: &str, pr
                 div class=[(next.at < now).then_some("over")] { dt { (next.what) } dd { (due(next.at, now)) @if let Some(then) = running.get(1) { " " small { "then " (then.what.to_lowercase()) " " (due(then.at, now)) } } } }
             }
             // An alert of a rule about a machine has none, and a zero would say that nobody is hit.
-            @if incident.counts.agents > 0 || !from_rules_only(incident) { div { dt { "Hit" } dd { (many(incident.counts.agents as u64, "agent")) " " small { (many(incident.counts.sessions as u64, "session")) @if incident.counts.users > 0 { ", " (many(incident.counts.users as u64, "user")) } } } } }
+            @let agents = incident.counts.agents.max(incident.agents.len()) as u64;
+            @if agents > 0 || !from_rules_only(incident) && !incident.episodes.is_empty() {
+                div { dt { "Hit" } dd { (many(agents, "agent")) " " small { @if incident.counts.sessions > 0 { (many(incident.counts.sessions as u64, "session")) } @if incident.counts.users > 0 { ", " (many(incident.counts.users as u64, "user")) } } } }
+            }
             @if let Some(rate) = incident.counts.error_rate.filter(|rate| *rate > 0.0) { div { dt { "Model calls failed" } dd { (percent(rate)) " " small { (failures(incident)) } } } }
             @if incident.counts.flaps > 0 || incident.reopened > 0 { div { dt { "Came back" } dd { (many(incident.counts.flaps + u64::from(incident.reopened), "time")) } } }
         }

@@ -1,5 +1,7 @@
 //! What happened, in order, with who said so.
 
+use std::collections::BTreeSet;
+
 use maud::{Markup, html};
 use paramedic_api::operations::incidents::IncidentDetail;
 use paramedic_model::Timestamp;
@@ -9,7 +11,7 @@ use paramedic_respond::timeline::TimelineItem;
 
 use super::Names;
 use super::why::TEXT_BYTES_MAX;
-use crate::format::{absolute, clock, count, short};
+use crate::format::{absolute, clock, count, many, short};
 use crate::page::within;
 
 /// Timeline items on the page; the API has all.
@@ -17,15 +19,40 @@ const TIMELINE_MAX: usize = 60;
 const TIMELINE_BYTES_MAX: usize = 9_000;
 
 pub(super) fn timeline(detail: &IncidentDetail, names: &Names, now: Timestamp) -> Markup {
-    let newest = detail.timeline.iter().rev().take(TIMELINE_MAX);
+    let (told, quiet) = without_looks(&detail.timeline);
+    let newest = told.iter().rev().take(TIMELINE_MAX);
     let (items, shown) = within(TIMELINE_BYTES_MAX, newest, |item| timeline_item(item, &detail.incident, names, now));
-    let earlier = detail.timeline_left_out + detail.timeline.len().saturating_sub(shown) as u64;
+    let earlier = detail.timeline_left_out + told.len().saturating_sub(shown) as u64;
     html! {
         ol class="timeline" { (items) }
+        @if quiet > 0 { p class="faint small" { "What steps looked at, " (many(quiet, "line")) ", stands in the record of the run." } }
         @if earlier > 0 {
             p class="faint" { @if earlier == 1 { "1 earlier entry is" } @else { (count(earlier)) " earlier entries are" } " in the journal: " code { "paramedic incident " (detail.incident.id) } }
         }
     }
+}
+
+/// The story without the steps of runs that only looked, which would drown it; and how many lines these are.
+fn without_looks(items: &[TimelineItem]) -> (Vec<&TimelineItem>, u64) {
+    let mut looks: BTreeSet<(&str, &str)> = BTreeSet::new();
+    let told = items.iter().filter(|item| {
+        let Some((run, said)) = item.text.split_once(": ").filter(|_| item.kind.starts_with("step-")) else { return true };
+        match item.kind.as_str() {
+            "step-begun" => match said.split_once(" looks: ") {
+                Some((step, _)) => {
+                    looks.insert((run, step));
+                    false
+                }
+                None => true,
+            },
+            "step-done" => said.split_once(": ").is_none_or(|(step, _)| !looks.contains(&(run, step))),
+            "step-held" => !said.contains(" is refused: "),
+            _ => true,
+        }
+    });
+    let told: Vec<&TimelineItem> = told.collect();
+    let quiet = (items.len() - told.len()) as u64;
+    (told, quiet)
 }
 
 fn timeline_item(item: &TimelineItem, incident: &Incident, names: &Names, now: Timestamp) -> Markup {
@@ -37,7 +64,7 @@ fn timeline_item(item: &TimelineItem, incident: &Incident, names: &Names, now: T
             div {
                 @if person { div class="by" { b { (short(&item.actor, 60)) } } }
                 div class="body" {
-                    @if person { (short_body(&item.text)) } @else { (short_body(&with_short_names(&item.text, incident, names))) }
+                    @if person { (short_body(item, &item.text)) } @else { (short_body(item, &with_short_names(&item.text, incident, names))) }
                     @if late { span class="by" title=(absolute(item.recorded_at)) { " · recorded " (clock(item.recorded_at, now)) } }
                 }
             }
@@ -58,7 +85,11 @@ fn with_short_names(text: &str, incident: &Incident, names: &Names) -> String {
 }
 
 /// A note keeps its lines; everything is capped.
-fn short_body(text: &str) -> String {
+fn short_body(item: &TimelineItem, text: &str) -> String {
+    // What ran stands whole beside its step.
+    if item.kind == "step-begun" {
+        return short(text, TEXT_BYTES_MAX / 3);
+    }
     paramedic_model::text::capped(text, 4 * TEXT_BYTES_MAX).chars().filter(|c| !c.is_control() || *c == '\n').collect()
 }
 
