@@ -12,7 +12,7 @@ use crate::exit::{Exit, Failure};
 use crate::face::{self, Face};
 
 pub(super) enum Found {
-    File(Document),
+    File(Box<Document>),
     Known(Box<RunbookDetail>),
 }
 
@@ -37,7 +37,7 @@ pub(super) fn is_file(which: &str) -> bool {
 
 pub(super) async fn find(common: &Common, which: &str) -> Result<Found> {
     if is_file(which) {
-        return super::read(Path::new(which)).map(Found::File);
+        return super::read(Path::new(which)).map(|document| Found::File(Box::new(document)));
     }
     if let Some(face) = instance(common).await? {
         return Ok(Found::Known(Box::new(face.get::<RunbookDetail>("runbook.get", &json!({"id": which})).await?.0)));

@@ -139,7 +139,7 @@ pub(in crate::verb) fn exact_lines(step: &StepShown) -> Vec<String> {
     };
     add("runs", shown_argv(&step.argv));
     add("by hand", step.by_hand.clone());
-    add("touches", step.affected.map_or_else(String::new, |count| show::count(count)));
+    add("touches", step.affected.map_or_else(String::new, show::count));
     add("verified", step.verify.clone().unwrap_or_default());
     add("undone by", step.rollback.clone().unwrap_or_default());
     add("needs", approvers(step));
