@@ -41,6 +41,7 @@ pub fn nobodys_folder() -> tempfile::TempDir {
 /// A PostgreSQL with the database of the memory daemon, an application's role without privileges, and one more database.
 struct Database {
     child: Child,
+    program: PathBuf,
     port: u16,
     folder: tempfile::TempDir,
 }
@@ -53,17 +54,13 @@ impl Database {
         let folder = nobodys_folder();
         let made = as_nobody(&initdb, folder.path()).args(["-D", "data", "-U", "app", "--auth=trust", "-N"]).status().unwrap();
         assert!(made.success());
-        let socket = folder.path().display().to_string();
-        let port = free_port();
-        let log = fs::File::create(folder.path().join("log")).unwrap();
-        let child = as_nobody(&initdb.with_file_name("postgres"), folder.path())
-            .args(["-D", "data", "-p", &port.to_string(), "-h", "127.0.0.1", "-k", &socket, "-c", "fsync=off"])
-            .args(["-c", "shared_preload_libraries=pg_stat_statements", "-c", "superuser_reserved_connections=3"])
-            .args(["-c", &format!("max_connections={connections_max}"), "-c", "autovacuum=off"])
-            .stderr(log)
-            .spawn()
-            .unwrap();
-        let database = Self { child, port, folder };
+        let settings = folder.path().join("data/postgresql.conf");
+        let more = format!(
+            "max_connections = {connections_max}\nsuperuser_reserved_connections = 5\nshared_preload_libraries = 'pg_stat_statements'\nautovacuum = off\n"
+        );
+        fs::File::options().append(true).open(settings).unwrap().write_all(more.as_bytes()).unwrap();
+        let (program, port) = (initdb.with_file_name("postgres"), free_port());
+        let database = Self { child: Self::spawn(&program, folder.path(), port), program, port, folder };
         let ready = until(WITHIN, || database.try_sql("postgres", "SELECT 1").ok());
         assert!(ready.is_some(), "{}", database.log());
         database.sql("postgres", "CREATE ROLE agents LOGIN");
@@ -76,6 +73,27 @@ impl Database {
         }
         database.sql("continuous_claude", "CREATE EXTENSION pg_stat_statements");
         Some(database)
+    }
+
+    fn spawn(program: &Path, folder: &Path, port: u16) -> Child {
+        let log = fs::File::options().create(true).append(true).open(folder.join("log")).unwrap();
+        let mut command = as_nobody(program, folder);
+        command.args(["-D", "data", "-p", &port.to_string(), "-h", "127.0.0.1", "-k", &folder.display().to_string(), "-c", "fsync=off"]);
+        command.stderr(log).spawn().unwrap()
+    }
+
+    /// Started anew, as soon as the last of those that a killed server left behind is gone.
+    fn comes_back(&mut self) {
+        let up = until(WITHIN, || {
+            self.child.wait().unwrap();
+            self.child = Self::spawn(&self.program, self.folder.path(), self.port);
+            until(Duration::from_secs(5), || match self.child.try_wait().unwrap() {
+                Some(_) => Some(false),
+                None => self.try_sql("postgres", "SELECT 1").is_ok().then_some(true),
+            })
+            .filter(|up| *up)
+        });
+        assert!(up.is_some(), "{}", self.log());
     }
 
     fn log(&self) -> String {
@@ -194,6 +212,10 @@ fn hasty_slow_query(home: &Home) {
         ("interval '5 minutes'", "interval '1 second'"),
         ("older_than: 5m", "older_than: 1s"),
         ("within 2m", "within 15s hold 2s"),
+        (
+            "risk=high approve=any limit=2/1h lock=service needs=idle",
+            "risk=high approve=any cooldown=1s limit=2/1h lock=service needs=idle",
+        ),
         ("hold=15m", "hold=2s"),
     ];
     hasty_runbook(home, "slow-query", &edits);
@@ -267,6 +289,118 @@ fn respond_slow_query_one_forgotten_transaction_is_ended_and_its_neighbours_stay
     let said = step_of(&ended, "terminate")["last"]["shown"].as_str().unwrap().to_owned();
     assert!(said.contains("ended 1 backends"), "{said}");
     incident_when(&home, &instance, &incident, &["resolved"]);
+    assert_eq!(instance.stop(), Some(0));
+    assert_journal(&home);
+}
+
+/// The runbook for exhausted pools with seconds instead of minutes.
+fn hasty_connection_pool(home: &Home) {
+    let edits = [
+        ("interval '5 minutes'", "interval '1 second'"),
+        ("older_than: 5m", "older_than: 1s"),
+        ("within 2m hold 1m", "within 15s hold 1s"),
+        ("within 10m hold 2m", "within 15s hold 1s"),
+        ("hold=15m", "hold=2s"),
+    ];
+    hasty_runbook(home, "connection-pool", &edits);
+}
+
+#[test]
+fn respond_connection_pool_leaked_by_an_application_is_freed_and_kept_free() {
+    // Eleven for applications and our own look; the rest for administrators.
+    let Some(database) = Database::start(16) else { skip!("PostgreSQL is not installed") };
+    let home = Home::new();
+    hasty_connection_pool(&home);
+    let instance = watched(&home, &database, "");
+    let mut neighbour = database.client("reports", "continuous_claude");
+    let leaked: Vec<Client> = (0..9)
+        .map(|_| {
+            let mut client = database.client("checkout", "continuous_claude");
+            client.asks("BEGIN; SELECT count(*) FROM jobs");
+            client
+        })
+        .collect();
+    let knock = |database: &Database| {
+        let output = database.psql("agents", "continuous_claude").args(["-c", "SELECT 1"]).output().unwrap();
+        if output.status.success() { Ok(()) } else { Err(String::from_utf8_lossy(&output.stderr).into_owned()) }
+    };
+    assert!(knock(&database).is_err_and(|why| why.contains("connection slots are reserved")));
+
+    let (incident, run) = ranked(&home, &instance, "connection-pool");
+    assert_eq!(run["causes"][0]["cause"], "leak", "{:#}", short(&run));
+    let id = run["id"].as_str().unwrap();
+    let run = run_when(&home, id, "waiting", |run| run["next"] == "terminate");
+    assert_eq!(step_of(&run, "terminate")["affected"], 9, "{:#}", short(&run));
+    assert!(knock(&database).is_err(), "nothing was done yet");
+    let hash = approve(&home, id, "terminate");
+    // Two seconds from now on: whoever leaks again is ended by the server itself.
+    says(&home, DANA, &["run", id, "inputs", "--set", "idle_timeout=2s"]);
+    let limit = approve(&home, id, "idle_limit");
+    until(WITHIN, || knock(&database).ok()).expect("others get in again");
+    assert!(leaked.iter().all(|client| !database.has(client)));
+    assert_eq!(neighbour.asks("SELECT 'here'"), "here");
+    let ended = run_when(&home, id, "ended", |run| !run["ended_at"].is_null());
+    assert_eq!(ended["ending"], "done", "{:#}", short(&ended));
+    assert_recorded(&home, id, "terminate", &hash, &["postgres.terminate", "idle in transaction"]);
+    assert_recorded(&home, id, "idle_limit", &limit, &["postgres.alter_system", "idle_in_transaction_session_timeout", "2s"]);
+    incident_when(&home, &instance, &incident, &["resolved"]);
+    let timeout = |database: &Database| database.sql("continuous_claude", "SHOW idle_in_transaction_session_timeout");
+    assert_eq!(timeout(&database), "2s");
+    let mut leak = database.client("checkout", "continuous_claude");
+    leak.asks("BEGIN; SELECT count(*) FROM jobs");
+    until(WITHIN, || (!database.has(&leak)).then_some(())).expect("the server ended it");
+
+    let back = says(&home, DANA, &["action", "undo", id, "idle_limit"]);
+    let back = back["id"].as_str().unwrap();
+    approve(&home, back, "act");
+    let undone = run_when(&home, back, "ended", |run| !run["ended_at"].is_null());
+    assert_eq!((&undone["ending"], timeout(&database).as_str()), (&json!("done"), "0"), "{:#}", short(&undone));
+    assert_eq!(database.sql("postgres", "SELECT count(*) FROM pg_file_settings WHERE sourcefile LIKE '%auto.conf'"), "0");
+    // More connections would need a restart, and that is said before anything is done.
+    let plan = says(&home, DANA, &["action", "plan", "postgres.alter_system", "--set", "setting=max_connections", "--set", "value=100"]);
+    assert!(plan["plan"]["warnings"].to_string().contains("restart"), "{plan:#}");
+    assert_eq!(database.sql("postgres", "SHOW max_connections"), "16");
+    assert_eq!(instance.stop(), Some(0));
+    assert_journal(&home);
+}
+
+#[test]
+fn respond_database_that_dies_in_the_middle_of_a_fix_leaves_a_run_that_can_go_on() {
+    let Some(mut database) = Database::start(40) else { skip!("PostgreSQL is not installed") };
+    let home = Home::new();
+    hasty_slow_query(&home);
+    let instance = watched(&home, &database, "");
+    let jam = Jam::of(&database, &instance);
+    let (_, run) = ranked(&home, &instance, "slow-query");
+    let id = run["id"].as_str().unwrap();
+    run_when(&home, id, "waiting", |run| run["next"] == "terminate");
+    // It answers nobody any more, and then it is gone.
+    database.signal("STOP");
+    let hash = approve(&home, id, "terminate");
+    run_when(&home, id, "under way", |run| step_of(run, "terminate")["state"] == "running");
+    std::thread::sleep(Duration::from_millis(500));
+    database.signal("KILL");
+    let failed = run_when(&home, id, "told that it failed", |run| step_of(run, "terminate")["state"] == "failed");
+    let step = step_of(&failed, "terminate");
+    assert!(step["why"].as_str().unwrap().contains("failed to"), "{step:#}");
+    assert!(step["last"]["ms"].as_u64().unwrap() < 15_000, "{step:#}");
+    assert!(failed["ended_at"].is_null() && failed["halted"].is_null(), "{:#}", short(&failed));
+    until(WITHIN, || number(&instance.http(), "pg_up == 0")).expect("the probe says that it is gone");
+    // The reading steps end, too, when they are asked for once more.
+    says(&home, DANA, &["run", id, "again", "blocked"]);
+    run_when(&home, id, "told that it cannot look", |run| step_of(run, "blocked")["state"] == "failed");
+
+    drop(jam);
+    database.comes_back();
+    until(WITHIN, || number(&instance.http(), "pg_up == 1")).expect("the probe says that it is back");
+    says(&home, DANA, &["run", id, "again", "terminate"]);
+    assert_eq!(approve(&home, id, "terminate"), hash);
+    let ended = run_when(&home, id, "ended", |run| !run["ended_at"].is_null());
+    assert_eq!(ended["ending"], "done", "{:#}", short(&ended));
+    let record = record(&home, id);
+    let of = |kind: &str| record.iter().filter(|one| one["record"] == kind && one["step"] == "terminate" && one["dry"] == false).count();
+    assert_eq!((of("begun"), of("done")), (2, 2), "{record:#?}");
+    assert_eq!(step_of(&shown(&home, id), "terminate")["attempts"], 2);
     assert_eq!(instance.stop(), Some(0));
     assert_journal(&home);
 }
