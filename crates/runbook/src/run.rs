@@ -446,14 +446,7 @@ impl Run {
                 self.agreed.retain(|agreed| agreed.step != *step || agreed.used);
                 self.set(step, StepState::Skipped { why: format!("{} left it out: {why}", by.name) });
             }
-            Record::Again { step, .. } => {
-                self.changed.remove(step);
-                self.reverted.remove(step);
-                self.set(step, StepState::Pending);
-                if self.changed.is_empty() {
-                    self.ranked = None;
-                }
-            }
+            Record::Again { step, .. } => self.once_more(step),
             Record::TakeBack { step, by, why } => {
                 self.watching = None;
                 self.set(step, StepState::Failed { why: format!("{} takes it back: {why}", by.name) });
@@ -503,6 +496,15 @@ impl Run {
     /// Secrets are given to the run, not to its record.
     pub fn give_secrets(&mut self, inputs: &BTreeMap<String, String>) {
         self.given.inputs.extend(inputs.iter().map(|(name, value)| (name.clone(), value.clone())));
+    }
+
+    fn once_more(&mut self, step: &str) {
+        self.changed.remove(step);
+        self.reverted.remove(step);
+        self.set(step, StepState::Pending);
+        if self.changed.is_empty() {
+            self.ranked = None;
+        }
     }
 
     /// What was refused or left out for want of something is looked at again.

@@ -14,7 +14,7 @@ async fn an_incident_is_looked_at_a_fix_is_agreed_to_and_the_record_is_complete(
     let rig = Rig::new(&[WORKER]).await;
     let begun = rig.desk.start(StartRun { observed: vec!["an alert".to_owned()], ..incident("worker", "INC-1") }).await.expect("starts");
     assert_eq!((begun.line.id.as_str(), begun.line.target.as_str()), ("RUN-1", "INC-1"));
-    let view = rig.until_asked("RUN-1").await;
+    let view = rig.until("RUN-1", |view| matches!(state(view, "fix"), StepState::Held { .. })).await;
     assert_eq!((view.next.as_deref(), state(&view, "look")), (Some("fix"), &StepState::Ok));
     assert!(matches!(state(&view, "fix"), StepState::Held { decision: Decision::Ask { missing: 1, .. } }), "{view:#?}");
     assert_eq!((view.causes[0].cause.as_str(), view.causes[0].score), ("stuck", 1.0));
