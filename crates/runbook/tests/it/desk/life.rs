@@ -94,11 +94,14 @@ async fn a_snapshot_is_what_the_journal_holds() {
         for at in 2..12 {
             rig.desk.start(incident("worker", &format!("INC-{at}"))).await.expect("starts");
         }
+        // Each looks at the same file, which the fix changes.
+        for at in 2..12 {
+            rig.until_asked(&format!("RUN-{at}")).await;
+        }
         rig.approve("RUN-1", "fix", "bob").await;
     };
     tokio::join!(saving, acting);
     rig.until_ended("RUN-1").await;
-    rig.until_asked("RUN-11").await;
     rig.rest().await;
     let now = rig.desk.lines(|_| true);
     let rig = rig.reopen().await;
@@ -110,10 +113,7 @@ async fn a_snapshot_is_what_the_journal_holds() {
     let begun = |records: &[Record]| records.iter().filter(|record| matches!(record, Record::Started { .. })).count();
     for run in ["RUN-1", "RUN-7", "RUN-11"] {
         assert_eq!(begun(&rig.records(run).await), 1);
-        assert_eq!(
-            step(&rig.desk.view(run).await.expect("a run"), "look").attempts.min(2),
-            rig.desk.view(run).await.expect("a run").steps[0].attempts.min(2)
-        );
+        assert_eq!(step(&rig.desk.view(run).await.expect("a run"), "back").attempts, 0);
     }
     rig.approve("RUN-7", "fix", "bob").await;
     rig.until_ended("RUN-7").await;
