@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use super::Finding;
 use super::surroundings::{nearest, squeezed};
 use crate::document::{Document, Executor, Runbook, Step};
+use crate::shelf::is_same_alert;
 
 /// Longest file that is read to look for a heading, in bytes.
 const FILE_BYTES_MAX: u64 = 1024 * 1024;
@@ -161,8 +162,10 @@ pub(super) fn unknown_alerts(runbook: &Runbook, known: &Known) -> Vec<Finding> {
     if known.alerts.is_empty() {
         return Vec::new();
     }
-    let names: Vec<&str> = known.alerts.iter().map(String::as_str).collect();
-    let unknown = runbook.alerts.iter().filter(|alert| !known.alerts.contains(*alert));
+    // Incidents are of a kind too, whatever rule or detector opened them.
+    let kinds = paramedic_model::IncidentType::ALL.iter().map(|kind| kind.as_str());
+    let names: Vec<&str> = known.alerts.iter().map(String::as_str).chain(kinds).collect();
+    let unknown = runbook.alerts.iter().filter(|alert| !names.iter().any(|name| is_same_alert(name, alert)));
     unknown
         .map(|alert| {
             let instead = nearest(alert, &names).unwrap_or_default();
@@ -170,7 +173,7 @@ pub(super) fn unknown_alerts(runbook: &Runbook, known: &Known) -> Vec<Finding> {
                 "unknown-alert",
                 runbook.line,
                 alert,
-                format!("no rule and no detector is called {alert}, so it never brings anybody here"),
+                format!("no rule, no detector and no kind of incident is called {alert}, so it never brings anybody here"),
                 instead,
             )
         })

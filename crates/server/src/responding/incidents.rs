@@ -221,6 +221,10 @@ impl Follower {
 fn choose(shelf: &Shelf, incident: &Incident) -> Option<Arc<paramedic_runbook::Runbook>> {
     let mut wanted = Wanted::default();
     for episode in incident.firing().chain(incident.episodes.iter()) {
+        // That a call failed for good says little; by what it failed says which runbook is right.
+        if matches!(episode.name(), "api-terminal-error" | "retries-exhausted") {
+            wanted.alerts.push(incident.incident_type.as_str());
+        }
         wanted.alerts.push(episode.name());
         if let Some(rule) = &episode.rule {
             let named = rule.annotations.get("runbook").into_iter();
