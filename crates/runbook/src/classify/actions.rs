@@ -42,7 +42,7 @@ fn loses(body: &str) -> Option<(&'static str, &'static str)> {
     let body: serde_json::Value = serde_saphyr::from_str(body).ok()?;
     let (known, _, _, why) = LOSING.iter().find(|(name, argument, value, _)| match &body[*name][*argument] {
         serde_json::Value::String(given) => given.contains('$') || given.eq_ignore_ascii_case(value),
-        given => given.to_string() == *value,
+        given => given.as_bool() == Some(true) && *value == "true",
     })?;
     Some((known, why))
 }
