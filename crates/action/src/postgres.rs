@@ -50,6 +50,11 @@ const OLDER: Argument = Argument::required("older_than", Kind::Duration, "only t
 const MAX: Argument = Argument::required("max", Kind::Count, "how many at most; with more nothing is done");
 const DATABASE: Argument = Argument::optional("database", Kind::Text, "only those of this database; default: all");
 const PID: Argument = Argument::optional("pid", Kind::Count, "only the one with this process number");
+const BLOCKING: Argument = Argument::optional(
+    "blocking",
+    Kind::Flag,
+    "true: only those that others wait for, and that wait for no lock themselves; default false",
+);
 
 pub(crate) static SPECS: &[Spec] = &[
     Spec {
@@ -77,14 +82,14 @@ pub(crate) static SPECS: &[Spec] = &[
         name: "postgres.terminate",
         summary: "Ends backends of a state and an age; what they had not committed is rolled back.",
         effect: Effect::Write,
-        arguments: &[STATE, OLDER, MAX, DATABASE, PID],
+        arguments: &[STATE, OLDER, MAX, DATABASE, PID, BLOCKING],
         undo: "none: their clients connect again; what was not committed is lost",
     },
     Spec {
         name: "postgres.cancel",
         summary: "Breaks off statements that run for too long; their connections stay.",
         effect: Effect::Write,
-        arguments: &[OLDER, MAX, DATABASE, PID],
+        arguments: &[OLDER, MAX, DATABASE, PID, BLOCKING],
         undo: "none: their clients may ask again",
     },
     Spec {

@@ -20,6 +20,9 @@ const COLUMNS: &str = "a.pid, (extract(epoch FROM a.backend_start) * 1000000)::b
     (SELECT count(*) FROM pg_stat_activity b WHERE b.wait_event_type = 'Lock' AND a.pid = ANY (pg_blocking_pids(b.pid))) AS blocks, \
     coalesce((SELECT r.rolsuper OR r.rolreplication FROM pg_roles r WHERE r.oid = a.usesysid), true) AS privileged";
 
+const BLOCKING: &str = "AND cardinality(pg_blocking_pids(a.pid)) = 0 AND EXISTS (SELECT 1 FROM pg_stat_activity b \
+    WHERE b.wait_event_type = 'Lock' AND a.pid = ANY (pg_blocking_pids(b.pid)))";
+
 /// One client's backend, as it was seen.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Backend {
@@ -98,6 +101,8 @@ pub(super) struct Choice {
     pub(super) max: u64,
     pub(super) database: Option<String>,
     pub(super) pid: Option<i32>,
+    /// Only the first of a queue for a lock: those behind it are its victims.
+    pub(super) blocking: bool,
 }
 
 const STATES: &[&str] = &["idle in transaction", "idle in transaction (aborted)", "idle", "active"];
@@ -118,13 +123,14 @@ impl Choice {
             max: call.count("max")?,
             database: call.text_or_none("database")?,
             pid,
+            blocking: call.flag_or("blocking", false)?,
         })
     }
 
-    /// `idle in transaction for more than 300s`
+    /// `idle in transaction for more than 300s, and block others`
     pub(super) fn text(&self) -> String {
         let older = std::time::Duration::from_millis(u64::try_from(self.older_ms).unwrap_or(0));
-        format!("{} for more than {older:?}", self.state)
+        format!("{} for more than {older:?}{}", self.state, if self.blocking { ", and block others" } else { "" })
     }
 
     /// All that are meant; those that must be left alone are among them, marked as privileged.
@@ -132,8 +138,9 @@ impl Choice {
         if let Some(database) = &self.database {
             link.known_database(database).await?;
         }
+        let blocking = if self.blocking { BLOCKING } else { "" };
         let statement = format!(
-            "SELECT {COLUMNS} FROM pg_stat_activity a WHERE a.backend_type = 'client backend' AND a.pid <> pg_backend_pid() \
+            "SELECT {COLUMNS} FROM pg_stat_activity a WHERE a.backend_type = 'client backend' AND a.pid <> pg_backend_pid() {blocking} \
              AND a.application_name IS DISTINCT FROM $1 AND a.state = $2 \
              AND (extract(epoch FROM clock_timestamp() - a.state_change) * 1000)::bigint >= $3 \
              AND ($4::text IS NULL OR a.datname = $4) AND ($5::int IS NULL OR a.pid = $5) ORDER BY a.state_change, a.pid"

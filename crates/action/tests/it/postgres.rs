@@ -163,6 +163,44 @@ async fn a_statement_is_broken_off_and_its_connection_stays() {
     assert!(answer.unwrap_err().as_db_error().unwrap().message().contains("canceling statement") && alive(&slow).await);
 }
 
+#[tokio::test]
+async fn of_a_queue_for_a_lock_only_its_first_is_touched() {
+    let Some((server, databases, boss)) = server().await else { return };
+    let first = connect(&server, "shop", "shop").await;
+    first.batch_execute("CREATE TABLE orders (id int)").await.unwrap();
+    let (held, idle, number) = (connect(&server, "shop", "shop").await, connect(&server, "shop", "shop").await, pid(&first).await);
+    idle.batch_execute("BEGIN; SELECT 1").await.unwrap();
+    let busy = tokio::spawn(async move { (first.batch_execute("BEGIN; LOCK TABLE orders; SELECT pg_sleep(60)").await, first) });
+    until_active(&boss, "pg_sleep").await;
+    let waits = tokio::spawn(async move { held.batch_execute("SELECT count(*) FROM orders").await });
+    grow_old().await;
+    let cancel = Call::new("postgres.cancel").with("older_than", "300ms").with("max", 1).with("database", "shop");
+    let both = databases.plan(&cancel).await.unwrap_err().to_string();
+    assert!(both.contains("2 backends"), "{both}");
+    let cancel = cancel.with("blocking", true);
+    let plan = databases.plan(&cancel).await.unwrap();
+    assert_eq!(plan.exact, [format!("SELECT pg_cancel_backend({number})")], "{plan:?}");
+    // A transaction that is open and in nobody's way stays.
+    assert_eq!(databases.plan(&terminate(1)).await.unwrap().affected, 1);
+    assert_eq!(databases.plan(&terminate(1).with("blocking", true)).await.unwrap().affected, 0);
+    let done = databases.execute(&cancel, &plan, &CancellationToken::new()).await.unwrap();
+    assert!(done.verified.holds && done.affected == 1, "{done:?}");
+    let (broken, first) = busy.await.unwrap();
+    assert!(broken.is_err());
+    first.batch_execute("ROLLBACK").await.unwrap();
+    waits.await.unwrap().unwrap();
+}
+
+async fn until_active(boss: &Client, query: &str) {
+    let begun = std::time::Instant::now();
+    let statement =
+        "SELECT count(*) FROM pg_stat_activity WHERE state = 'active' AND pid <> pg_backend_pid() AND query LIKE '%' || $1 || '%'";
+    while boss.query_one(statement, &[&query]).await.unwrap().get::<_, i64>(0) == 0 {
+        assert!(begun.elapsed() < Duration::from_secs(10), "nobody runs {query}");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+}
+
 fn auto_conf(server: &Server) -> PathBuf {
     server.folder.path().join("data/postgresql.auto.conf")
 }
