@@ -143,6 +143,12 @@ pub(crate) enum Verb {
         #[arg(required = true, value_name = "FILE")]
         files: Vec<PathBuf>,
     },
+    /// The looping agent of `up --sample`
+    #[command(hide = true)]
+    SampleAgent {
+        /// Claude Code folder that it writes into
+        dir: PathBuf,
+    },
     /// Print a completion script for a shell
     Completions { shell: clap_complete::Shell },
 }

@@ -67,6 +67,10 @@ pub(crate) fn run(args: Args) -> Result<Exit> {
         Verb::Switch(verb) => wait(switches::switch(common, &verb)),
         Verb::Flag(verb) => wait(switches::flag(common, &verb)),
         Verb::PromqlTest { files } => promql_test::promql_test(common, &files),
+        Verb::SampleAgent { dir } => {
+            paramedic_server::sample::looping::run(&dir, &paramedic_model::SystemClock).map_err(|error| anyhow::anyhow!("failed to {error}"))?;
+            Ok(Exit::Done)
+        }
         Verb::Completions { shell } => {
             let mut script = Vec::new();
             clap_complete::generate(shell, &mut Args::command(), "paramedic", &mut script);

@@ -245,6 +245,7 @@ impl App {
             store: store.clone(),
             query: instruments.query.clone(),
             live: live.clone(),
+            intake: intake.clone(),
             clock: clock.clone(),
         };
         let responding = Responding::open(around, &mut registries).await?;

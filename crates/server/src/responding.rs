@@ -1,6 +1,7 @@
 //! What answers an incident: its runbook is found and started, runs are followed, what is due is taken back.
 
 mod changes;
+mod ended;
 mod hands;
 mod incidents;
 mod logs;
@@ -29,6 +30,7 @@ use tokio::sync::broadcast;
 use tokio_util::sync::CancellationToken;
 
 use crate::clockwork::Clockwork;
+use crate::intake::Intake;
 use crate::measuring::Registries;
 use crate::settings::Settings;
 
@@ -49,6 +51,7 @@ pub(crate) struct Around<'a> {
     pub(crate) store: Store,
     pub(crate) query: Option<Arc<dyn Query>>,
     pub(crate) live: broadcast::Sender<Live>,
+    pub(crate) intake: Intake,
     pub(crate) clock: Arc<dyn Clock>,
 }
 
@@ -64,12 +67,17 @@ pub(crate) struct Responding {
 
 impl Responding {
     pub(crate) async fn open(around: Around<'_>, registries: &mut Registries) -> Result<Self> {
-        let Around { settings, data_dir, journal, desk, fleet, store, query, live, clock } = around;
+        let Around { settings, data_dir, journal, desk, fleet, store, query, live, intake, clock } = around;
         let flags = Arc::new(FlagStore::open(journal.clone()).await?);
         let switches = Arc::new(SwitchStore::open(journal.clone()).await?);
         let actions = actions(settings, &flags, &switches, &fleet, &clock)?;
-        let action_hand =
-            hands::ActionHand { actions: actions.clone(), journal: journal.clone(), desk: desk.clone(), clock: clock.clone() };
+        let action_hand = hands::ActionHand {
+            actions: actions.clone(),
+            journal: journal.clone(),
+            desk: desk.clone(),
+            ended: ended::Ended { fleet: fleet.clone(), intake },
+            clock: clock.clone(),
+        };
         let mut execute = settings.runbook.execute.clone();
         for value in [&mut execute.postgres, &mut execute.redis].into_iter().flatten() {
             *value = from_environment(value)?;

@@ -3,6 +3,8 @@
 //! The story is twenty minutes long. It is played faster than it happened, with times shifted so that its last line
 //! happens when it is played.
 
+pub mod looping;
+
 use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::time::Duration;

@@ -90,6 +90,12 @@ async fn run(common: &Common, args: &UpArgs) -> Result<Exit> {
                 Ok(lines) => message(&format!("the sample is over ({lines} lines); the pages stay until you stop with Ctrl-C")),
                 Err(error) => message(&format!("the sample stopped: failed to {error}")),
             }
+            if let Some(mut looping) = looping_agent(&dir) {
+                tokio::select! {
+                    _ = looping.wait() => message("the looping agent was stopped"),
+                    () = cancel.cancelled() => drop(looping.kill().await),
+                }
+            }
         });
     }
     wait_for_signals(&app, common, args).await?;
@@ -98,6 +104,24 @@ async fn run(common: &Common, args: &UpArgs) -> Result<Exit> {
     app.drain().await;
     message("stopped");
     Ok(Exit::Done)
+}
+
+/// The one agent of the sample that is a process: it loops until somebody stops it, or the sample ends.
+fn looping_agent(dir: &Path) -> Option<tokio::process::Child> {
+    let program = std::env::current_exe().ok()?;
+    let mut command = tokio::process::Command::new(program);
+    command.arg("sample-agent").arg(dir).kill_on_drop(true).process_group(0);
+    command.stdin(std::process::Stdio::null()).stdout(std::process::Stdio::null()).stderr(std::process::Stdio::null());
+    match command.spawn() {
+        Ok(child) => {
+            message(&format!("one agent goes on looping as the process {}; its runbook can stop it", child.id().unwrap_or_default()));
+            Some(child)
+        }
+        Err(error) => {
+            message(&format!("the looping agent could not be started: {error}"));
+            None
+        }
+    }
 }
 
 fn greet(app: &App, watched: &[PathBuf]) {

@@ -20,6 +20,7 @@ use serde_json::json;
 use tokio_util::sync::CancellationToken;
 
 use super::changes;
+use super::ended::Ended;
 use super::logs::Question;
 
 /// How far back a question to the events looks where its step does not say.
@@ -126,6 +127,7 @@ pub(super) struct ActionHand {
     pub(super) actions: Actions,
     pub(super) journal: Arc<dyn Journal>,
     pub(super) desk: Arc<Desk>,
+    pub(super) ended: Ended,
     pub(super) clock: Arc<dyn Clock>,
 }
 
@@ -166,6 +168,7 @@ impl Hand for ActionHand {
             if order.dry {
                 return self.actions.plan(&call).await.map_or_else(|error| failed(&error), |plan| of_plan(&plan));
             }
+            let ending = self.ended.foreseen(&call);
             // An action is never dropped in its middle: when its time is over it is asked to stop, and says how far it came.
             let cancel = CancellationToken::new();
             let stop = cancel.clone();
@@ -176,6 +179,9 @@ impl Hand for ActionHand {
             });
             let done = self.actions.execute(&call, &cancel).await;
             timer.abort();
+            if done.is_ok() {
+                self.ended.tell(ending, &order.about, self.clock.now());
+            }
             done.map_or_else(|error| failed(&error), |(plan, done)| of_done(&plan, &done))
         })
     }

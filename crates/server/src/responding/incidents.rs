@@ -178,11 +178,7 @@ impl Follower {
 
     /// What was seen: the alerts with their evidence, and what the agents themselves said went wrong.
     async fn observed(&self, incident: &Incident) -> Vec<String> {
-        let mut lines = Vec::new();
-        for episode in &incident.episodes {
-            lines.push(format!("{}: {}", episode.name(), episode.reason));
-            lines.extend(episode.evidence.iter().map(|evidence| evidence.text.clone()));
-        }
+        let mut lines = paramedic_api::operations::incidents::observed(incident);
         let searches: Vec<Search> = incident
             .agents
             .iter()
