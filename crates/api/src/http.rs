@@ -142,8 +142,11 @@ async fn body_of(operation: &Operation, parameters: &RawPathParams, request: Req
 
 /// Who the caller says to be. It is a claim for the record, not a proof.
 fn actor(headers: &HeaderMap) -> String {
-    let claimed = headers.get("x-paramedic-actor").and_then(|value| value.to_str().ok()).map(str::trim).filter(|name| !name.is_empty());
-    text::one_line(text::head(claimed.unwrap_or("http"), ACTOR_BYTES_MAX)).into_owned()
+    let values: Vec<&str> = headers.get_all("x-paramedic-actor").iter().map(|value| value.to_str().unwrap_or("")).collect();
+    // Two names are a list, as proxies write it, and a list is no person.
+    let claimed = values.join(", ");
+    let claimed = claimed.trim();
+    text::one_line(text::head(if claimed.is_empty() { "http" } else { claimed }, ACTOR_BYTES_MAX)).into_owned()
 }
 
 pub(crate) fn json_response(status: StatusCode, body: impl Into<Body>) -> Response {

@@ -493,6 +493,13 @@ impl Run {
         done.or_else(|| self.foreseen.get(step).filter(|_| in_doubt))
     }
 
+    /// The step that takes another one back just now; people may have to agree to it, or to do it.
+    #[must_use]
+    pub fn rollback_now(&self, runbook: &Runbook) -> Option<String> {
+        let (of, _) = self.taking_back.as_ref()?;
+        runbook.steps.iter().find(|step| step.name == *of)?.attributes.get("rollback").cloned()
+    }
+
     /// Secrets are given to the run, not to its record.
     pub fn give_secrets(&mut self, inputs: &BTreeMap<String, String>) {
         self.given.inputs.extend(inputs.iter().map(|(name, value)| (name.clone(), value.clone())));

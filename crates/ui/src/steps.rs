@@ -224,7 +224,7 @@ fn explained(around: &Around<'_>, step: &StepView) -> Markup {
             p class="small" { b { (step.agreed.join(", ")) } " agreed" @if step.approval == Approval::Two && step.agreed.len() == 1 { "; one more person has to (1 of 2)" } }
         }
         p class="small soft wrap" {
-            @if step.effect > Effect::Read && !step.why.is_empty() && !by_person { (coded(&short(&capital(&step.why), 200))) ". " }
+            @if step.effect > Effect::Read && !step.effect_why.is_empty() && !by_person { (coded(&short(&capital(&step.effect_why), 200))) ". " }
             @if let Some(affected) = step.affected { "It would touch " (many(affected, "object")) ". " }
             @if let Some(verify) = &step.verify { "Afterwards it is watched: " code { (short(verify, 160)) } ". " }
             @if let Some(rollback) = &step.rollback { "Way back: " code { (short(rollback, 60)) } ". " }
@@ -292,7 +292,7 @@ fn asking(around: &Around<'_>, step: &StepView, verb: &str, leave_out: bool, pri
             @if around.view.next.as_deref() == Some(step.name.as_str()) { (asked(around.actor)) }
             @if destroys(step) && verb != "leave-out" {
                 label class="sure" { input type="checkbox" name="sure" value="yes" required data-key=[primary.then_some("r")];
-                    span { "This cannot be taken back: " (coded(&short(&step.why, 200))) @if let Some(affected) = step.affected { ", " (many(affected, "object")) } ". I want it." } }
+                    span { "This cannot be taken back: " (coded(&short(&step.effect_why, 200))) @if let Some(affected) = step.affected { ", " (many(affected, "object")) } ". I want it." } }
             }
             button class=[primary.then_some("primary")] data-key=[(primary && !destroys(step)).then_some("r")] { (label(step, verb)) }
             @if leave_out { button class="plainly" formaction=(to("leave-out")) formnovalidate { "Leave out" } }

@@ -241,3 +241,14 @@ pub(crate) fn register(all: &mut Vec<Operation>) {
     ]);
     changes::register(all);
 }
+
+/// What an incident's alerts said, the newest first: texts that causes are looked for in.
+#[must_use]
+pub fn observed(incident: &Incident) -> Vec<String> {
+    const LINES_MAX: usize = 60;
+    let said = |episode: &paramedic_respond::Episode| {
+        let first = format!("{}: {}", episode.name(), episode.reason);
+        std::iter::once(first).chain(episode.evidence.iter().map(|fact| fact.text.clone())).collect::<Vec<_>>()
+    };
+    incident.episodes.iter().rev().flat_map(said).take(LINES_MAX).collect()
+}

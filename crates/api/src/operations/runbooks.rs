@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use paramedic_respond::decide::parse_incident_id;
 use paramedic_runbook::classify::Effect;
 use paramedic_runbook::desk::{DeskError, RunView, StartRun};
 use paramedic_runbook::document::{Executor, SectionKind};
@@ -225,6 +226,10 @@ pub async fn run(context: Arc<Context>, caller: Caller, input: RunInput) -> Resu
     let runs = &responding(&context)?.runs;
     let incident = incident_of(&context, input.incident.as_deref()).await?;
     let by = person(&context, &caller, incident.as_deref()).await;
+    let observed = match incident.as_deref().and_then(parse_incident_id) {
+        Some(id) => context.desk.incidents().await.get(&id).map(super::incidents::observed).unwrap_or_default(),
+        None => Vec::new(),
+    };
     let start = StartRun {
         runbook: input.id,
         mode: input.mode.into(),
@@ -232,7 +237,7 @@ pub async fn run(context: Arc<Context>, caller: Caller, input: RunInput) -> Resu
         incident,
         by: by.clone(),
         inputs: input.inputs,
-        observed: Vec::new(),
+        observed,
     };
     runs.start(start).await.map_err(|error| denied(&by, error))
 }

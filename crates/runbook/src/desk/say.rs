@@ -59,7 +59,7 @@ impl RunDesk {
             if planned.effect == Effect::Read && planned.by_hand.is_empty() {
                 return Err(refused(WHAT, "it only looks, and runs by itself"));
             }
-            if planned.demands.only_rollback {
+            if planned.demands.only_rollback && run.rollback_now(&runbook).as_deref() != Some(step.as_str()) {
                 return Err(refused(WHAT, "it only takes another step back"));
             }
             let agreed = Agreed { by: by.clone(), run: run.id.clone(), step: step.clone(), hash, at_ms, used: false };
@@ -86,7 +86,7 @@ impl RunDesk {
             if planned.approval != Approval::None {
                 return Err(refused(WHAT, "somebody has to agree to exactly what would run"));
             }
-            if planned.demands.only_rollback {
+            if planned.demands.only_rollback && run.rollback_now(&runbook).as_deref() != Some(step.as_str()) {
                 return Err(refused(WHAT, "it only takes another step back"));
             }
             if let Some(blocked) = planned.blocked.first() {

@@ -45,7 +45,7 @@ pub struct StepView {
     pub cause: Option<String>,
     pub effect: Effect,
     /// What makes it more than a look.
-    pub why: String,
+    pub effect_why: String,
     pub risk: Risk,
     pub approval: Approval,
     /// Why only a person may start it; empty where anybody may.
@@ -190,9 +190,15 @@ impl RunDesk {
         let ended = line.ended_at.is_some();
         let secrets = crate::render::Values::resolve(runbook, &run.given).secrets().to_vec();
         let now_ms = self.clock_ms.load(std::sync::atomic::Ordering::Relaxed);
-        let mut steps: Vec<StepView> = plan.steps.iter().map(|planned| step_view(planned, run, &secrets, ended, now_ms)).collect();
-        for step in &mut steps {
+        let mut steps: Vec<StepView> = plan.steps.iter().map(|planned| step_view(planned, run, &secrets, now_ms)).collect();
+        let rollback = run.rollback_now(runbook);
+        for (step, planned) in steps.iter_mut().zip(&plan.steps) {
             step.reverts_at = reverts.get(&step.name).copied();
+            step.can = if ended {
+                after_the_end(planned, run, &step.state)
+            } else {
+                possible(planned, run, &step.state, rollback.as_deref() == Some(step.name.as_str()))
+            };
         }
         let mut problems = plan.problems;
         problems.extend(plan.faults.iter().map(|fault| format!("the value of {} {}", fault.name, fault.why)));
@@ -234,7 +240,7 @@ impl RunLine {
     }
 }
 
-fn step_view(planned: &PlannedStep, run: &Run, secrets: &[String], ended: bool, now_ms: u64) -> StepView {
+fn step_view(planned: &PlannedStep, run: &Run, secrets: &[String], now_ms: u64) -> StepView {
     let state = run.state(&planned.name).clone();
     let agreed: Vec<String> = run
         .agreed
@@ -244,14 +250,14 @@ fn step_view(planned: &PlannedStep, run: &Run, secrets: &[String], ended: bool, 
         .map(|one| one.by.name.clone())
         .collect();
     StepView {
-        can: if ended { after_the_end(planned, run, &state) } else { possible(planned, run, &state) },
+        can: Vec::new(),
         name: planned.name.clone(),
         title: planned.title.clone(),
         section: planned.section,
         executor: planned.executor,
         cause: planned.cause.clone(),
         effect: planned.effect,
-        why: planned.why.clone(),
+        effect_why: planned.why.clone(),
         risk: planned.demands.risk,
         approval: planned.approval.clone(),
         by_hand: planned.by_hand.clone(),
@@ -273,11 +279,11 @@ fn step_view(planned: &PlannedStep, run: &Run, secrets: &[String], ended: bool, 
     }
 }
 
-fn possible(planned: &PlannedStep, run: &Run, state: &StepState) -> Vec<Can> {
+fn possible(planned: &PlannedStep, run: &Run, state: &StepState, is_rollback_now: bool) -> Vec<Can> {
     let changes = planned.effect > Effect::Read || !planned.by_hand.is_empty();
     let mut can = Vec::new();
     match state {
-        StepState::Pending | StepState::Held { .. } | StepState::Interrupted if planned.demands.only_rollback => {}
+        StepState::Pending | StepState::Held { .. } | StepState::Interrupted if planned.demands.only_rollback && !is_rollback_now => {}
         StepState::Pending | StepState::Held { .. } | StepState::Interrupted => {
             if changes && planned.blocked.is_empty() && run.mode != Mode::Dry {
                 can.push(if planned.approval == Approval::None { Can::Run } else { Can::Approve });
@@ -351,7 +357,7 @@ fn recorded_steps(run: &Run, entries: &[Entry]) -> Vec<StepView> {
             executor: Executor::Manual,
             cause: None,
             effect: *effect,
-            why: String::new(),
+            effect_why: String::new(),
             risk: Risk::Low,
             approval: Approval::None,
             by_hand: String::new(),

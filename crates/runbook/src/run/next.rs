@@ -6,11 +6,11 @@ use std::time::Duration;
 use paramedic_model::Timestamp;
 
 use super::{Ending, Ranked, Record, Run, StepState, rank};
-use crate::brake::{Brakes, Moment};
+use crate::brake::{Brakes, Moment, Stopped};
 use crate::classify::Effect;
 use crate::document::{Executor, Runbook, SectionKind, Step};
 use crate::execute::{About, Order};
-use crate::gate::{Authority, Decision, Mode, Policy, Request, admit, decide};
+use crate::gate::{APPROVAL_AGE_MAX_MS, Authority, Decision, Mode, Policy, Request, admit, decide};
 use crate::plan::{Demands, Gate, PlannedStep, Rate, plan_step};
 use crate::predicate::{Look, Predicate, Truth, Verification, Watch};
 use crate::render::Values;
@@ -194,6 +194,13 @@ impl Run {
         (asked || ((may || dry) && !interrupted)) && !step.attributes.contains_key("only")
     }
 
+    /// Somebody wants a step that is held: the run is not over because it may not go on just now.
+    fn waits_for_the_switch(&self) -> bool {
+        let open = |step: &String| matches!(self.state(step), StepState::Pending | StepState::Held { .. });
+        let agreed = self.agreed.iter().filter(|agreed| !agreed.used && self.clock_ms.saturating_sub(agreed.at_ms) <= APPROVAL_AGE_MAX_MS);
+        agreed.map(|agreed| &agreed.step).chain(self.chosen.keys()).any(open)
+    }
+
     /// Something that was to be changed did not come out as it should: nothing more is changed unattended.
     fn has_failed(&self) -> bool {
         let bad = |step: &String| {
@@ -346,6 +353,10 @@ impl Run {
         if self.watching.is_none() {
             self.watching = Some(self.begin_watching(now.runbook, values)?);
         }
+        if now.brakes.stopped() == Stopped::Everything {
+            // What cannot be read anew is not judged by what was read before.
+            return Some(Next::Wait { ms: 1_000, why: "everything is stopped by the kill switch".to_owned() });
+        }
         let mut watching = self.watching.take()?;
         let now_ms = now.moment.uptime_ms;
         if now_ms < watching.due_ms {
@@ -414,6 +425,9 @@ impl Run {
         if !helped || self.mode == Mode::Dry {
             return self.propose(now, values).unwrap_or(Next::Idle);
         }
+        if now.brakes.stopped() > Stopped::Nothing && self.waits_for_the_switch() {
+            return Next::Idle;
+        }
         if let Some(next) = self.first(now, values, |_, step| step.section == SectionKind::Verification) {
             return next;
         }
@@ -468,7 +482,8 @@ fn read_again(runbook: &Runbook, verified: &str, condition: &Predicate) -> Vec<S
     for name in condition.names() {
         let first = name.split('.').next().unwrap_or(name);
         let step = runbook.steps.iter().find(|step| step.name == first || step.name.replace('-', "_") == first);
-        let reads = |step: &&Step| is_looking(step) || (step.name == verified && step.section == SectionKind::Verification);
+        // Whatever stands under Verification only looks, or is not run without a person.
+        let reads = |step: &&Step| is_looking(step) || step.section == SectionKind::Verification || step.name == verified;
         if let Some(step) = step.filter(reads).filter(|step| !names.contains(&step.name)) {
             names.push(step.name.clone());
         }

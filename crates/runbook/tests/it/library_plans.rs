@@ -259,8 +259,8 @@ const NIGHTS: &[(&str, &str, &str, &[&str])] = &[
         "OSError: [Errno 28] No space left on device",
         &["logs"],
     ),
-    ("stuck-agent", "waits=0 turns=14 api_errors=0 kind.stdout=list", "Error: String to replace not found in file.", &["loop"]),
-    ("stuck-agent", "waits=2 turns=0 api_errors=0 kind.stdout=none", "Claude needs your permission to use Bash", &["person"]),
+    ("stuck-agent", "waits=0 recent=14 api_errors=0 kind.stdout=list", "Error: String to replace not found in file.", &["loop"]),
+    ("stuck-agent", "waits=2 recent=0 api_errors=0 kind.stdout=none", "Claude needs your permission to use Bash", &["person"]),
     (
         "network-failure",
         "resolves.stdout='not resolved' opens.stdout=x tls.stdout=x changes.suspect=false errs.top=network mcp_servers=2",

@@ -110,14 +110,9 @@ async fn known_incident(context: &Context, id: &str) -> Result<String, ApiError>
 
 /// What the incident's alerts said: texts that causes are looked for in.
 async fn observed(context: &Context, incident: &str) -> Vec<String> {
-    const LINES_MAX: usize = 60;
     let incidents = context.desk.incidents().await;
-    let Some(incident) = parse_incident_id(incident).and_then(|id| incidents.get(&id)) else { return Vec::new() };
-    let said = |episode: &paramedic_respond::Episode| {
-        let first = format!("{}: {}", episode.name(), episode.reason);
-        std::iter::once(first).chain(episode.evidence.iter().map(|fact| fact.text.clone())).collect::<Vec<_>>()
-    };
-    incident.episodes.iter().rev().flat_map(said).take(LINES_MAX).collect()
+    let incident = parse_incident_id(incident).and_then(|id| incidents.get(&id));
+    incident.map(paramedic_api::operations::incidents::observed).unwrap_or_default()
 }
 
 pub(crate) async fn act(

@@ -239,3 +239,35 @@ async fn what_a_plan_foresaw_takes_back_what_nobody_saw_the_end_of() {
     rig.until_ended(&undo.line.id).await;
     assert_eq!((cleared(&rig), rig.desk.reverts().len()), (1, 0));
 }
+
+const BY_HAND: &str = "---\nid: worker\n---\n# W\n## Investigation\n```sh { name=look }\ncat state\n```\n## Resolution\n```sh { name=fix cooldown=0s limit=99/1h verify=\"look.stdout ~ 'fine' within 1s\" rollback=back }\necho tried >> done\n```\nIf that did not help.\n";
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_way_back_that_only_a_person_can_go_ends_when_they_say_so() {
+    let text = format!("{BY_HAND}```manual {{ name=back only=rollback }}\nPut the old worker back by hand.\n```\n");
+    let rig = Rig::new(&[&text]).await;
+    rig.start().await;
+    rig.desk.choose("RUN-1", "back", person("bob")).await.expect_err("nothing is to be taken back");
+    rig.approve("RUN-1", "fix", "bob").await;
+    let view = rig.until("RUN-1", |view| can(view, "back", Can::Run)).await;
+    assert_eq!(view.next.as_deref(), Some("back"));
+    rig.desk.choose("RUN-1", "back", person("bob")).await.expect("says that it is done");
+    let view = rig.until_ended("RUN-1").await;
+    assert_eq!(view.line.ending, Some(Ending::TakenBack), "{view:#?}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_way_back_that_loses_something_needs_two_people() {
+    let text = format!("{BY_HAND}```sh {{ name=back only=rollback dry=\"ls done\" }}\nrm done\n```\n");
+    let rig = Rig::new(&[&text]).await;
+    rig.start().await;
+    rig.approve("RUN-1", "fix", "bob").await;
+    let view = rig.until("RUN-1", |view| can(view, "back", Can::Approve)).await;
+    assert!(matches!(state(&view, "back"), StepState::Held { .. }), "{view:#?}");
+    rig.approve("RUN-1", "back", "bob").await;
+    rig.rest().await;
+    assert_eq!(rig.file("done"), "tried\n", "one is not two");
+    rig.approve("RUN-1", "back", "carol").await;
+    let view = rig.until_ended("RUN-1").await;
+    assert_eq!((view.line.ending, rig.file("done").as_str()), (Some(Ending::TakenBack), ""), "{view:#?}");
+}
