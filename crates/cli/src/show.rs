@@ -68,17 +68,24 @@ pub(crate) fn width() -> usize {
 
 /// A cell's text: one line, capped.
 pub(crate) fn clean(cell: &str) -> String {
-    text::one_line(&text::capped(cell, CELL_BYTES_MAX)).into_owned()
+    in_order(&text::one_line(&text::capped(cell, CELL_BYTES_MAX)))
 }
 
 /// A line that is a whole message: one line, with room for an expression.
 pub(crate) fn clean_long(text: &str) -> String {
-    text::one_line(&text::capped(text, 10 * CELL_BYTES_MAX)).into_owned()
+    in_order(&text::one_line(&text::capped(text, 10 * CELL_BYTES_MAX)))
+}
+
+/// Without the letters that let a terminal show a text in another order than it has: what is read is what would run.
+fn in_order(text: &str) -> String {
+    let turns = |letter: char| matches!(letter, '\u{61c}' | '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
+    text.chars().map(|letter| if turns(letter) { ' ' } else { letter }).collect()
 }
 
 /// A line of somebody else's text, whole, without control characters.
 pub(crate) fn plain_line(line: &str) -> String {
-    line.chars().map(|letter| if letter.is_control() && letter != '\t' { ' ' } else { letter }).collect()
+    let plain: String = line.chars().map(|letter| if letter.is_control() && letter != '\t' { ' ' } else { letter }).collect();
+    in_order(&plain)
 }
 
 /// `3 min ago`; `in the future` when clocks differ.

@@ -33,6 +33,7 @@ mod respond_agents;
 mod response;
 mod respond_database;
 mod respond_redis;
+mod respond_guards;
 mod respond_scene;
 mod rule_files;
 mod same_alerts;
