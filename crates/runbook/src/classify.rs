@@ -5,6 +5,7 @@
 
 mod actions;
 mod cluster;
+mod evasions;
 mod programs;
 mod services;
 
@@ -258,7 +259,8 @@ fn judge_command(command: &Command, depth: usize) -> Judgement {
         Some(_) => judge(Arguments { words: &command.words, fed, depth }),
     };
     let opaque = if command.opaque { Judgement::writes("part of the line cannot be read with certainty") } else { Judgement::reads() };
-    worst([by_words, redirected(command), opaque].into_iter())
+    let evades = evasions::judge(command, &Arguments { words: &command.words, fed, depth });
+    worst([by_words, redirected(command), opaque, evades].into_iter())
 }
 
 /// Output that goes to a file changes it.
