@@ -88,10 +88,10 @@ pub(crate) fn exact(argv: &[String], bytes_max: usize) -> Markup {
     html! {
         pre class="exact" {
             @if alone {
-                @if !first.is_empty() { span class="faint" { (short(&first.join(" "), 400)) } "\n" }
+                @if !first.is_empty() { span class="faint" { (printable(&short(&first.join(" "), 400))) } "\n" }
                 (printable(&last_shown))
             } @else {
-                (short(&first.join(" "), bytes_max)) " " (printable(&quoted(&last_shown)))
+                (printable(&short(&first.join(" "), bytes_max))) " " (printable(&quoted(&last_shown)))
             }
         }
         @if last.len() > bytes_max { p class="faint small" { "Cut here: " (last.len()) " bytes in all; the approval covers all of them." } }
@@ -103,9 +103,11 @@ fn quoted(word: &str) -> String {
     if plain { word.to_owned() } else { format!("'{}'", word.replace('\'', "'\\''")) }
 }
 
-/// Without what a terminal would act on.
+/// Without what a terminal would act on; what would show it in another order than it has is seen as such.
 fn printable(text: &str) -> String {
-    text.chars().filter(|c| !c.is_control() || matches!(c, '\n' | '\t')).collect()
+    let turns = |c: char| matches!(c, '\u{61c}' | '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
+    let kept = text.chars().filter(|c| !c.is_control() || matches!(c, '\n' | '\t'));
+    kept.map(|c| if turns(c) { '\u{fffd}' } else { c }).collect()
 }
 
 /// `exit 0 · 120 ms`, and what was not as expected.

@@ -112,11 +112,11 @@ pub(in crate::verb) fn word(value: &impl Serialize) -> String {
     serde_json::to_value(value).ok().and_then(|value| value.as_str().map(str::to_owned)).unwrap_or_default()
 }
 
-/// The argument list so that a person sees where each word begins and ends.
+/// The argument list so that a person sees where each word begins and ends, and each line: what stands behind a comment's
+/// end is no comment.
 pub(in crate::verb) fn shown_argv(argv: &[String]) -> String {
     let plain = |word: &str| !word.is_empty() && word.chars().all(|letter| letter.is_ascii_alphanumeric() || "-_./:=@%+,".contains(letter));
-    let words: Vec<String> =
-        argv.iter().map(|word| if plain(word) { word.clone() } else { format!("{:?}", show::plain_line(word)) }).collect();
+    let words: Vec<String> = argv.iter().map(|word| if plain(word) { word.clone() } else { format!("{word:?}") }).collect();
     words.join(" ")
 }
 
