@@ -45,5 +45,6 @@ pub mod connect;
 pub mod doctor;
 
 pub use app::App;
+pub use measuring::SAMPLES_DIR;
 pub use responding::{STOP_FILE, actions_of};
 pub use settings::Settings;

@@ -29,7 +29,7 @@ use crate::own_samples::{OWN_JOB, OwnSamples};
 use crate::settings::Settings;
 
 /// The samples' folder inside the data folder.
-pub(crate) const SAMPLES_DIR: &str = "samples";
+pub const SAMPLES_DIR: &str = "samples";
 /// The folder of samples that wait for an external store.
 const SPOOL_DIR: &str = "forward";
 

@@ -124,6 +124,7 @@ impl Responding {
                 fleet: self.fleet.clone(),
                 store: self.store.clone(),
                 clock: self.clock.clone(),
+                told: std::sync::Mutex::default(),
             };
             let (tail, stop) = (paramedic_journal::Tail::new(self.journal.clone(), self.journal.head().await?), stop.clone());
             clockwork.start("runbooks", async move { follower.run(tail, stop).await });

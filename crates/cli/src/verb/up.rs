@@ -46,12 +46,12 @@ fn use_sample(settings: &mut Settings, common: &Common) -> Result<PathBuf> {
     let base = settings.data_dir().map_err(|error| anyhow::anyhow!("failed to {error}"))?;
     let dir = if common.data.is_some() { base } else { base.join("sample") };
     let claude = dir.join("claude");
-    for old in [&claude, &dir.join(paramedic_server::app::EVENTS_DIR)] {
+    for old in [&claude, &dir.join(paramedic_server::app::EVENTS_DIR), &dir.join(paramedic_server::SAMPLES_DIR)] {
         if old.exists() {
             std::fs::remove_dir_all(old).with_context(|| format!("failed to clear {}", old.display()))?;
         }
     }
-    for old in [paramedic_server::app::JOURNAL_FILE, "journal.sqlite-wal", "journal.sqlite-shm", "checkpoint.bin"] {
+    for old in [paramedic_server::app::JOURNAL_FILE, "journal.sqlite-wal", "journal.sqlite-shm", "journal.sqlite-head", "checkpoint.bin"] {
         let _ = std::fs::remove_file(dir.join(old));
     }
     std::fs::create_dir_all(claude.join("projects")).with_context(|| format!("failed to create {}", claude.display()))?;

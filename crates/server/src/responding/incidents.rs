@@ -1,12 +1,12 @@
 //! Incidents get their runbook: found by what fired, started with what is known, ended when the incident is over.
 
-use std::collections::BTreeMap;
-use std::sync::{Arc, PoisonError, RwLock};
+use std::collections::{BTreeMap, HashSet};
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::Duration;
 
 use paramedic_fleet::Fleet;
 use paramedic_journal::Tail;
-use paramedic_model::{AgentId, Clock, IncidentId, IncidentKind, IncidentState, Level};
+use paramedic_model::{AgentId, AlertChange, Clock, IncidentId, IncidentKind, IncidentState, Level};
 use paramedic_respond::{Desk, Incident, Record};
 use paramedic_runbook::desk::{RunLine, StartRun};
 use paramedic_runbook::gate::Person;
@@ -21,6 +21,8 @@ const ERRORS_MAX: usize = 40;
 const ERRORS_BEFORE: Duration = Duration::from_secs(600);
 /// An incident that is older when this instance starts gets no run by itself.
 const LATE: Duration = Duration::from_secs(3_600);
+/// Alerts that are remembered as told.
+const TOLD_MAX: usize = 10_000;
 
 /// Follows the journal and gives incidents their runbooks.
 pub(super) struct Follower {
@@ -29,6 +31,8 @@ pub(super) struct Follower {
     pub(super) fleet: Arc<RwLock<Fleet>>,
     pub(super) store: Store,
     pub(super) clock: Arc<dyn Clock>,
+    /// Alerts that a run was told of.
+    pub(super) told: Mutex<HashSet<String>>,
 }
 
 impl Follower {
@@ -72,11 +76,19 @@ impl Follower {
         match record {
             Record::IncidentOpened { incident, kind, .. } if *kind != IncidentKind::Backfill => self.begin(incident).await,
             Record::AlertChanged { alert, incident: Some(incident) } | Record::AlertAdopted { alert, incident } => {
-                let mut lines = vec![alert.reason.clone()];
-                lines.extend(alert.evidence.iter().map(|evidence| evidence.text.clone()));
-                if self.has_open_run(incident) {
+                if !self.has_run(incident, |_| true) {
+                    self.begin_late(incident).await;
+                } else if self.is_news(incident, alert) {
+                    let mut lines = vec![format!("{}: {}", alert.name(), alert.reason)];
+                    lines.extend(alert.evidence.iter().map(|evidence| evidence.text.clone()));
                     self.tell(incident, &lines).await;
-                } else {
+                }
+            }
+            Record::StateChanged { incident, from, to: IncidentState::Investigating, .. }
+                if matches!(from, IncidentState::Resolved | IncidentState::Closed | IncidentState::Cancelled) =>
+            {
+                // It came back: what was found then may not be what is wrong now.
+                if !self.has_run(incident, |line| line.ended_at.is_none()) {
                     self.begin_late(incident).await;
                 }
             }
@@ -90,8 +102,17 @@ impl Follower {
         }
     }
 
-    fn has_open_run(&self, incident: &IncidentId) -> bool {
-        !self.runs.lines(|line| line.incident.as_deref() == Some(incident.0.as_str())).is_empty()
+    fn has_run(&self, incident: &IncidentId, matching: impl Fn(&RunLine) -> bool) -> bool {
+        !self.runs.lines(|line| line.incident.as_deref() == Some(incident.0.as_str()) && matching(line)).is_empty()
+    }
+
+    /// An alert that goes on with other numbers is no news.
+    fn is_news(&self, incident: &IncidentId, alert: &AlertChange) -> bool {
+        let mut told = self.told.lock().unwrap_or_else(PoisonError::into_inner);
+        if told.len() >= TOLD_MAX {
+            told.clear();
+        }
+        told.insert(format!("{incident} {} {}", alert.fingerprint, alert.started_at))
     }
 
     /// An incident without a run that got another alert: perhaps that one names a runbook.
