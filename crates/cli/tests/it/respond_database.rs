@@ -15,7 +15,7 @@ use crate::fixture::{Home, Instance, until};
 use crate::programs::{free_port, number};
 use crate::respond_scene::{
     DANA, WITHIN, approve, assert_journal, assert_recorded, hasty_rules, hasty_runbook, incident_when, ranked, record, run_when, says,
-    settings, short, shown, step_of,
+    settings, short, shown, step_of, waiting_for,
 };
 use crate::skip;
 
@@ -221,26 +221,28 @@ fn hasty_slow_query(home: &Home) {
     hasty_runbook(home, "slow-query", &edits);
 }
 
-/// A transaction is left open with a lock on one row; before, another one made everybody wait for three seconds.
+/// A session locks a row and does not let go; before, another one made everybody wait for three seconds.
 struct Jam {
     leak: Client,
-    idle: Client,
-    elsewhere: Client,
+    /// Others that are in nobody's way.
+    siblings: Vec<Client>,
     waiting: Vec<Client>,
 }
 
 impl Jam {
-    fn of(database: &Database, instance: &Instance) -> Self {
+    fn of(database: &Database, instance: &Instance, holds: impl FnOnce(&mut Client)) -> Self {
         let looked = until(WITHIN, || number(&instance.http(), "pg_stat_statements_p95_ms"));
         assert!(looked.is_some(), "there is a look to compare with");
         let mut earlier = database.client("worker-1", "continuous_claude");
         let mut leak = database.client("worker-7", "continuous_claude");
-        let mut idle = database.client("worker-7", "continuous_claude");
-        let mut elsewhere = database.client("worker-7", "billing");
+        let mut siblings = [("worker-7", "continuous_claude"), ("report", "continuous_claude"), ("worker-7", "billing")]
+            .map(|(application, name)| database.client(application, name));
         earlier.leaves_open(1);
-        leak.leaves_open(2);
-        elsewhere.leaves_open(2);
-        idle.asks("SELECT 1");
+        holds(&mut leak);
+        // Idle, in a transaction that blocks nobody, and in the same lock of another database.
+        siblings[0].asks("SELECT 1");
+        siblings[1].asks("BEGIN; SELECT count(*) FROM jobs");
+        siblings[2].leaves_open(2);
         let mut slow: Vec<Client> = (0..3).map(|i| database.client(&format!("queue-{i}"), "continuous_claude")).collect();
         let mut waiting: Vec<Client> = (3..5).map(|i| database.client(&format!("queue-{i}"), "continuous_claude")).collect();
         slow.iter_mut().for_each(|client| client.tells("UPDATE jobs SET tries = tries + 1 WHERE id = 1 RETURNING id"));
@@ -248,8 +250,21 @@ impl Jam {
         std::thread::sleep(Duration::from_secs(3));
         earlier.tells("COMMIT");
         assert!(slow.iter().all(|client| client.hears().is_some()));
-        Self { leak, idle, elsewhere, waiting }
+        Self { leak, siblings: siblings.into(), waiting }
     }
+
+    fn siblings_are_there(&self, database: &Database) -> bool {
+        self.siblings.iter().all(|client| database.has(client))
+    }
+}
+
+/// The clients do their work again, so quickly that what was slow is soon one in many.
+fn work_goes_on(database: &Database) {
+    let mut worker = database.client("worker-8", "continuous_claude");
+    for _ in 0..1_500 {
+        worker.tells("UPDATE jobs SET tries = tries + 1 WHERE id = 3");
+    }
+    assert_eq!(worker.asks("SELECT tries FROM jobs WHERE id = 3"), "1500");
 }
 
 #[test]
@@ -258,13 +273,13 @@ fn respond_slow_query_one_forgotten_transaction_is_ended_and_its_neighbours_stay
     let home = Home::new();
     hasty_slow_query(&home);
     let instance = watched(&home, &database, "");
-    let jam = Jam::of(&database, &instance);
+    let jam = Jam::of(&database, &instance, |leak| leak.leaves_open(2));
 
     let (incident, run) = ranked(&home, &instance, "slow-query");
     assert_eq!(run["causes"][0]["cause"], "idle", "{:#}", short(&run));
     let id = run["id"].as_str().unwrap();
-    let run = run_when(&home, id, "waiting", |run| run["next"] == "terminate");
-    assert!(jam.waiting.iter().chain([&jam.leak, &jam.idle, &jam.elsewhere]).all(|client| database.has(client)), "nothing was done yet");
+    let run = waiting_for(&home, id, "terminate");
+    assert!(database.has(&jam.leak), "nothing was done yet");
     let step = step_of(&run, "terminate");
     assert_eq!((&step["effect"], &step["risk"], &step["approval"]), (&json!("write"), &json!("high"), &json!("any")), "{step:#}");
     assert!(run["asking"].as_array().unwrap().contains(&json!("terminate")), "{run:#}");
@@ -273,21 +288,43 @@ fn respond_slow_query_one_forgotten_transaction_is_ended_and_its_neighbours_stay
     let hash = approve(&home, id, "terminate");
     assert!(jam.waiting.iter().all(|client| client.hears().is_some_and(|row| row == "2")), "those who waited went on");
     assert!(!database.has(&jam.leak));
-    assert!([&jam.idle, &jam.elsewhere].iter().all(|client| database.has(client)), "its neighbours are there");
+    assert!(jam.siblings_are_there(&database));
     assert_eq!(database.sql("continuous_claude", "SELECT tries FROM jobs WHERE id = 2"), "2", "what was not committed is gone");
-    // Its clients do their work quickly again.
-    let mut worker = database.client("worker-8", "continuous_claude");
-    worker.tells("DO $$ BEGIN FOR i IN 1..3000 LOOP PERFORM tries FROM jobs WHERE id = 3; END LOOP; END $$");
-    for _ in 0..1_500 {
-        worker.tells("UPDATE jobs SET tries = tries + 1 WHERE id = 3");
-    }
-    assert_eq!(worker.asks("SELECT tries FROM jobs WHERE id = 3"), "1500");
+    work_goes_on(&database);
     let ended = run_when(&home, id, "ended", |run| !run["ended_at"].is_null());
     assert_eq!(ended["ending"], "done", "{:#}", short(&ended));
     incident_when(&home, &instance, &incident, &["mitigated", "resolved"]);
     assert_recorded(&home, id, "terminate", &hash, &["postgres.terminate", "idle in transaction"]);
     let said = step_of(&ended, "terminate")["last"]["shown"].as_str().unwrap().to_owned();
     assert!(said.contains("ended 1 backends"), "{said}");
+    incident_when(&home, &instance, &incident, &["resolved"]);
+    assert_eq!(instance.stop(), Some(0));
+    assert_journal(&home);
+}
+
+#[test]
+fn respond_slow_query_that_runs_away_is_broken_off_and_its_victims_go_on() {
+    let Some(database) = Database::start(40) else { skip!("PostgreSQL is not installed") };
+    let home = Home::new();
+    hasty_slow_query(&home);
+    let instance = watched(&home, &database, "");
+    let mut jam = Jam::of(&database, &instance, |leak| {
+        leak.tells("UPDATE jobs SET tries = tries + 1 WHERE id = 2 RETURNING pg_sleep(300)");
+        std::thread::sleep(Duration::from_millis(300));
+    });
+    let (incident, run) = ranked(&home, &instance, "slow-query");
+    assert_eq!(run["causes"][0]["cause"], "runaway", "{:#}", short(&run));
+    let id = run["id"].as_str().unwrap();
+    let run = waiting_for(&home, id, "cancel");
+    assert_eq!(step_of(&run, "cancel")["affected"], 1, "those who wait are not counted: {:#}", short(&run));
+    let hash = approve(&home, id, "cancel");
+    assert!(jam.waiting.iter().all(|client| client.hears().is_some_and(|row| row == "2")), "those who waited went on");
+    assert_eq!(jam.leak.asks("SELECT 'here'"), "here", "its connection stays");
+    assert!(jam.siblings_are_there(&database));
+    work_goes_on(&database);
+    let ended = run_when(&home, id, "ended", |run| !run["ended_at"].is_null());
+    assert_eq!(ended["ending"], "done", "{:#}", short(&ended));
+    assert_recorded(&home, id, "cancel", &hash, &["postgres.cancel", "blocking"]);
     incident_when(&home, &instance, &incident, &["resolved"]);
     assert_eq!(instance.stop(), Some(0));
     assert_journal(&home);
@@ -329,7 +366,7 @@ fn respond_connection_pool_leaked_by_an_application_is_freed_and_kept_free() {
     let (incident, run) = ranked(&home, &instance, "connection-pool");
     assert_eq!(run["causes"][0]["cause"], "leak", "{:#}", short(&run));
     let id = run["id"].as_str().unwrap();
-    let run = run_when(&home, id, "waiting", |run| run["next"] == "terminate");
+    let run = waiting_for(&home, id, "terminate");
     assert_eq!(step_of(&run, "terminate")["affected"], 9, "{:#}", short(&run));
     assert!(knock(&database).is_err(), "nothing was done yet");
     let hash = approve(&home, id, "terminate");
@@ -370,10 +407,10 @@ fn respond_database_that_dies_in_the_middle_of_a_fix_leaves_a_run_that_can_go_on
     let home = Home::new();
     hasty_slow_query(&home);
     let instance = watched(&home, &database, "");
-    let jam = Jam::of(&database, &instance);
+    let jam = Jam::of(&database, &instance, |leak| leak.leaves_open(2));
     let (_, run) = ranked(&home, &instance, "slow-query");
     let id = run["id"].as_str().unwrap();
-    run_when(&home, id, "waiting", |run| run["next"] == "terminate");
+    waiting_for(&home, id, "terminate");
     // It answers nobody any more, and then it is gone.
     database.signal("STOP");
     let hash = approve(&home, id, "terminate");

@@ -15,7 +15,7 @@ use crate::programs::{free_port, number};
 use crate::respond_database::{as_nobody, nobodys_folder};
 use crate::respond_scene::{
     DANA, WITHIN, approve, assert_journal, assert_recorded, hasty_rules, hasty_runbook, incident_when, ranked, record, run_when, says,
-    settings, short, shown, step_of,
+    settings, short, shown, step_of, waiting_for,
 };
 
 /// A Redis with a queue that must not be lost.
@@ -106,7 +106,11 @@ impl Drop for Redis {
 
 fn hasty_redis_failure(home: &Home) {
     let edits = [
-        ("within 2m hold 1m", "within 15s hold 1s"),
+        ("within 2m hold 1m", "within 6s hold 2s"),
+        (
+            "risk=medium approve=any limit=1/1h lock=service verify=\"redis_up == 1 && memory_share < 0.85",
+            "risk=medium approve=any cooldown=1s limit=9/1h lock=service verify=\"redis_up == 1 && memory_share < 0.85",
+        ),
         ("save_ok == 1 within 2m", "save_ok == 1 within 15s"),
         ("risk=low approve=any limit=2/1h", "risk=low approve=any cooldown=1s limit=2/1h"),
         ("hold=15m", "hold=2s"),
@@ -136,7 +140,7 @@ fn respond_redis_out_of_memory_gets_room_and_gives_it_back() {
     let (incident, run) = ranked(&home, &instance, "redis-failure");
     assert_eq!(run["causes"][0]["cause"], "memory", "{:#}", short(&run));
     let id = run["id"].as_str().unwrap();
-    let run = run_when(&home, id, "waiting", |run| run["next"] == "more_memory");
+    let run = waiting_for(&home, id, "more_memory");
     let before = step_of(&run, "more_memory")["hash"].as_str().unwrap().to_owned();
     // The machine is not that large: another value makes another step, which nobody agreed to yet.
     says(&home, DANA, &["run", id, "inputs", "--set", "maxmemory=64mb"]);
@@ -163,6 +167,43 @@ fn respond_redis_out_of_memory_gets_room_and_gives_it_back() {
     let done = run_when(&home, back, "ended", |run| !run["ended_at"].is_null());
     assert_eq!((&done["ending"], redis.setting("maxmemory").as_str()), (&json!("done"), "8388608"), "{:#}", short(&done));
     assert_recorded(&home, back, "act", &hash, &["redis.config_set", "maxmemory", "8388608"]);
+    assert_eq!(instance.stop(), Some(0));
+    assert_journal(&home);
+}
+
+#[test]
+fn respond_redis_fix_that_does_not_help_is_taken_back_by_itself_or_by_a_person() {
+    needs!("redis-server", "redis-cli");
+    let home = Home::new();
+    let redis = Redis::start(&["--save", "", "--maxmemory", "8mb", "--maxmemory-policy", "noeviction"]);
+    let instance = watched(&home, &redis);
+    redis.fill();
+    let (_, run) = ranked(&home, &instance, "redis-failure");
+    let id = run["id"].as_str().unwrap();
+    waiting_for(&home, id, "more_memory");
+    // Hardly more than there is: it stays nearly full, which is seen, and the old value comes back without being asked for.
+    says(&home, DANA, &["run", id, "inputs", "--set", "maxmemory=9mb"]);
+    approve(&home, id, "more_memory");
+    let ended = run_when(&home, id, "ended", |run| !run["ended_at"].is_null());
+    assert_eq!(ended["ending"], "taken-back", "{:#}", short(&ended));
+    assert_eq!((step_of(&ended, "more_memory")["state"].as_str(), redis.setting("maxmemory").as_str()), (Some("taken-back"), "8388608"));
+    let back = record(&home, id).into_iter().find(|one| one["record"] == "begun" && one["takes_back"] == "more_memory");
+    let back = back.unwrap_or_else(|| panic!("{:#?}", record(&home, id)));
+    assert!(back["step"] == "old_memory" && back["argv"].to_string().contains("8388608"), "{back:#}");
+
+    // A second run: this time a person thinks better of it while it is still being watched.
+    let second = says(&home, DANA, &["runbook", "run", "redis-failure", "--set", "maxmemory=64mb"]);
+    let id = second["id"].as_str().unwrap();
+    waiting_for(&home, id, "more_memory");
+    approve(&home, id, "more_memory");
+    run_when(&home, id, "watched", |run| step_of(run, "more_memory")["can"].as_array().unwrap().contains(&json!("undo")));
+    assert_eq!(redis.setting("maxmemory"), "67108864");
+    says(&home, DANA, &["run", id, "undo", "more_memory", "--why", "the machine is needed for something else"]);
+    let ended = run_when(&home, id, "ended", |run| !run["ended_at"].is_null());
+    assert_eq!((ended["ending"].as_str(), redis.setting("maxmemory").as_str()), (Some("taken-back"), "8388608"), "{:#}", short(&ended));
+    let asked = record(&home, id).into_iter().find(|one| one["record"] == "take-back").unwrap();
+    assert_eq!((asked["by"]["name"].as_str(), asked["why"].as_str()), (Some(DANA), Some("the machine is needed for something else")));
+    assert!(redis.queue_is_whole());
     assert_eq!(instance.stop(), Some(0));
     assert_journal(&home);
 }
@@ -196,7 +237,7 @@ fn respond_redis_that_cannot_save_saves_again_and_nothing_is_lost() {
     let (incident, run) = ranked(&home, &instance, "redis-failure");
     assert_eq!(run["causes"][0]["cause"], "save", "{:#}", short(&run));
     let id = run["id"].as_str().unwrap();
-    run_when(&home, id, "waiting", |run| run["next"] == "save_now");
+    waiting_for(&home, id, "save_now");
     // Before the folder is mended a save cannot succeed, and that is what is said.
     approve(&home, id, "save_now");
     let failed = run_when(&home, id, "told that it failed", |run| !step_of(run, "save_now")["last"].is_null());
@@ -236,7 +277,7 @@ fn respond_restart_in_the_middle_of_a_fix_leaves_it_in_doubt_and_does_nothing_tw
     until_it_refuses(&redis);
     let (incident, run) = ranked(&home, &instance, "redis-failure");
     let id = run["id"].as_str().unwrap();
-    run_when(&home, id, "waiting", |run| run["next"] == "save_now");
+    waiting_for(&home, id, "save_now");
     fs::set_permissions(redis.folder.path(), fs::Permissions::from_mode(0o700)).unwrap();
     let before = bgsaves(&redis);
     let hash = approve(&home, id, "save_now");

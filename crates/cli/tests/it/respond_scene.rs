@@ -106,12 +106,22 @@ pub fn run_when(home: &Home, run: &str, what: &str, wanted: impl Fn(&Value) -> b
     found.unwrap_or_else(|| panic!("{run} is not {what}: {:#}\n{}", short(&shown(home, run)), home.log()))
 }
 
-/// A run without what makes it long.
+/// Waits until a step is what a person should look at next, and asks for somebody.
+#[track_caller]
+pub fn waiting_for(home: &Home, run: &str, step: &str) -> Value {
+    run_when(home, run, &format!("waiting for {step}"), |run| {
+        run["next"] == step && run["asking"].as_array().is_some_and(|asking| asking.contains(&json!(step)))
+    })
+}
+
+/// A run without what makes it long: what has not begun, and most of what each step said.
 pub fn short(run: &Value) -> Value {
-    let steps: Vec<Value> = run["steps"].as_array().unwrap().iter().map(|step| {
-        json!({"name": step["name"], "word": step["word"], "state": step["state"], "decision": step["decision"], "why": step["last"]["why"], "shown": step["last"]["shown"]})
-    }).collect();
-    json!({"ended": run["ending"], "why": run["why"], "causes": run["causes"], "next": run["next"], "halted": run["halted"], "steps": steps})
+    let begun = run["steps"].as_array().unwrap().iter().filter(|step| step["state"] != "pending");
+    let told = begun.map(|step| {
+        let said: String = step["last"]["shown"].as_str().unwrap_or_default().chars().take(200).collect();
+        json!({"name": step["name"], "state": step["state"], "decision": step["decision"], "why": step["why"], "affected": step["affected"], "said": said})
+    });
+    json!({"ending": run["ending"], "why": run["why"], "causes": run["causes"], "next": run["next"], "asking": run["asking"], "halted": run["halted"], "steps": told.collect::<Vec<_>>()})
 }
 
 /// Waits until the incident is in one of these states.
