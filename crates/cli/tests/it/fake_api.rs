@@ -1,9 +1,11 @@
 //! A stand-in for the model API on the loopback. It speaks the real wire format, does what it is told, and remembers
 //! every request.
 
+use std::collections::VecDeque;
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
 use std::thread;
+use std::time::{Duration, Instant};
 
 use axum::Router;
 use axum::body::{Body, Bytes};
@@ -21,6 +23,8 @@ pub enum Behaviour {
     Tool { command: String },
     /// Refuses with this status so many times, then answers with text.
     Refuse { status: u16, times: usize },
+    /// Refuses with 429 what comes above so many turns within a second.
+    Limit { per_second: usize },
 }
 
 /// Tokens that every answer reports.
@@ -31,6 +35,8 @@ struct Api {
     behaviour: Behaviour,
     requests: Mutex<Vec<Value>>,
     refused: Mutex<usize>,
+    /// When the turns of the last second were taken.
+    taken: Mutex<VecDeque<Instant>>,
 }
 
 pub struct FakeApi {
@@ -42,7 +48,7 @@ pub struct FakeApi {
 
 impl FakeApi {
     pub fn start(behaviour: Behaviour) -> Self {
-        let api = Arc::new(Api { behaviour, requests: Mutex::default(), refused: Mutex::default() });
+        let api = Arc::new(Api { behaviour, requests: Mutex::default(), refused: Mutex::default(), taken: Mutex::default() });
         let (stop, stopped) = oneshot::channel();
         let (ready, address) = std::sync::mpsc::channel();
         let served = Arc::clone(&api);
@@ -72,6 +78,11 @@ impl FakeApi {
     /// Bodies of the calls to `/v1/messages`, in order.
     pub fn requests(&self) -> Vec<Value> {
         self.api.requests.lock().unwrap().clone()
+    }
+
+    /// How many turns came, and how many of them were refused.
+    pub fn counts(&self) -> (usize, usize) {
+        (self.api.requests.lock().unwrap().len(), *self.api.refused.lock().unwrap())
     }
 }
 
@@ -105,6 +116,17 @@ async fn messages(State(api): State<Arc<Api>>, _headers: HeaderMap, body: Bytes)
                 *refused += 1;
                 return refusal(*status, &request_id);
             }
+        }
+        Behaviour::Limit { per_second } if is_turn => {
+            let (mut taken, now) = (api.taken.lock().unwrap(), Instant::now());
+            while taken.front().is_some_and(|at| now.duration_since(*at) >= Duration::from_secs(1)) {
+                taken.pop_front();
+            }
+            if taken.len() >= *per_second {
+                *api.refused.lock().unwrap() += 1;
+                return refusal(429, &request_id);
+            }
+            taken.push_back(now);
         }
         Behaviour::Tool { command } if is_turn && !has_result => {
             let input = json!({"command": command, "description": "Say hi"});

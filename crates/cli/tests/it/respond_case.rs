@@ -47,20 +47,31 @@ fn with_time(line: &str, before: &str, after: &str) -> String {
     out
 }
 
-/// The expression of an embedded alert.
-pub fn pack_expression(home: &Home, alert: &str) -> String {
-    let rules = home.json(&["rules", "list", "--json"]);
-    let found = rules["rules"].as_array().into_iter().flatten().find(|rule| rule["name"] == alert);
-    found.and_then(|rule| rule["query"].as_str()).unwrap_or_else(|| panic!("no {alert} in {rules:#}")).to_owned()
-}
-
-/// A rule of the pack with a short time to wait, as a file of one's own. `labels` is YAML's `name: value, …`.
-pub fn rule(alert: &str, expression: &str, labels: &str, runbook: &str) -> String {
-    format!(
-        "groups:\n- name: {alert}\n  interval: 1s\n  rules:\n  - alert: {alert}\n    expr: >-\n      {}\n    for: 1s\n    \
-         labels: {{severity: critical, {labels}}}\n    annotations: {{summary: '{alert} of the test', runbook: {runbook}}}\n",
-        expression.trim().replace('\n', "\n      ")
-    )
+/// An embedded alert as a rule file of its own, with other times and with labels that say what the runbook asks for.
+pub fn pack_rule(alert: &str, waits: &str, window: &str, thresholds: &[(&str, f64)], labels: &[(&str, &str)]) -> String {
+    let thresholds = thresholds.iter().map(|(name, value)| ((*name).to_owned(), *value)).collect();
+    let settings = paramedic_rules::Settings { thresholds, ..Default::default() };
+    let texts = paramedic_rules::pack::texts(&settings);
+    let begins = format!("- alert: {alert}");
+    let text = texts.iter().map(|(_, text)| text).find(|text| text.lines().any(|line| line.trim() == begins));
+    let text = text.unwrap_or_else(|| panic!("no {alert} in the pack"));
+    let mut file = format!("groups:\n  - name: {alert}\n    interval: 1s\n    rules:\n");
+    let of_alert = text.lines().skip_while(|line| line.trim() != begins).enumerate();
+    for (number, line) in of_alert.take_while(|(number, line)| *number == 0 || !line.trim().starts_with("- ")) {
+        let indent = &line[..line.len() - line.trim_start().len()];
+        let mut line = line.to_owned();
+        for range in ["[5m]", "[15m]", "[30m]", "[1h]"] {
+            line = line.replace(range, &format!("[{window}]"));
+        }
+        if line.trim().starts_with("for: ") {
+            line = format!("{indent}for: {waits}");
+        }
+        file.push_str(&format!("{line}\n"));
+        if number > 0 && line.trim() == "labels:" {
+            labels.iter().for_each(|(name, value)| file.push_str(&format!("{indent}  {name}: '{value}'\n")));
+        }
+    }
+    file
 }
 
 /// An instance that answers incidents with runbooks whose times are short.
@@ -177,11 +188,15 @@ impl Case {
     pub fn recorded(&self, run: &str, step: &str, by: &str) -> Vec<Value> {
         let record = self.json_by("ana", &["run", run, "record"]);
         let entries: Vec<Value> = record["entries"].as_array().unwrap().clone();
-        let begun = entries.iter().map(|entry| &entry["record"]).find(|one| one["type"] == "begun" && one["step"] == step && one["dry"] != true);
+        let begun =
+            entries.iter().map(|entry| &entry["record"]).find(|one| one["record"] == "begun" && one["step"] == step && one["dry"] != true);
         let begun = begun.unwrap_or_else(|| panic!("{step} did not begin: {entries:#?}"));
         assert!(begun["authority"].to_string().contains(by), "{begun:#}");
-        assert!(begun["argv"].as_array().is_some_and(|argv| !argv.is_empty()) && begun["hash"].as_str().is_some_and(|hash| hash.len() == 64));
-        let done = entries.iter().map(|entry| &entry["record"]).find(|one| one["type"] == "done" && one["step"] == step && one["dry"] != true);
+        assert!(
+            begun["argv"].as_array().is_some_and(|argv| !argv.is_empty()) && begun["hash"].as_str().is_some_and(|hash| hash.len() == 64)
+        );
+        let done =
+            entries.iter().map(|entry| &entry["record"]).find(|one| one["record"] == "done" && one["step"] == step && one["dry"] != true);
         let done = done.unwrap_or_else(|| panic!("{step} did not end: {entries:#?}"));
         assert!(done["done"]["output_hash"].as_str().is_some_and(|hash| !hash.is_empty()) && done["done"]["ms"].is_u64(), "{done:#}");
         let verify = self.home.run(&["journal", "verify"]);
@@ -205,7 +220,13 @@ pub fn told(run: &Value) -> String {
             let value = |name: &str| if step[name].is_null() { String::new() } else { format!(" {name}={}", step[name]) };
             format!(
                 "  {} [{}]{}{}{} {} {} {}",
-                step["name"], step["word"], value("decision"), value("why"), value("blocked"), last["verdict"], last["why"],
+                step["name"],
+                step["word"],
+                value("decision"),
+                value("why"),
+                value("blocked"),
+                last["verdict"],
+                last["why"],
                 last["shown"].as_str().unwrap_or_default().lines().take(4).collect::<Vec<_>>().join(" / ")
             )
         })
@@ -213,7 +234,14 @@ pub fn told(run: &Value) -> String {
     let causes = serde_json::to_string(&run["causes"]).unwrap();
     format!(
         "{} {} {} {} missing {} problems {}\ninputs {}\ncauses {causes}\n{}",
-        run["id"], run["ending"], run["why"], run["halted"], run["missing"], run["problems"], run["inputs"], steps.join("\n")
+        run["id"],
+        run["ending"],
+        run["why"],
+        run["halted"],
+        run["missing"],
+        run["problems"],
+        run["inputs"],
+        steps.join("\n")
     )
 }
 
@@ -249,12 +277,6 @@ pub fn lives(pid: u32) -> bool {
     stat.rsplit(')').next().and_then(|rest| rest.trim().chars().next()).is_some_and(|state| state != 'Z' && state != 'X')
 }
 
-/// When a process started, in ticks since the machine's start.
-pub fn start_ticks(pid: u32) -> u64 {
-    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap();
-    stat.rsplit(')').next().unwrap().split_whitespace().nth(19).unwrap().parse().unwrap()
-}
-
 pub fn children_of(pid: u32) -> Vec<u32> {
     let listed = fs::read_to_string(format!("/proc/{pid}/task/{pid}/children")).unwrap_or_default();
     listed.split_whitespace().filter_map(|word| word.parse().ok()).collect()
@@ -279,8 +301,12 @@ pub fn claim(home: &Home, pid: u32, session: &str) {
 
 /// Appends lines to the transcript of a session.
 pub fn transcript(home: &Home, session: &str, lines: &[Value]) {
+    transcript_in(&home.claude(), session, lines);
+}
+
+pub fn transcript_in(claude: &Path, session: &str, lines: &[Value]) {
     use std::io::Write as _;
-    let folder = home.claude().join("projects/-srv-shop");
+    let folder = claude.join("projects/-srv-shop");
     fs::create_dir_all(&folder).unwrap();
     let mut file = fs::File::options().create(true).append(true).open(folder.join(format!("{session}.jsonl"))).unwrap();
     file.write_all(lines.iter().map(|line| format!("{line}\n")).collect::<String>().as_bytes()).unwrap();

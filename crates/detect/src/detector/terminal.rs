@@ -84,6 +84,10 @@ impl Terminal {
                 }
             }
             Fact::ModelCall { .. } if moment.step.answered => self.alert.resolve(moment.told(), info, "the model answers again", out),
+            // Whoever stops it on purpose has dealt with it, and nothing that it could do will end this any more.
+            Fact::SessionEnded { .. } if moment.event.source == Source::Process => {
+                self.alert.resolve(moment.told(), info, "the agent was stopped on purpose", out);
+            }
             _ => {}
         }
     }

@@ -350,6 +350,7 @@ impl Run {
 
     /// Looks whether a step helped.
     fn watch(&mut self, now: &mut Circumstances<'_>, values: &Values) -> Option<Next> {
+        self.watch_later(now, values);
         if self.watching.is_none() {
             self.watching = Some(self.begin_watching(now.runbook, values)?);
         }
@@ -387,6 +388,36 @@ impl Run {
                 why: format!("`{}`: {why}", watching.condition.text()),
             })),
         }
+    }
+
+    /// Somebody asked for one more change while the whole is watched: that comes first, and then the whole is watched anew.
+    fn watch_later(&mut self, now: &Circumstances<'_>, values: &Values) {
+        let runbook = now.runbook;
+        let Some(watched) = self.watching.as_ref().map(|watching| watching.step.clone()) else { return };
+        let is_whole = |step: &Step| step.name == watched && step.section == SectionKind::Verification;
+        if !runbook.steps.iter().any(is_whole) {
+            return;
+        }
+        let mut asked = runbook.steps.iter().filter(|step| step.section == SectionKind::Resolution && self.chosen.contains_key(&step.name));
+        let why = asked.find(|step| self.can_begin(now, step, values)).map(|step| format!("{} comes first", step.name));
+        if let Some(why) = why {
+            self.set(&watched, StepState::Unexpected { why });
+            self.watching = None;
+        }
+    }
+
+    /// Whether an open step would begin now; what only waits or is refused interrupts nothing.
+    fn can_begin(&self, now: &Circumstances<'_>, step: &Step, values: &Values) -> bool {
+        let planned = plan_step(now.runbook, step, values);
+        let has = |need: &String| matches!(self.state(need), StepState::Ok | StepState::Verified);
+        let is_open = matches!(self.state(&step.name), StepState::Pending | StepState::Held { .. });
+        let is_free = is_open && planned.demands.needs.iter().all(has) && self.excluded(&planned).is_none();
+        is_free
+            && match decide(now.brakes, &self.request(now, &planned, None)) {
+                Decision::Run { .. } => true,
+                Decision::DryRun { .. } => dry(&planned, values).is_ok(),
+                _ => false,
+            }
     }
 
     fn begin_watching(&self, runbook: &Runbook, values: &Values) -> Option<Watching> {
