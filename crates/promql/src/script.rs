@@ -9,6 +9,7 @@ mod compare;
 mod points;
 mod run;
 
+pub use points::{SequenceValue, parse_points};
 pub use run::{Failure, FileReport, run_test_file};
 
-pub(crate) use points::{SequenceValue, parse_series};
+pub(crate) use points::parse_series;

@@ -1,21 +1,38 @@
 //! A series and its points as they are written in tests: `name{label="x"} 1 2+1x3 _ stale {{schema:1 count:3}}`.
 
+use std::sync::Arc;
+
 use crate::histogram::{CUSTOM_BUCKETS, Histogram, ResetHint};
 use crate::labels::{Label, Labels, METRIC_NAME};
 use crate::number::{parse_float, stale};
 use crate::parse::unquote;
+use crate::storage::SampleValue;
 
 /// One place of a sequence.
 #[derive(Clone, Debug)]
-pub(crate) enum SequenceValue {
+pub enum SequenceValue {
     Omitted,
     Float(f64),
     /// A histogram, and whether its reset hint was written out.
     Histogram(Histogram, bool),
 }
 
+impl SequenceValue {
+    /// The sample that stands here, if one does.
+    #[must_use]
+    pub fn sample(&self) -> Option<SampleValue> {
+        match self {
+            Self::Omitted => None,
+            Self::Float(value) => Some(SampleValue::Float(*value)),
+            Self::Histogram(histogram, _) => Some(SampleValue::Histogram(Arc::new(histogram.clone()))),
+        }
+    }
+}
+
 /// The most points a repetition may make.
 const REPEAT_MAX: usize = 1_000_000;
+/// The most points of one series.
+const POINTS_MAX: usize = 5_000_000;
 
 /// Reads a line of a series and its points.
 pub(crate) fn parse_series(line: &str) -> Result<(Labels, Vec<SequenceValue>), String> {
@@ -87,13 +104,20 @@ fn take_string(text: &str) -> Result<(String, &str), String> {
     Err(format!("unterminated string {text:?}"))
 }
 
-fn parse_points(text: &str) -> Result<Vec<SequenceValue>, String> {
+/// Reads a sequence of points.
+///
+/// # Errors
+/// What is wrong, and where.
+pub fn parse_points(text: &str) -> Result<Vec<SequenceValue>, String> {
     let mut values = Vec::new();
     let mut rest = text.trim();
     while !rest.is_empty() {
         let after = if rest.starts_with("{{") { histogram_item(rest, &mut values)? } else { float_item(rest, &mut values)? };
         if !after.is_empty() && !after.starts_with(char::is_whitespace) {
-            return Err(format!("unexpected {after:?} in series values"));
+            return Err(format!("unexpected {:?} in series values", head(after)));
+        }
+        if values.len() > POINTS_MAX {
+            return Err(format!("more than {POINTS_MAX} values"));
         }
         rest = after.trim_start();
     }
@@ -104,7 +128,7 @@ fn parse_points(text: &str) -> Result<Vec<SequenceValue>, String> {
 fn repetition(text: &str) -> Result<(Option<usize>, &str), String> {
     let Some(rest) = text.strip_prefix('x') else { return Ok((None, text)) };
     let digits = rest.bytes().take_while(u8::is_ascii_digit).count();
-    let count: usize = rest[..digits].parse().map_err(|_| format!("invalid repetition in series values: {text:?}"))?;
+    let count: usize = rest[..digits].parse().map_err(|_| format!("invalid repetition in series values: {:?}", head(text)))?;
     if count > REPEAT_MAX {
         return Err(format!("repetition of more than {REPEAT_MAX} in series values"));
     }
@@ -140,7 +164,7 @@ fn number(text: &str) -> Result<(f64, &str), String> {
         if &text[..end] == "stale" {
             return Ok((stale(), &text[end..]));
         }
-        return parse_float(&text[..end]).map(|value| (value, &text[end..])).ok_or_else(|| format!("bad number {text:?}"));
+        return parse_float(&text[..end]).map(|value| (value, &text[end..])).ok_or_else(|| format!("bad number {:?}", head(text)));
     }
     while let Some(byte) = bytes.get(end) {
         let exponent_sign =
@@ -150,7 +174,7 @@ fn number(text: &str) -> Result<(f64, &str), String> {
         }
         end += 1;
     }
-    parse_float(&text[..end]).map(|value| (value, &text[end..])).ok_or_else(|| format!("bad number {text:?} in series values"))
+    parse_float(&text[..end]).map(|value| (value, &text[end..])).ok_or_else(|| format!("bad number {:?} in series values", head(text)))
 }
 
 fn histogram_item<'a>(text: &'a str, values: &mut Vec<SequenceValue>) -> Result<&'a str, String> {
@@ -178,8 +202,8 @@ fn histogram_item<'a>(text: &'a str, values: &mut Vec<SequenceValue>) -> Result<
 
 /// `{{schema:0 count:3 buckets:[1 2]}}` and whether it has a reset hint.
 fn histogram(text: &str) -> Result<((Histogram, bool), &str), String> {
-    let inner = text.strip_prefix("{{").ok_or_else(|| format!("expected a histogram, got {text:?}"))?;
-    let end = inner.find("}}").ok_or_else(|| format!("unterminated histogram {text:?}"))?;
+    let inner = text.strip_prefix("{{").ok_or_else(|| format!("expected a histogram, got {:?}", head(text)))?;
+    let end = inner.find("}}").ok_or_else(|| format!("unterminated histogram {:?}", head(text)))?;
     let mut result = Histogram::default();
     let mut hint_written = false;
     let (mut offset, mut negative_offset) = (0, 0);
@@ -220,6 +244,11 @@ fn histogram(text: &str) -> Result<((Histogram, bool), &str), String> {
     result.positive = (offset..).zip(buckets).collect();
     result.negative = (negative_offset..).zip(negative_buckets).collect();
     Ok(((result, hint_written), &inner[end + 2..]))
+}
+
+/// The beginning of a text, which may be long.
+fn head(text: &str) -> String {
+    text.chars().take(40).collect()
 }
 
 fn hint(text: &str) -> Result<ResetHint, String> {

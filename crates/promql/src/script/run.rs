@@ -3,7 +3,6 @@
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
-use super::SequenceValue;
 use super::command::{CommandKind, Eval, Load, When, commands};
 use super::compare::{check_annotations, check_value, describe};
 use crate::engine::{Answer, Engine, InstantSample, Options, Point, Range, Value};
@@ -97,14 +96,7 @@ fn store(storage: &MemoryStorage, load: &Load) {
     // Of two lines with the same labels the last counts.
     let mut lines: BTreeMap<Labels, Vec<(i64, SampleValue)>> = BTreeMap::new();
     for (labels, values) in &load.series {
-        let samples = values.iter().enumerate().filter_map(|(i, value)| {
-            let value = match value {
-                SequenceValue::Omitted => return None,
-                SequenceValue::Float(value) => SampleValue::Float(*value),
-                SequenceValue::Histogram(histogram, _) => SampleValue::Histogram(Arc::new(histogram.clone())),
-            };
-            Some((load.step_ms * i as i64, value))
-        });
+        let samples = values.iter().enumerate().filter_map(|(i, value)| Some((load.step_ms * i as i64, value.sample()?)));
         lines.insert(labels.clone(), samples.collect());
     }
     if load.with_nhcb {
