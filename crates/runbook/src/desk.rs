@@ -156,13 +156,16 @@ impl RunDesk {
         // The process may have ended between the end of a run and the giving up of its locks.
         brakes.keep_locks(|run| number_of(run).is_some_and(|number| runs.is_open(number)));
         let shelf = Shelf::load(&parts.settings.folders, parts.settings.library);
+        // The data folder is what stays the same over restarts and differs from that of other instances.
+        let owner = parts.stop_file.parent().and_then(|folder| folder.canonicalize().ok()).unwrap_or_else(|| parts.stop_file.clone());
+        let hands = Hands { owner: owner.display().to_string(), ..parts.hands };
         Ok(Arc::new(Self {
             shelf: RwLock::new(Arc::new(shelf)),
             policies: Arc::new(RwLock::new(parts.settings.policies.clone().into())),
             turns: Arc::new(Semaphore::new(turns(&parts.settings))),
             settings: parts.settings,
             journal: parts.journal,
-            hands: parts.hands,
+            hands,
             clock: parts.clock,
             metrics: parts.metrics,
             observer: parts.observer,

@@ -25,6 +25,7 @@ use crate::render::Work;
 
 pub use live::Live;
 pub use output::OUTPUT_BYTES_MAX;
+pub use process::left::Left;
 
 pub type BoxFuture<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
 
@@ -125,6 +126,10 @@ pub struct Hands {
     pub logs: Option<Arc<dyn Hand>>,
     pub action: Option<Arc<dyn Hand>>,
     pub message: Option<Arc<dyn Hand>>,
+    /// Whose steps these are, where several instances share a machine: the same text after a restart, another for another one.
+    pub owner: String,
+    /// What programs are marked with: the beginning that all attempts of a step share.
+    pub attempt_of: String,
 }
 
 impl std::fmt::Debug for Hands {
@@ -134,13 +139,25 @@ impl std::fmt::Debug for Hands {
 }
 
 impl Hands {
+    /// These hands for one step of a run: what they start can be found again after this process has ended.
+    #[must_use]
+    pub fn of_step(&self, run: &str, step: &str) -> Self {
+        Self { attempt_of: process::left::attempt_of(&self.owner, run, step), ..self.clone() }
+    }
+
+    /// Programs that earlier attempts of a step started and that have not ended. It reads all of `/proc`.
+    #[must_use]
+    pub fn left(&self, run: &str, step: &str) -> Vec<Left> {
+        process::left::left(&process::left::attempt_of(&self.owner, run, step))
+    }
+
     /// Carries an order out. Ends with its time at the latest, and a little more for a program that has to be killed.
     pub async fn carry(&self, order: &Order, cancel: &CancellationToken) -> Outcome {
         let begun = tokio::time::Instant::now();
         let other = |hand: &Option<Arc<dyn Hand>>| hand.clone();
         let mut outcome = match &order.work {
-            Work::Sh { environment, .. } => process::run(&self.settings, order, environment, cancel).await,
-            Work::Kubectl { .. } => process::run(&self.settings, order, &std::collections::BTreeMap::new(), cancel).await,
+            Work::Sh { environment, .. } => process::run(self, order, environment, cancel).await,
+            Work::Kubectl { .. } => process::run(self, order, &std::collections::BTreeMap::new(), cancel).await,
             Work::Http { .. } => limited(order, cancel, http::run(order)).await,
             Work::Sql { statement } => limited(order, cancel, sql::run(self.settings.postgres.as_deref(), statement, order)).await,
             Work::Redis { commands } => limited(order, cancel, redis::run(self.settings.redis.as_deref(), commands, order)).await,

@@ -12,6 +12,7 @@ use crate::brake::{Brakes, Stopped};
 use crate::classify::Effect;
 use crate::plan::{Approval, Blast, PlannedStep, Rate};
 
+pub(crate) use approval::names_of;
 pub use approval::{Agreed, Person};
 
 /// Brakes' time after which an approval or a count is too old.

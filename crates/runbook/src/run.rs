@@ -135,6 +135,9 @@ pub enum Record {
     /// It began, and nobody knows how it ended.
     Interrupted {
         step: String,
+        /// Processes of it that lived on: number, program, start.
+        #[serde(default, skip_serializing_if = "Vec::is_empty")]
+        still_running: Vec<String>,
     },
     /// A person changed their mind about a step that waits for them.
     LeftOut {
@@ -387,7 +390,7 @@ impl Run {
     /// What was under way when the process ended, as the record that says so.
     #[must_use]
     pub fn in_doubt(&self) -> Option<Record> {
-        self.begun.as_ref().map(|begun| Record::Interrupted { step: begun.step.clone() })
+        self.begun.as_ref().map(|begun| Record::Interrupted { step: begun.step.clone(), still_running: Vec::new() })
     }
 
     /// Refuses to go on with another text than the run began with.
@@ -440,7 +443,10 @@ impl Run {
             Record::Foreseen { step, inverse, .. } => drop(self.foreseen.insert(step.clone(), inverse.clone())),
             Record::Done { step, dry, done } => self.end(step, *dry, done),
             Record::Skipped { step, why } => self.set(step, StepState::Skipped { why: why.clone() }),
-            Record::Interrupted { step } => self.interrupt(step),
+            Record::Interrupted { step, still_running } => {
+                self.still_running.insert(step.clone(), still_running.clone());
+                self.interrupt(step);
+            }
             Record::LeftOut { step, by, why } => {
                 self.chosen.remove(step);
                 self.agreed.retain(|agreed| agreed.step != *step || agreed.used);

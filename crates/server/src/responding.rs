@@ -88,6 +88,7 @@ impl Responding {
             logs: Some(Arc::new(hands::Logs { store: store.clone(), clock: clock.clone() })),
             action: Some(Arc::new(action_hand)),
             message: Some(Arc::new(hands::Messages { desk: desk.clone(), clock: clock.clone() })),
+            ..Hands::default()
         };
         let metrics = metrics::Metrics::default();
         registries.add(|registry| {

@@ -213,6 +213,7 @@ fn explained(around: &Around<'_>, step: &StepView) -> Markup {
         StepState::Unexpected { why } | StepState::Failed { why } | StepState::Skipped { why } | StepState::TakenBack { why } => {
             why.as_str()
         }
+        StepState::Interrupted if !step.still_running.is_empty() => step.word.as_str(),
         StepState::Interrupted => "it began, and nobody knows how it ended: look before you run it again",
         // The button says it already.
         StepState::Held { decision: Decision::Ask { reason, .. } } if is_plain(reason) => "",

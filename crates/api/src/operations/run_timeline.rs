@@ -57,7 +57,12 @@ pub fn describe_record(run: &str, record: &Record) -> Option<String> {
         Record::Done { step, dry, done } => format!("{step}{}: {}", if *dry { " (dry)" } else { "" }, ended(done)),
         Record::Skipped { step, why } => format!("{step} left out: {}", part(why)),
         Record::LeftOut { step, by, why } => format!("{step} left out by {}: {}", by.name, part(why)),
-        Record::Interrupted { step } => format!("{step} is in doubt: it began, and nobody knows how it ended"),
+        Record::Interrupted { step, still_running } if still_running.is_empty() => {
+            format!("{step} is in doubt: it began, and nobody knows how it ended")
+        }
+        Record::Interrupted { step, still_running } => {
+            format!("{step} is in doubt: it began, and nobody knows how it ended; of it still runs: {}", part(&still_running.join(", ")))
+        }
         Record::Reverting { step, attempt, .. } => match attempt {
             1 => format!("the time of {step} is over: it is taken back"),
             attempt => format!("{step} is taken back, attempt {attempt}"),

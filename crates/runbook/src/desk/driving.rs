@@ -12,7 +12,7 @@ use super::writing::{Batch, Said, Writer, unbroken};
 use super::{Active, DeskError, OPEN_MAX, RunDesk, StartRun, locked, refused};
 use crate::brake::Moment;
 use crate::document::Runbook;
-use crate::execute::Live;
+use crate::execute::{Left, Live};
 use crate::gate::Mode;
 use crate::run::{self, Entry, Record, Run, Stage, Start, StepOf, drive};
 
@@ -21,6 +21,8 @@ const RETRY: Duration = Duration::from_secs(5);
 /// Lines of what was seen that a run is told at once, and the bytes of each.
 const OBSERVED_MAX: usize = 100;
 const OBSERVED_BYTES_MAX: usize = 1_024;
+/// Processes that a record names which lived on.
+pub(super) const LEFT_MAX: usize = 20;
 /// Bytes of the name of what is acted on.
 const TARGET_BYTES_MAX: usize = 200;
 
@@ -219,7 +221,7 @@ impl RunDesk {
     async fn resume_one(self: &Arc<Self>, number: u64, entries: &[Entry]) -> Result<(), String> {
         let run = Run::fold(entries).map_err(|error| error.to_string())?;
         let runbook = self.runbook_of(entries)?;
-        let in_doubt = run.in_doubt();
+        let in_doubt = self.in_doubt(&run).await;
         let active = self.activate(number, run, runbook);
         // Said at once, not when the run gets its turn: a person may be waiting for just this.
         if let Some(record) = in_doubt
@@ -231,10 +233,29 @@ impl RunDesk {
         Ok(())
     }
 
+    /// What was under way when the process ended, and what of it lives on.
+    async fn in_doubt(&self, run: &Run) -> Option<Record> {
+        let mut record = run.in_doubt()?;
+        if let Record::Interrupted { step, still_running } = &mut record {
+            let left = self.left(&run.id, step).await;
+            *still_running = left.iter().take(LEFT_MAX).map(ToString::to_string).collect();
+        }
+        Some(record)
+    }
+
+    /// Programs of a step that outlived the process that started them.
+    pub(super) async fn left(&self, run: &str, step: &str) -> Vec<Left> {
+        let (hands, run, step) = (self.hands.clone(), run.to_owned(), step.to_owned());
+        tokio::task::spawn_blocking(move || hands.left(&run, &step)).await.unwrap_or_default()
+    }
+
     async fn end_what_cannot_go_on(self: &Arc<Self>, number: u64, entries: &[Entry], why: &str) {
         let id = format!("RUN-{number}");
         let record = Record::Ended { outcome: run::Ending::Stopped, why: text::capped(why, 500).into_owned() };
-        let in_doubt = Run::fold(entries).ok().and_then(|run| run.in_doubt());
+        let in_doubt = match Run::fold(entries) {
+            Ok(run) => self.in_doubt(&run).await,
+            Err(_) => None,
+        };
         let records = in_doubt.into_iter().chain([record]);
         let entries = records.map(|record| Entry::new(&id, self.clock.now(), record)).collect();
         let mut brakes = self.brakes.lock().await;

@@ -39,6 +39,7 @@ impl RunDesk {
         person(WHAT, &by).inspect_err(|_| {
             self.metrics.refused.inc();
         })?;
+        self.nothing_lives_on(WHAT, &active, step).await?;
         let at_ms = {
             let mut brakes = self.brakes.lock().await;
             brakes.observe(&Moment::now(self.clock.as_ref()));
@@ -79,6 +80,7 @@ impl RunDesk {
         const WHAT: &str = "run the step";
         let active = self.active(run)?;
         person(WHAT, &by)?;
+        self.nothing_lives_on(WHAT, &active, step).await?;
         let (runbook, step) = (Arc::clone(&active.stage.runbook), step.to_owned());
         self.say(&active, move |run| {
             let planned = planned(&runbook, run, &step)?;
@@ -104,6 +106,7 @@ impl RunDesk {
         const WHAT: &str = "run the step once more";
         let active = self.active(run)?;
         person(WHAT, &by)?;
+        self.nothing_lives_on(WHAT, &active, step).await?;
         let (runbook, step) = (Arc::clone(&active.stage.runbook), step.to_owned());
         self.say(&active, move |run| {
             planned(&runbook, run, &step)?;
@@ -137,6 +140,7 @@ impl RunDesk {
         const WHAT: &str = "take the step back";
         person(WHAT, &by)?;
         if let Ok(active) = self.active(run) {
+            self.nothing_lives_on(WHAT, &active, step).await?;
             let held = active.run.lock().await;
             let planned = planned(&active.stage.runbook, &held, step)?;
             if !may_be_undone(&planned, &held, held.state(step)) {
@@ -153,11 +157,38 @@ impl RunDesk {
         let view = self.view(run).await?;
         let found =
             view.steps.iter().find(|one| one.name == step).ok_or_else(|| DeskError::NotFound { what: "the step", id: step.to_owned() })?;
+        let in_doubt = found.state == StepState::Interrupted;
+        self.nothing_left(WHAT, &view.line.id, step, in_doubt).await?;
         let Some(inverse) = found.way_back.clone() else { return Err(refused(WHAT, "nothing is known that takes it back")) };
         let call = super::ActionCall::of_json(&inverse).ok_or_else(|| refused(WHAT, "its way back cannot be read"))?;
         let why = format!("takes back {step} of {}: {}", view.line.id, reason(why));
         let of = StepOf { run: view.line.id.clone(), step: step.to_owned() };
         self.start_action_for(call, view.line.incident.clone(), by, &why, Some(of)).await
+    }
+
+    /// Refuses as long as a program of a step in doubt lives on: it may yet do what it began.
+    async fn nothing_lives_on(&self, what: &'static str, active: &Active, step: &str) -> Result<(), DeskError> {
+        let (id, in_doubt) = {
+            let run = active.run.lock().await;
+            (run.id.clone(), *run.state(step) == StepState::Interrupted)
+        };
+        self.nothing_left(what, &id, step, in_doubt).await
+    }
+
+    async fn nothing_left(&self, what: &'static str, run: &str, step: &str, in_doubt: bool) -> Result<(), DeskError> {
+        let left = if in_doubt { self.left(run, step).await } else { Vec::new() };
+        if left.is_empty() {
+            return Ok(());
+        }
+        let shown = || left.iter().take(super::driving::LEFT_MAX);
+        let who: Vec<String> = shown().map(ToString::to_string).collect();
+        let how: Vec<String> =
+            shown().map(|one| format!("`paramedic action run process.stop --set pid={} --set started={}`", one.pid, one.started)).collect();
+        let (who, how) = (who.join(", "), how.join(", "));
+        let why = format!(
+            "of the attempt that nobody saw the end of, this still runs: {who}; wait for it, end it with {how}, or leave the step out"
+        );
+        Err(refused(what, why))
     }
 
     /// Gives inputs that were missing, or other ones.

@@ -13,7 +13,7 @@ use crate::brake::Moment;
 use crate::classify::Effect;
 use crate::document::Cause;
 use crate::document::{Executor, Runbook, SectionKind};
-use crate::gate::{APPROVAL_AGE_MAX_MS, Decision, Mode};
+use crate::gate::{APPROVAL_AGE_MAX_MS, Decision, Mode, Person};
 use crate::plan::{Approval, Plan, PlannedStep, Risk, plan};
 use crate::render::Given;
 use crate::run::{Done, Entry, Ranked, Record, Run, StepState};
@@ -66,6 +66,8 @@ pub struct StepView {
     pub word: String,
     /// Who agreed to it as it stands, not used yet.
     pub agreed: Vec<String>,
+    /// Processes of an attempt in doubt that live on; until they have ended it cannot be run again.
+    pub still_running: Vec<String>,
     pub attempts: u32,
     pub last: Option<Done>,
     /// The call of an action that takes back what it did, or may have done.
@@ -202,6 +204,7 @@ impl RunDesk {
         }
         let mut problems = plan.problems;
         problems.extend(plan.faults.iter().map(|fault| format!("the value of {} {}", fault.name, fault.why)));
+        self.show_what_lives_on(&mut steps, run);
         let next = next_step(&steps, run, runbook);
         RunView {
             inputs: crate::run::shown_inputs(runbook, &run.given.inputs),
@@ -220,6 +223,21 @@ impl RunDesk {
 
 impl RunLine {
     fn unknown(run: &Run) -> Self {
+impl RunDesk {
+    /// Says of steps in doubt what of them lives on, now and not when it was found.
+    fn show_what_lives_on(&self, steps: &mut [StepView], run: &Run) {
+        let found = |step: &str| run.still_running.get(step).is_some_and(|found| !found.is_empty());
+        for step in steps.iter_mut().filter(|step| step.state == StepState::Interrupted && found(&step.name)) {
+            let left = self.hands.left(&run.id, &step.name);
+            step.still_running = left.iter().take(super::driving::LEFT_MAX).map(ToString::to_string).collect();
+            if !left.is_empty() {
+                step.word = format!("{}; of it still runs: {}", step.word, step.still_running.join(", "));
+                step.can.retain(|can| *can == Can::LeaveOut);
+            }
+        }
+    }
+}
+
         Self {
             id: run.id.clone(),
             number: number_of(&run.id).unwrap_or(0),
@@ -242,12 +260,12 @@ impl RunLine {
 
 fn step_view(planned: &PlannedStep, run: &Run, secrets: &[String], now_ms: u64) -> StepView {
     let state = run.state(&planned.name).clone();
-    let agreed: Vec<String> = run
+    let agreed: Vec<&Person> = run
         .agreed
         .iter()
         .filter(|one| one.step == planned.name && one.hash == planned.hash && !one.used)
         .filter(|one| now_ms.saturating_sub(one.at_ms) <= APPROVAL_AGE_MAX_MS)
-        .map(|one| one.by.name.clone())
+        .map(|one| &one.by)
         .collect();
     StepView {
         can: Vec::new(),
@@ -270,7 +288,8 @@ fn step_view(planned: &PlannedStep, run: &Run, secrets: &[String], now_ms: u64) 
         affected: run.counts.get(&planned.name).filter(|count| count.hash == planned.hash).map(|count| count.affected),
         word: super::say::word(&state).to_owned(),
         state,
-        agreed,
+        still_running: Vec::new(),
+        agreed: crate::gate::names_of(agreed),
         attempts: run.attempts.get(&planned.name).copied().unwrap_or(0),
         last: run.last.get(&planned.name).cloned(),
         way_back: run.way_back(&planned.name).cloned(),
@@ -374,6 +393,7 @@ fn recorded_steps(run: &Run, entries: &[Entry]) -> Vec<StepView> {
             attempts: run.attempts.get(step).copied().unwrap_or(0),
             last: run.last.get(step).cloned(),
             way_back: run.way_back(step).cloned(),
+            still_running: Vec::new(),
             live: None,
             reverts_at: None,
             can: Vec::new(),

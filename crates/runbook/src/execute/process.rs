@@ -1,6 +1,7 @@
 //! Programs: a session of their own, no terminal, nothing to read, a limit of time that holds for all their children.
 
 mod family;
+pub(super) mod left;
 
 use std::collections::BTreeMap;
 use std::os::fd::OwnedFd;
@@ -27,8 +28,14 @@ const DRAIN: Duration = Duration::from_millis(500);
 /// What a program left behind may take to end.
 const LEFTOVER_GRACE: Duration = Duration::from_millis(300);
 
-pub(super) async fn run(settings: &Settings, order: &Order, environment: &BTreeMap<String, String>, cancel: &CancellationToken) -> Outcome {
-    let mark = family::mark();
+pub(super) async fn run(
+    hands: &super::Hands,
+    order: &Order,
+    environment: &BTreeMap<String, String>,
+    cancel: &CancellationToken,
+) -> Outcome {
+    let settings = &hands.settings;
+    let mark = family::mark(&hands.attempt_of);
     let mut child = match start(settings, order, environment, &mark) {
         Ok(child) => child,
         Err(why) => return Outcome::fault(why),

@@ -118,13 +118,19 @@ pub(super) fn is_valid(agreed: &Agreed, run: &str, step: &PlannedStep, now_ms: u
 
 /// The names of different people who agreed to exactly this step.
 pub(super) fn people(all: &[Agreed], run: &str, step: &PlannedStep, now_ms: u64, age_max_ms: u64) -> Vec<String> {
+    let valid = all.iter().filter(|agreed| is_valid(agreed, run, step, now_ms, age_max_ms));
+    names_of(valid.map(|agreed| &agreed.by))
+}
+
+/// The names of different people, as each said it first.
+pub(crate) fn names_of<'a>(people: impl IntoIterator<Item = &'a Person>) -> Vec<String> {
     let mut seen = Vec::new();
     let mut names = Vec::new();
-    for agreed in all.iter().filter(|agreed| is_valid(agreed, run, step, now_ms, age_max_ms)) {
-        let who = agreed.by.in_doubt();
+    for person in people {
+        let who = person.in_doubt();
         if !seen.contains(&who) {
             seen.push(who);
-            names.push(agreed.by.name.clone());
+            names.push(person.name.clone());
         }
     }
     names

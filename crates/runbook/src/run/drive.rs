@@ -236,7 +236,8 @@ async fn carry(stage: &Stage, step: &crate::plan::PlannedStep, order: crate::exe
     let order = crate::execute::Order { live: Some(stage.live.clone()), ..order };
     stage.live.begin(&step.name);
     let retries = if step.effect == Effect::Read { step.demands.retries } else { 0 };
-    let mut outcome = stage.hands.carry(&order, cancel).await;
+    let hands = stage.hands.of_step(&order.about.run, &step.name);
+    let mut outcome = hands.carry(&order, cancel).await;
     for _ in 0..retries {
         if outcome.is_ok() || cancel.is_cancelled() {
             break;
@@ -245,7 +246,7 @@ async fn carry(stage: &Stage, step: &crate::plan::PlannedStep, order: crate::exe
             () = tokio::time::sleep(std::time::Duration::from_millis(step.demands.backoff_ms)) => {}
             () = cancel.cancelled() => break,
         }
-        outcome = stage.hands.carry(&order, cancel).await;
+        outcome = hands.carry(&order, cancel).await;
     }
     stage.live.end();
     outcome

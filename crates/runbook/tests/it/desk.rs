@@ -167,15 +167,25 @@ impl Rig {
             std::fs::write(books.join(format!("{at}.md")), text).expect("writes");
         }
         std::fs::write(folder.path().join("state"), "worker is stuck\n").expect("writes");
-        let mut settings = Settings { folders: vec![books], library: false, ..Settings::default() };
-        settings.execute.folder = folder.path().to_owned();
+        let path = folder.path().to_owned();
+        Self::made(folder, path, set).await
+    }
+
+    /// On what another process left in a folder.
+    async fn within(folder: tempfile::TempDir, path: PathBuf) -> Self {
+        Self::made(folder, path, |_| {}).await
+    }
+
+    async fn made(folder: tempfile::TempDir, path: PathBuf, set: impl FnOnce(&mut Settings)) -> Self {
+        let mut settings = Settings { folders: vec![path.join("books")], library: false, ..Settings::default() };
+        settings.execute.folder.clone_from(&path);
         settings.execute.grace_ms = 200;
         set(&mut settings);
-        let journal = Arc::new(SqliteJournal::open(&folder.path().join("journal.db")).expect("a journal"));
+        let journal = Arc::new(SqliteJournal::open(&path.join("journal.db")).expect("a journal"));
         let disk = Arc::new(Disk { journal, left: AtomicI64::new(i64::MAX) });
         let actor = Arc::new(Actor::default());
         let clock = Arc::new(ManualClock::at(Timestamp::from_secs(1_800_000_000)));
-        let desk = open(&settings, &disk, &actor, &clock, folder.path().join("BRAKE")).await;
+        let desk = open(&settings, &disk, &actor, &clock, path.join("BRAKE")).await;
         Self { folder, disk, actor, clock, settings, desk }
     }
 

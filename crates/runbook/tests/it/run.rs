@@ -219,6 +219,7 @@ fn stage(runbook: Runbook, journal: Arc<Kept>, pretend: &Arc<Pretend>, policies:
         logs: Some(Arc::clone(&hand)),
         action: Some(hand),
         message: None,
+        ..Hands::default()
     };
     let brakes = Arc::new(Mutex::new(Brakes::default()));
     Stage {
@@ -460,7 +461,7 @@ async fn every_record_that_was_ever_written_is_read() {
         let more = [
             Record::Agreed { agreed },
             Record::Held { step: "x".to_owned(), decision: Decision::Wait { ms: 5, reason: "soon".to_owned() } },
-            Record::Interrupted { step: "x".to_owned() },
+            Record::Interrupted { step: "x".to_owned(), still_running: vec!["7 sleep (started 8)".to_owned()] },
         ];
         let lines: String = rehearsed
             .records

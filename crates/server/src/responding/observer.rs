@@ -70,7 +70,7 @@ const fn step_of(record: &Record) -> Option<&str> {
         | Record::Begun { step, .. }
         | Record::Done { step, .. }
         | Record::Skipped { step, .. }
-        | Record::Interrupted { step }
+        | Record::Interrupted { step, .. }
         | Record::LeftOut { step, .. }
         | Record::Reverting { step, .. }
         | Record::Reverted { step, .. }

@@ -149,7 +149,7 @@ fn told(number: usize, record: &Record) -> Markup {
             Record::Foreseen { step: name, what, .. } => { (step(name)) " will " (short(what, 300)) }
             Record::Done { step: name, dry, done } => { (step(name)) @if *dry { " was tried" } @else { " ended" } (attempt(number, done)) }
             Record::Skipped { step: name, why: reason } => { (step(name)) " is left out" (why(reason)) }
-            Record::Interrupted { step: name } => { (step(name)) " began, and nobody knows how it ended" }
+            Record::Interrupted { step: name, still_running } => { (step(name)) " began, and nobody knows how it ended" @if !still_running.is_empty() { "; of it still runs: " (short(&still_running.join(", "), 300)) } }
             Record::LeftOut { step: name, by, why: reason } => { b { (short(&by.name, 60)) } " left " (step(name)) " out" (why(reason)) }
             Record::Reverting { step: name, attempt, .. } => { "The time of " (step(name)) " is over: it is taken back, attempt " (attempt) }
             Record::Reverted { step: name, done } => { (step(name)) " was taken back" (attempt(number, done)) }

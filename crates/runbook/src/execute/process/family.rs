@@ -12,13 +12,13 @@ pub(super) const MARK: &str = "PARAMEDIC_STEP";
 const KILL_FOR: Duration = Duration::from_secs(3);
 const LOOK_EVERY: Duration = Duration::from_millis(20);
 
-/// A mark that no other step of this machine has.
-pub(super) fn mark() -> String {
+/// A mark that no other attempt on this machine has. It begins with what it is an attempt of.
+pub(super) fn mark(of: &str) -> String {
     static NEXT: AtomicU64 = AtomicU64::new(0);
     let own = std::fs::read_to_string("/proc/self/stat").unwrap_or_default();
     // Number and start of our own process, and a count.
     let start = own.rsplit(' ').nth(30).unwrap_or_default().to_owned();
-    format!("{}-{start}-{}", std::process::id(), NEXT.fetch_add(1, Ordering::Relaxed))
+    format!("{of}{}-{start}-{}", std::process::id(), NEXT.fetch_add(1, Ordering::Relaxed))
 }
 
 /// Everything under one program.

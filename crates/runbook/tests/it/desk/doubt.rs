@@ -168,3 +168,114 @@ async fn an_agreement_that_gets_too_old_is_asked_for_again_without_anybody_looki
         tokio::time::sleep(Duration::from_millis(50)).await;
     }
 }
+
+/// Where the process that is killed finds what it works on; without it there is nothing to do.
+const KILLED_IN: &str = "PARAMEDIC_TEST_KILLED_IN";
+/// A fix that takes long, and programs of it that clear their environment.
+const LONG: &str = "echo begun >> done; env -i sleep 60 & echo $$ > pids; echo $! >> pids; sleep 60";
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "another test starts it and kills it"]
+async fn the_process_that_is_killed() {
+    let Some(folder) = std::env::var_os(KILLED_IN) else { return };
+    let rig = Rig::within(tempfile::TempDir::with_prefix("unused").expect("a folder"), PathBuf::from(folder)).await;
+    rig.start().await;
+    rig.until_asked("RUN-1").await;
+    rig.approve("RUN-1", "fix", "bob").await;
+    std::future::pending::<()>().await;
+}
+
+/// Ends what a failed test would leave.
+struct Ends(Vec<i32>);
+
+impl Drop for Ends {
+    fn drop(&mut self) {
+        self.0.iter().for_each(|pid| kill(*pid));
+    }
+}
+
+fn kill(pid: i32) {
+    let pid = rustix::process::Pid::from_raw(pid).expect("a number");
+    // It may have ended.
+    let _ = rustix::process::kill_process(pid, rustix::process::Signal::KILL);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_outlives_a_killed_instance_is_shown_and_nothing_runs_beside_it() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let text = WORKER.replace("echo \"$note\" >> done; echo fine > state", LONG);
+    std::fs::create_dir(folder.path().join("books")).expect("a folder");
+    std::fs::write(folder.path().join("books/0.md"), text).expect("writes");
+    std::fs::write(folder.path().join("state"), "worker is stuck\n").expect("writes");
+    let mut killed = std::process::Command::new(std::env::current_exe().expect("a program"))
+        .args(["--exact", "desk::doubt::the_process_that_is_killed", "--ignored"])
+        .env(KILLED_IN, folder.path())
+        .stdout(std::process::Stdio::null())
+        .spawn()
+        .expect("starts");
+    let begun = Instant::now();
+    let pids = loop {
+        let pids = std::fs::read_to_string(folder.path().join("pids")).unwrap_or_default();
+        let pids: Vec<i32> = pids.lines().filter_map(|line| line.parse().ok()).collect();
+        if pids.len() == 2 {
+            break pids;
+        }
+        if begun.elapsed() > Duration::from_secs(30) {
+            let _ = killed.kill();
+            panic!("it did not begin");
+        }
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    };
+    let ends = Ends(pids.clone());
+    killed.kill().expect("ends at once");
+    killed.wait().expect("it ended");
+
+    let path = folder.path().to_owned();
+    let rig = Rig::within(folder, path).await;
+    rig.desk.resume().await;
+    let view = rig.until("RUN-1", |view| *state(view, "fix") == StepState::Interrupted).await;
+    let fix = step(&view, "fix");
+    let shown = fix.still_running.join(", ");
+    assert!(pids.iter().all(|pid| shown.contains(&format!("{pid} "))) && shown.contains(" sleep "), "{pids:?} in {shown}");
+    assert!(fix.word.contains(&shown) && fix.can == [Can::LeaveOut], "{fix:#?}");
+    let recorded = |record: &Record| matches!(record, Record::Interrupted { still_running, .. } if still_running.join(", ") == shown);
+    assert!(rig.records("RUN-1").await.iter().any(recorded));
+    // Whatever would run it beside itself is refused, and says how to go on.
+    let hash = fix.hash.clone();
+    let refusals = [
+        rig.desk.approve("RUN-1", "fix", &hash, person("bob")).await,
+        rig.desk.again("RUN-1", "fix", person("bob")).await,
+        rig.desk.undo("RUN-1", "fix", person("bob"), "").await,
+    ];
+    for refusal in refusals {
+        let why = refusal.expect_err("it still runs").to_string();
+        let told = format!("paramedic action run process.stop --set pid={} --set started=", pids[0]);
+        assert!(why.contains(&told) && why.contains(&format!("{} sleep", pids[1])), "{why}");
+    }
+    // It is not ended by itself.
+    assert!(pids.iter().all(|pid| std::path::Path::new(&format!("/proc/{pid}")).exists()));
+    for left in &fix.still_running {
+        kill(left.split(' ').next().expect("a number").parse().expect("a number"));
+    }
+    let view = rig.until("RUN-1", |view| step(view, "fix").still_running.is_empty()).await;
+    assert!(can(&view, "fix", Can::Approve) && !step(&view, "fix").word.contains("still runs"), "{view:#?}");
+    drop(ends);
+    rig.approve("RUN-1", "fix", "bob").await;
+    rig.until("RUN-1", |_| rig.file("done") == "begun\nbegun\n").await;
+    rig.desk.call_off("RUN-1", person("bob"), "enough").await.expect("ends");
+    rig.until_ended("RUN-1").await;
+    rig.verify_chain();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn one_person_is_named_once_however_they_write_themselves() {
+    let rig = Rig::new(&[&WORKER.replace("verify=", "approve=two verify=")]).await;
+    rig.start().await;
+    rig.until_asked("RUN-1").await;
+    for name in ["bob", "Bob", "bob@example.org"] {
+        rig.approve("RUN-1", "fix", name).await;
+    }
+    rig.rest().await;
+    let view = rig.desk.view("RUN-1").await.expect("a run");
+    assert_eq!((step(&view, "fix").agreed.as_slice(), rig.file("done").as_str()), (["bob".to_owned()].as_slice(), ""));
+}
