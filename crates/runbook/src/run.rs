@@ -279,6 +279,8 @@ pub struct Run {
     pub last: BTreeMap<String, Done>,
     /// The ways back that plans named, for steps that began.
     foreseen: BTreeMap<String, serde_json::Value>,
+    /// What lived on of steps in doubt when that was found.
+    pub still_running: BTreeMap<String, Vec<String>>,
     outputs: BTreeMap<String, String>,
     /// Steps that changed something, or were to.
     changed: std::collections::BTreeSet<String>,
