@@ -68,7 +68,8 @@ pub(crate) fn run(args: Args) -> Result<Exit> {
         Verb::Flag(verb) => wait(switches::flag(common, &verb)),
         Verb::PromqlTest { files } => promql_test::promql_test(common, &files),
         Verb::SampleAgent { dir } => {
-            paramedic_server::sample::looping::run(&dir, &paramedic_model::SystemClock).map_err(|error| anyhow::anyhow!("failed to {error}"))?;
+            paramedic_server::sample::looping::run(&dir, &paramedic_model::SystemClock)
+                .map_err(|error| anyhow::anyhow!("failed to {error}"))?;
             Ok(Exit::Done)
         }
         Verb::Completions { shell } => {

@@ -279,6 +279,8 @@ pub struct Run {
     pub last: BTreeMap<String, Done>,
     /// The ways back that plans named, for steps that began.
     foreseen: BTreeMap<String, serde_json::Value>,
+    /// What dry runs said, with the hash of the step that was tried.
+    pub tried: BTreeMap<String, (String, String)>,
     /// What lived on of steps in doubt when that was found.
     pub still_running: BTreeMap<String, Vec<String>>,
     outputs: BTreeMap<String, String>,
@@ -567,6 +569,7 @@ impl Run {
         let (effect, hash) = begun.map_or((Effect::Read, String::new()), |begun| (begun.effect, begun.hash));
         if dry {
             if let Some(affected) = done.affected.filter(|_| done.verdict == Verdict::Ok) {
+                self.tried.insert(step.to_owned(), (hash.clone(), done.shown.clone()));
                 self.counts.insert(step.to_owned(), Count { hash, affected, of: None, at_ms: self.clock_ms });
             } else {
                 self.set(step, StepState::Failed { why: format!("the dry run did not count anything: {}", done.why) });

@@ -226,6 +226,10 @@ fn explained(around: &Around<'_>, step: &StepView) -> Markup {
         @if !step.agreed.is_empty() {
             p class="small" { b { (step.agreed.join(", ")) } " agreed" @if step.approval == Approval::Two && step.agreed.len() == 1 { "; one more person has to (1 of 2)" } }
         }
+        @if let Some(foretold) = step.foretold.as_deref().filter(|_| step.last.is_none() && !ended) {
+            p class="small wrap" { b { "It would " } (short(&first_line(foretold), 300)) "." }
+            @for line in foretold.lines().skip(1).filter(|line| !line.trim().is_empty()).take(FORETOLD_MAX) { p class="small soft wrap" { (short(line.trim(), 240)) } }
+        }
         p class="small soft wrap" {
             @if step.effect > Effect::Read && !step.effect_why.is_empty() && !by_person { (coded(&short(&capital(&step.effect_why), 200))) ". " }
             @if let Some(affected) = step.affected { "It would touch " (many(affected, "object")) ". " }
@@ -235,6 +239,13 @@ fn explained(around: &Around<'_>, step: &StepView) -> Markup {
             @if let Some(at) = step.reverts_at { "It is taken back by itself " (due(at, around.now)) ". " }
         }
     }
+}
+
+/// Lines of what a dry run said, besides its sentence.
+const FORETOLD_MAX: usize = 6;
+
+fn first_line(text: &str) -> String {
+    text.lines().next().unwrap_or_default().trim().trim_end_matches('.').to_owned()
 }
 
 fn is_plain(reason: &str) -> bool {

@@ -9,6 +9,7 @@ use serde_json::{Value, json};
 use crate::catalogue::text_of;
 use crate::fixture::{Home, until};
 use crate::programs::{Series, free_port, now_ms, write};
+use crate::respond_scene::approve;
 use crate::{needs, tools};
 
 const WITHIN: Duration = Duration::from_secs(20);
@@ -235,4 +236,43 @@ fn a_runbook_is_linted_and_shown() {
     assert!(text(&run("show", &bad, &[])).contains("DESTROYS"));
     assert!(text(&run("show", &good, &[])).contains("reads"));
     assert_eq!(run("lint", &dir.path().join("none.md"), &[]).status.code(), Some(1));
+}
+
+/// The walk through the README: an incident, its runbook, an approval, the fix, the verification, the record.
+#[test]
+fn the_sample_ends_with_an_agent_that_its_runbook_stops() {
+    let home = Home::new();
+    let instance = home.up_with(&["--sample", "--sample-speed", "1000"]);
+    let runs = || instance.list("/api/v1/runs", "runs");
+    let found = until(Duration::from_secs(60), || {
+        runs().into_iter().find(|run| run["runbook"] == "stuck-agent" && run["asking"].as_array().is_some_and(|steps| steps.contains(&json!("stop"))))
+    });
+    let found = found.unwrap_or_else(|| panic!("no run waits for the looping agent to be stopped: {:#?}\n{}", runs(), home.log()));
+    let (run, incident) = (found["id"].as_str().unwrap().to_owned(), found["incident"].as_str().unwrap().to_owned());
+    assert_eq!(found["cause"][0], "loop", "{found:#}");
+    let shown = home.json(&["run", &run, "--json"]);
+    let step = shown["steps"].as_array().unwrap().iter().find(|step| step["name"] == "stop").unwrap().clone();
+    let foretold = step["foretold"].as_str().unwrap_or_else(|| panic!("{step:#}"));
+    assert!(foretold.contains("sample-agent") && foretold.contains("SIGTERM"), "what it would do is shown: {foretold}");
+    let pid: u32 = foretold.split("process ").nth(1).and_then(|rest| rest.split(':').next()).and_then(|pid| pid.parse().ok()).unwrap();
+    assert!(std::path::Path::new(&format!("/proc/{pid}")).exists(), "the agent is a process");
+    assert_eq!(approve(&home, &run, "stop"), step["hash"].as_str().unwrap());
+    let state = || {
+        let shown = home.json(&["run", &run, "--json"]);
+        shown["steps"].as_array().unwrap().iter().find(|step| step["name"] == "stop").unwrap()["state"].as_str().unwrap().to_owned()
+    };
+    assert!(until(Duration::from_secs(60), || (state() == "verified").then_some(())).is_some(), "{}", state());
+    assert!(!std::path::Path::new(&format!("/proc/{pid}")).exists(), "the agent is gone");
+    let monitored = until(WITHIN, || {
+        instance.incidents().into_iter().find(|one| one["id"] == incident.as_str() && one["state"] == "monitoring" || one["state"] == "mitigated")
+    });
+    assert!(monitored.is_some(), "{:#?}", instance.incidents());
+    // Stopped on purpose, it did not die: no other incident opens for it.
+    let agents: Vec<Value> = instance.incidents().into_iter().filter(|one| one["type"] == "plugin_crash").collect();
+    assert!(agents.is_empty(), "{agents:#?}");
+    let record = text_of(&home.run(&["run", &run, "record"]));
+    for words in ["approved by", "agent.stop", "verified"] {
+        assert!(record.contains(words), "{words}: {record}");
+    }
+    check(&home, &[(&["journal", "verify"], 0, "the chain is whole")]);
 }

@@ -60,14 +60,16 @@ pub struct StepView {
     pub only_rollback: bool,
     /// What a dry run counted.
     pub affected: Option<u64>,
+    /// What the dry run said it would do.
+    pub foretold: Option<String>,
     #[serde(flatten)]
     pub state: StepState,
     /// The state in words.
     pub word: String,
-    /// Who agreed to it as it stands, not used yet.
-    pub agreed: Vec<String>,
     /// Processes of an attempt in doubt that live on; until they have ended it cannot be run again.
     pub still_running: Vec<String>,
+    /// Who agreed to it as it stands, not used yet.
+    pub agreed: Vec<String>,
     pub attempts: u32,
     pub last: Option<Done>,
     /// The call of an action that takes back what it did, or may have done.
@@ -202,9 +204,9 @@ impl RunDesk {
                 possible(planned, run, &step.state, rollback.as_deref() == Some(step.name.as_str()))
             };
         }
+        self.show_what_lives_on(&mut steps, run);
         let mut problems = plan.problems;
         problems.extend(plan.faults.iter().map(|fault| format!("the value of {} {}", fault.name, fault.why)));
-        self.show_what_lives_on(&mut steps, run);
         let next = next_step(&steps, run, runbook);
         RunView {
             inputs: crate::run::shown_inputs(runbook, &run.given.inputs),
@@ -221,8 +223,6 @@ impl RunDesk {
     }
 }
 
-impl RunLine {
-    fn unknown(run: &Run) -> Self {
 impl RunDesk {
     /// Says of steps in doubt what of them lives on, now and not when it was found.
     fn show_what_lives_on(&self, steps: &mut [StepView], run: &Run) {
@@ -238,6 +238,8 @@ impl RunDesk {
     }
 }
 
+impl RunLine {
+    fn unknown(run: &Run) -> Self {
         Self {
             id: run.id.clone(),
             number: number_of(&run.id).unwrap_or(0),
@@ -286,6 +288,7 @@ fn step_view(planned: &PlannedStep, run: &Run, secrets: &[String], now_ms: u64) 
         rollback: planned.demands.rollback.clone(),
         only_rollback: planned.demands.only_rollback,
         affected: run.counts.get(&planned.name).filter(|count| count.hash == planned.hash).map(|count| count.affected),
+        foretold: run.tried.get(&planned.name).filter(|(hash, _)| *hash == planned.hash).map(|(_, said)| said.clone()),
         word: super::say::word(&state).to_owned(),
         state,
         still_running: Vec::new(),
@@ -387,13 +390,14 @@ fn recorded_steps(run: &Run, entries: &[Entry]) -> Vec<StepView> {
             rollback: None,
             only_rollback: false,
             affected: None,
+            foretold: None,
             word: super::say::word(&state).to_owned(),
             state,
+            still_running: Vec::new(),
             agreed: Vec::new(),
             attempts: run.attempts.get(step).copied().unwrap_or(0),
             last: run.last.get(step).cloned(),
             way_back: run.way_back(step).cloned(),
-            still_running: Vec::new(),
             live: None,
             reverts_at: None,
             can: Vec::new(),

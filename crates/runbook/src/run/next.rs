@@ -155,6 +155,14 @@ impl Run {
                 continue;
             }
             let decision = decide(now.brakes, &Request { mode: Mode::Step, ..self.request(now, &planned, None) });
+            // An action can always say what it would do, and people should see that before they agree to it.
+            let unseen = planned.executor == Executor::Action && planned.blocked.is_empty() && !self.tried.contains_key(&planned.name);
+            if unseen && matches!(decision, Decision::Ask { .. } | Decision::Run { .. }) {
+                match dry(&planned, values) {
+                    Ok(order) => return Some(self.begin_dry(planned, order, values)),
+                    Err(why) => return self.held(step, Decision::Refuse { reason: format!("what it would do is not known: {why}") }),
+                }
+            }
             match decision {
                 Decision::Run { .. } => {}
                 Decision::DryRun { .. } => match dry(&planned, values) {

@@ -194,7 +194,7 @@ fn failed(error: &ActionError) -> Outcome {
 fn of_plan(plan: &Plan) -> Outcome {
     let mut lines = vec![plan.what.clone()];
     lines.extend(plan.objects.iter().take(20).map(|object| format!("  {} {}: {}", object.kind, object.name, object.detail)));
-    lines.extend(plan.exact.iter().take(20).map(|exact| format!("  would do: {exact}")));
+    lines.extend(plan.exact.iter().take(20).map(|exact| format!("  exactly: {exact}")));
     lines.extend(plan.warnings.iter().map(|warning| format!("  beware: {warning}")));
     Outcome {
         affected: Some(plan.affected),

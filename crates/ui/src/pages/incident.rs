@@ -21,6 +21,7 @@ use paramedic_respond::Incident;
 use paramedic_respond::decide::parse_incident_id;
 use paramedic_runbook::RunDesk;
 use paramedic_runbook::desk::{RunLine, RunView};
+use paramedic_runbook::shelf::is_same_alert;
 
 use crate::format::{agent_name, short};
 use crate::forms::who::asked;
@@ -66,10 +67,14 @@ async fn show(context: &Arc<Context>, id: String, query: &str, actor: &str) -> R
             div {
                 div id="why" data-live {
                     h2 { "Why" }
-                    @if let Some(view) = &runs.shown { (work::causes(view, &runs.titles)) }
-                    (why::evidence(incident, names, &drawings, now))
+                    @match &runs.shown {
+                        Some(view) => (work::causes(view, &runs.titles)),
+                        None => (why::evidence(incident, names, &drawings, now)),
+                    }
                 }
                 div id="work" data-live { (work_part(context, &runs, incident, actor, now)) }
+                // Who is woken needs the next step on the first screen; what the alerts said in full stands below it.
+                div id="said" data-live { @if runs.shown.is_some() { h2 { "What the alerts say" } (why::evidence(incident, names, &drawings, now)) } }
                 div id="axis" data-live { h2 { "When" } (axis::episodes(incident, names, now)) (why::alerts(incident, names, now)) }
                 div id="affected" data-live { (why::affected(incident, names)) }
             }
@@ -146,7 +151,8 @@ fn choose(context: &Context, runs: &Runs, incident: &Incident, actor: &str) -> M
     }
     let mut lines = parts.runs.shelf().lines();
     // Those that answer to one of its alerts first.
-    let answers = |alerts: &[String]| alerts.iter().any(|alert| incident.episodes.iter().any(|episode| episode.name() == alert));
+    let answers =
+        |alerts: &[String]| alerts.iter().any(|alert| incident.episodes.iter().any(|episode| is_same_alert(episode.name(), alert)));
     lines.sort_by_key(|line| (!answers(&line.alerts), line.title.to_lowercase()));
     let (choices, shown) = page::within(CHOICES_BYTES_MAX, lines.iter().take(CHOICES_MAX), |line| {
         html! { option value=(line.id) { (short(&line.title, 80)) @if answers(&line.alerts) { " (for its alert)" } } }

@@ -43,6 +43,7 @@ pub(in crate::verb) struct StepShown {
     pub(in crate::verb) rollback: Option<String>,
     pub(in crate::verb) only_rollback: bool,
     pub(in crate::verb) affected: Option<u64>,
+    foretold: Option<String>,
     pub(in crate::verb) state: String,
     pub(in crate::verb) decision: Value,
     pub(in crate::verb) word: String,
@@ -139,6 +140,9 @@ pub(in crate::verb) fn exact_lines(step: &StepShown) -> Vec<String> {
     };
     add("runs", shown_argv(&step.argv));
     add("by hand", step.by_hand.clone());
+    for line in step.foretold.iter().filter(|_| step.last.is_none()).flat_map(|said| said.lines()).filter(|line| !line.trim().is_empty()).take(8) {
+        add("would", show::clean(line.trim()));
+    }
     add("touches", step.affected.map_or_else(String::new, show::count));
     add("verified", step.verify.clone().unwrap_or_default());
     add("undone by", step.rollback.clone().unwrap_or_default());
