@@ -12,7 +12,7 @@ use crate::call::{Call, Done, Plan};
 use crate::error::ActionError;
 use crate::spec::{Argument, Effect, Kind, Spec};
 
-mod link;
+pub(crate) mod link;
 
 mod backend;
 

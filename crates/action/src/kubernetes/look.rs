@@ -14,19 +14,8 @@ const ROWS_MAX: usize = 200;
 impl Work<'_> {
     pub(super) fn look_plan(&self) -> Result<Plan, ActionError> {
         let namespace = object::name(self.call, "namespace")?;
-        Ok(Plan {
-            action: self.call.action.clone(),
-            what: format!("look at {} of the namespace {namespace}", self.call.action.trim_start_matches("kubernetes.").replace('_', " ")),
-            effect: self.spec.effect,
-            objects: Vec::new(),
-            affected: 0,
-            of: None,
-            exact: Vec::new(),
-            inverse: None,
-            reverts_after_s: None,
-            warnings: Vec::new(),
-            stands_on: String::new(),
-        })
+        let what = format!("look at {} of the namespace {namespace}", self.call.action.trim_start_matches("kubernetes.").replace('_', " "));
+        Ok(Plan::new(self.call, self.spec.effect, what))
     }
 
     pub(super) async fn pods(&self) -> Result<Done, ActionError> {

@@ -240,21 +240,14 @@ impl Work<'_> {
     /// A plan with what all of them share.
     pub(super) fn planned(&self, target: &Found, what: String) -> Plan {
         Plan {
-            action: self.call.action.clone(),
-            what,
-            effect: self.spec.effect,
             objects: vec![Object {
                 kind: target.kind.name.to_owned(),
                 name: qualified(&target.namespace, &target.name),
                 detail: String::new(),
             }],
             affected: 1,
-            of: None,
-            exact: Vec::new(),
-            inverse: None,
-            reverts_after_s: None,
-            warnings: Vec::new(),
             stands_on: target.stands_on(),
+            ..Plan::new(self.call, self.spec.effect, what)
         }
     }
 

@@ -104,7 +104,8 @@ impl Link {
     }
 }
 
-fn reason(error: &tokio_postgres::Error) -> String {
+/// What the server says, or what is wrong with the way to it.
+pub(crate) fn reason(error: &tokio_postgres::Error) -> String {
     match error.as_db_error() {
         Some(said) => format!("PostgreSQL says: {} ({})", said.message(), said.code().code()),
         None => {

@@ -12,6 +12,7 @@ use super::program::run;
 use crate::address::shown;
 use crate::call::{Call, Verified};
 use crate::error::ActionError;
+use crate::postgres::link::reason;
 
 /// Until it is whole a database has this ending; names have at most 63 bytes.
 const PARTIAL: &str = "_restoring";
@@ -85,13 +86,6 @@ impl Server {
         let quoted = |text: &str| format!("'{}'", text.replace('\\', "\\\\").replace('\'', "\\'"));
         let user = self.config.get_user().unwrap_or("postgres");
         format!("host={} port={port} user={} dbname={}", quoted(&host), quoted(user), quoted(database))
-    }
-}
-
-fn reason(error: &tokio_postgres::Error) -> String {
-    match error.as_db_error() {
-        Some(said) => format!("PostgreSQL says: {} ({})", said.message(), said.code().code()),
-        None => std::error::Error::source(error).map_or_else(|| error.to_string(), |source| format!("{error}: {source}")),
     }
 }
 
