@@ -84,19 +84,18 @@ impl Follower {
                     self.tell(incident, &lines).await;
                 }
             }
-            Record::StateChanged { incident, from, to: IncidentState::Investigating, .. }
-                if matches!(from, IncidentState::Resolved | IncidentState::Closed | IncidentState::Cancelled) =>
-            {
-                // It came back: what was found then may not be what is wrong now.
-                if !self.has_run(incident, |line| line.ended_at.is_none()) {
-                    self.begin_late(incident).await;
-                }
-            }
-            Record::StateChanged { incident, to, .. }
-                if matches!(to, IncidentState::Resolved | IncidentState::Closed | IncidentState::Cancelled) =>
-            {
-                self.end(incident, to.as_str()).await;
-            }
+            // It came back: what was found then may not be what is wrong now.
+            Record::StateChanged {
+                incident,
+                from: IncidentState::Resolved | IncidentState::Closed | IncidentState::Cancelled,
+                to: IncidentState::Investigating,
+                ..
+            } if !self.has_run(incident, |line| line.ended_at.is_none()) => self.begin_late(incident).await,
+            Record::StateChanged {
+                incident,
+                to: to @ (IncidentState::Resolved | IncidentState::Closed | IncidentState::Cancelled),
+                ..
+            } => self.end(incident, to.as_str()).await,
             Record::Merged { incident, into } => self.end(incident, &format!("merged into {into}")).await,
             _ => {}
         }
