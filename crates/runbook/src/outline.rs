@@ -61,7 +61,7 @@ pub(crate) fn read(markdown: &str) -> Outline {
 }
 
 /// A bold line that ends in a colon stands for a heading below every real one.
-const PSEUDO_LEVEL: u32 = 7;
+pub(crate) const PSEUDO_LEVEL: u32 = 7;
 
 struct Builder {
     /// Where each line begins.

@@ -211,7 +211,8 @@ impl Gathering<'_> {
 
     fn blocks(&mut self, node: &Node, place: Place) {
         let under = &node.title;
-        let mut intro: Option<&str> = None;
+        // A bold line above a block is as much a text before it as any other.
+        let mut intro: Option<&str> = (node.level == outline::PSEUDO_LEVEL).then_some(under);
         for block in &node.blocks {
             match block {
                 Block::Prose { text, .. } => {
@@ -223,7 +224,7 @@ impl Gathering<'_> {
                 Block::Fence { line, language, attributes, text } => {
                     self.problems.extend(attributes.problems.iter().map(|what| Problem { line: *line, what: what.clone() }));
                     match Executor::from_language(language) {
-                        Some(executor) => self.steps(executor, *line, (text, &attributes.values), intro.unwrap_or(under), place),
+                        Some(executor) => self.steps(executor, *line, (text, &attributes.values), (intro, under), place),
                         None if language.is_empty() => self.plain_fence(text, place),
                         None => {}
                     }
@@ -291,22 +292,49 @@ impl Gathering<'_> {
         }
     }
 
-    fn steps(&mut self, executor: Executor, line: usize, (text, values): (&str, &BTreeMap<String, String>), intro: &str, place: Place) {
+    fn steps(
+        &mut self,
+        executor: Executor,
+        line: usize,
+        (text, values): (&str, &BTreeMap<String, String>),
+        (intro, under): (Option<&str>, &str),
+        place: Place,
+    ) {
         let cause = place.cause.and_then(|cause| self.runbook.causes.get(cause)).map(|cause| cause.id.clone());
         let base = Step { executor, cause, attributes: values.clone(), ..Step::default() };
         let parts = if executor == Executor::Sh {
             split(text, line)
         } else {
-            let title = title_in(executor, text).unwrap_or_else(|| intro.trim_end_matches('.').to_owned());
+            let title = title_in(executor, text).unwrap_or_default();
             vec![(title, line, text.trim().to_owned(), vec![single(executor, line + 1, text)])]
         };
         for (title, line, text, commands) in parts {
-            let title = if title.is_empty() { intro.trim_end_matches('.').to_owned() } else { title };
+            let title = match intro {
+                _ if !title.is_empty() => title,
+                // That this is the fix says nothing about what it does.
+                Some(intro) if is_label(intro) => self.telling(place, executor, &text).unwrap_or_else(|| intro.to_owned()),
+                _ => intro.unwrap_or(under).trim_end_matches('.').to_owned(),
+            };
             let wanted = values.get("name").cloned().unwrap_or_else(|| slug(&title));
             let name = self.unique(wanted);
             let section = section_of(place, values, &commands);
             self.runbook.steps.push(Step { name, title, line, section, text, commands, ..base.clone() });
         }
+    }
+
+    /// What a step is called that only has a label: by its cause, by its own comment, else by what it runs.
+    fn telling(&self, place: Place, executor: Executor, text: &str) -> Option<String> {
+        let cause = place.cause.and_then(|cause| self.runbook.causes.get(cause)).map(|cause| cause.title.clone());
+        let comment = || {
+            let mark = if executor == Executor::Sql { "--" } else { "#" };
+            let comment = text.lines().find_map(|line| line.trim().strip_prefix(mark))?;
+            Some(without_number(comment.trim())).filter(|title| !title.is_empty() && !is_label(title))
+        };
+        let line = || {
+            let line = text.lines().map(str::trim).find(|line| !line.is_empty())?;
+            Some(paramedic_model::text::head(line, TITLE_BYTES_MAX).trim_end().to_owned())
+        };
+        cause.filter(|title| !title.is_empty()).or_else(comment).or_else(line)
     }
 
     fn unique(&mut self, wanted: String) -> String {
@@ -315,6 +343,33 @@ impl Gathering<'_> {
         *count += 1;
         if *count == 1 { wanted } else { format!("{wanted}-{count}") }
     }
+}
+
+/// Whether a text before a block says only what kind of block follows.
+fn is_label(text: &str) -> bool {
+    const LABELS: [&str; 19] = [
+        "symptom",
+        "symptoms",
+        "resolution",
+        "fix",
+        "the fix",
+        "solution",
+        "mitigation",
+        "remediation",
+        "workaround",
+        "recovery",
+        "steps",
+        "command",
+        "commands",
+        "action",
+        "actions",
+        "investigation",
+        "diagnosis",
+        "verification",
+        "rollback",
+    ];
+    let label = text.trim_matches(|letter: char| letter.is_whitespace() || "*_:.".contains(letter)).to_lowercase();
+    LABELS.contains(&label.as_str())
 }
 
 /// What changes something under a cause's symptoms is its resolution: many write the texts to look for, and then what to do,
@@ -328,6 +383,9 @@ fn section_of(place: Place, values: &BTreeMap<String, String>, commands: &[Comma
 fn is_alert_name(code: &str) -> bool {
     code.starts_with(|first: char| first.is_ascii_uppercase()) && code.chars().all(|letter| letter.is_ascii_alphanumeric() || letter == '_')
 }
+
+/// Longest command that stands for a title.
+const TITLE_BYTES_MAX: usize = 60;
 
 /// A title, its line, its text and its command lines.
 type Part = (String, usize, String, Vec<CommandLine>);

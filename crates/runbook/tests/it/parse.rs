@@ -68,6 +68,26 @@ fn what_changes_something_under_the_symptoms_of_a_cause_is_its_resolution() {
 }
 
 #[test]
+fn a_label_before_a_block_is_no_title() {
+    let text = "# A\n## Investigation\nSteps:\n```bash\ndf -h /var/lib/postgresql/data --output=source,size,used,avail,pcent\n```\n**Diagnosis:**\n```sql\n-- Who waits\nselect 1\n```\nHow full it is.\n```sql\nselect 2\n```\n## Resolution\n### Cause: Disk is full\n**Symptoms:**\n```\nno space left\n```\n**Resolution:**\n```bash\nrm /tmp/cache\n```\n**Fix:**\n```bash\n# Start it again\nsystemctl restart worker\n```\nResolution\n```kubectl { name=scale }\nscale deployment/x --replicas=2\n```\n## Verification\n```sql\nselect 3\n```\n";
+    let document = parse(text, "a.md");
+    let steps: Vec<_> = document.runbooks[0].steps.iter().map(|step| (step.name.as_str(), step.title.as_str())).collect();
+    assert_eq!(
+        steps,
+        [
+            ("df-h-var-lib-postgresql-data-output-source-size-used-ava", "df -h /var/lib/postgresql/data --output=source,size,used,ava"),
+            ("who-waits", "Who waits"),
+            ("how-full-it-is", "How full it is"),
+            ("disk-is-full", "Disk is full"),
+            ("start-it-again", "Start it again"),
+            ("scale", "Disk is full"),
+            // A heading is what it was.
+            ("verification", "Verification"),
+        ]
+    );
+}
+
+#[test]
 fn an_action_that_only_looks_may_stand_under_investigation() {
     let text = "# A\n## Investigation\n```action\nrecent_changes: { window: 60m }\n```\n```action\nservice.restart: { name: x }\n```\n## Verification\n";
     let document = parse(text, "a.md");
