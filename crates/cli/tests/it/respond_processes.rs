@@ -10,7 +10,8 @@ use std::time::Duration;
 
 use crate::fixture::{Home, until};
 use crate::programs::free_port;
-use crate::respond_case::{Case, Grouped, WITHIN, lives, pack_rule, script, shortened, told};
+use crate::respond_case::{Case, Grouped, lives, pack_rule, script, shortened};
+use crate::respond_scene::{WITHIN, told};
 use crate::{http, needs, skip, tools};
 
 /// A daemon as many are: it keeps a pid file, refuses to start while there is one, and tells its health.
@@ -44,15 +45,17 @@ esac
 /// A unit of the service manager above; what it started ends with the test.
 struct Unit {
     folder: PathBuf,
+    /// Of its own: it must still be there when the unit is ended.
+    _holds: tempfile::TempDir,
 }
 
 impl Unit {
-    fn new(home: &Home, command: &str) -> Self {
-        let folder = home.path().join("unit");
-        fs::create_dir_all(&folder).unwrap();
+    fn new(command: &str) -> Self {
+        let holds = tempfile::tempdir().unwrap();
+        let folder = holds.path().to_owned();
         script(&folder, "systemctl", SYSTEMCTL);
         script(&folder, "start", &format!("#!/bin/sh\necho $$ > \"$1/main.pid\"\nexec {command} >> \"$1/log\" 2>&1\n"));
-        Self { folder }
+        Self { folder, _holds: holds }
     }
 
     fn systemctl(&self) -> PathBuf {
@@ -95,7 +98,7 @@ fn respond_a_daemon_that_was_killed_comes_back_after_its_stale_pid_file_is_remov
     let home = Home::new();
     let (port, pid_file) = (free_port(), home.path().join("memory-daemon.pid"));
     fs::write(home.path().join("daemon.js"), DAEMON).unwrap();
-    let unit = Unit::new(&home, &format!("node {}/daemon.js {} {port}", home.path().display(), pid_file.display()));
+    let unit = Unit::new(&format!("node {}/daemon.js {} {port}", home.path().display(), pid_file.display()));
     unit.start();
     until(WITHIN, || is_healthy(port).then_some(())).unwrap_or_else(|| panic!("{}", unit.log()));
     let first = unit.pid().unwrap();
@@ -143,16 +146,19 @@ fn respond_a_daemon_that_was_killed_comes_back_after_its_stale_pid_file_is_remov
 struct Pm2 {
     program: PathBuf,
     home: PathBuf,
+    /// Of its own: it must still be there when the daemon is ended.
+    _holds: tempfile::TempDir,
 }
 
 impl Pm2 {
     /// `PARAMEDIC_PM2`, what the tests' tools brought, or the one in PATH.
-    fn find(home: &Home) -> Option<Self> {
+    fn find() -> Option<Self> {
         let in_path = || std::env::split_paths(&std::env::var_os("PATH")?).map(|folder| folder.join("pm2")).find(|file| file.is_file());
         let tools = ["test-tools/npm/node_modules/.bin/pm2", "test-tools/pm2/node_modules/.bin/pm2"].map(|file| tools::target().join(file));
         let named = std::env::var_os("PARAMEDIC_PM2").map(PathBuf::from);
         let program = named.into_iter().chain(tools).find(|file| file.is_file()).or_else(in_path)?;
-        Some(Self { program, home: home.path().join("pm2") })
+        let holds = tempfile::tempdir().unwrap();
+        Some(Self { program, home: holds.path().join("pm2"), _holds: holds })
     }
 
     fn run(&self, arguments: &[&str]) -> Output {
@@ -198,7 +204,7 @@ fn pings(port: u16) -> bool {
 fn respond_a_plugin_that_loops_comes_up_when_what_it_needs_is_started() {
     needs!("node", "redis-server", "redis-cli", "curl");
     let home = Home::new();
-    let Some(pm2) = Pm2::find(&home) else { skip!("pm2 is not installed (npm install pm2, then PARAMEDIC_PM2=node_modules/.bin/pm2)") };
+    let Some(pm2) = Pm2::find() else { skip!("pm2 is not installed (npm install pm2, then PARAMEDIC_PM2=node_modules/.bin/pm2)") };
     let port = free_port();
     let folder = home.path().join("plugin");
     fs::create_dir_all(&folder).unwrap();
