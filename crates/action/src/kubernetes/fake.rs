@@ -5,8 +5,8 @@
 //! and plays its controllers: deployments make replica sets, replica sets make pods, pods get a node and become ready, or not.
 //! **Never** runs anything, and is not in the program.
 //!
-//! What a pod has written is the text of its annotation [`LOG`]. An image with `broken` in its name cannot be had; one with `hungry` runs out of memory; a pod with the annotation
-//! [`NEVER_ENDS`] stays when it is to end.
+//! What a pod has written is the text of its annotation [`LOG`]. An image with `broken` in its name cannot be had; one with
+//! `hungry` runs out of memory below a limit of 2 Gi; a pod with the annotation [`NEVER_ENDS`] stays when it is to end.
 
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};

@@ -32,6 +32,7 @@ mod processes;
 mod respond_agents;
 mod respond_database;
 mod respond_guards;
+mod respond_kubernetes;
 mod respond_processes;
 mod respond_redis;
 mod respond_scene;
