@@ -15,7 +15,8 @@ use serde_json::{Value, json};
 use crate::fake_api::{Behaviour, FakeApi};
 use crate::fixture::{Home, until};
 use crate::http;
-use crate::respond_case::{Case, Grouped, WITHIN, children_of, claim, lives, pack_rule, record, script, shortened, told, transcript};
+use crate::respond_case::{Case, Grouped, children_of, claim, lives, pack_rule, record, script, shortened, transcript};
+use crate::respond_scene::{WITHIN, told};
 
 /// A process that ignores being asked to end, with two children that do too.
 fn stubborn(home: &Home) -> Grouped {

@@ -3,15 +3,13 @@
 use std::fs;
 use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Output, Stdio};
-use std::time::Duration;
+use std::process::{Child, Command, Stdio};
 
 use paramedic_model::{Clock, SystemClock};
 use serde_json::{Value, json};
 
 use crate::fixture::{Home, Instance, until};
-
-pub const WITHIN: Duration = Duration::from_secs(30);
+use crate::respond_scene::{self, WITHIN, assert_journal, incident_when, records_of, says, step_of, told};
 
 /// A library runbook that does not wait for minutes: nothing but its times is other than in the library. `window` stands for
 /// all ranges of its queries.
@@ -104,17 +102,10 @@ impl Case {
         Self { home, instance }
     }
 
-    /// A verb, said by somebody.
-    pub fn by(&self, name: &str, arguments: &[&str]) -> Output {
-        self.home.command(arguments).env("PARAMEDIC_ACTOR", name).output().unwrap()
-    }
-
     /// A verb that succeeds and prints JSON.
     #[track_caller]
     pub fn json_by(&self, name: &str, arguments: &[&str]) -> Value {
-        let output = self.by(name, &[arguments, &["--json"]].concat());
-        assert!(output.status.success(), "{arguments:?}: {:?} {}", output.status.code(), String::from_utf8_lossy(&output.stderr));
-        serde_json::from_slice(&output.stdout).unwrap_or_else(|error| panic!("{error} in {}", String::from_utf8_lossy(&output.stdout)))
+        says(&self.home, name, arguments)
     }
 
     #[track_caller]
@@ -135,7 +126,7 @@ impl Case {
 
     #[track_caller]
     pub fn step(&self, run: &str, step: &str) -> Value {
-        step_of(&self.run(run), step).clone()
+        step_of(&self.run(run), step)
     }
 
     /// Waits until a cause is the likeliest one; gives its score.
@@ -178,71 +169,21 @@ impl Case {
     #[track_caller]
     pub fn incident_over(&self, run: &str) -> Value {
         let id = self.run(run)["incident"].as_str().unwrap().to_owned();
-        let incident = || self.instance.json(&format!("/api/v1/incidents/{id}"))["incident"].clone();
-        let over = until(WITHIN, || Some(incident()).filter(|one| one["state"] == "mitigated" || one["state"] == "resolved"));
-        over.unwrap_or_else(|| panic!("it goes on: {:#}", incident()))
+        incident_when(&self.home, &self.instance, &id, &["mitigated", "resolved"])["incident"].clone()
     }
 
-    /// The record of a run, which is whole: who agreed to a step, what exactly ran, how it ended, and its output's hash.
+    /// The record of a run is whole: who agreed to a step, what exactly ran, how it ended, and its output's hash.
     #[track_caller]
-    pub fn recorded(&self, run: &str, step: &str, by: &str) -> Vec<Value> {
-        let record = self.json_by("ana", &["run", run, "record"]);
-        let entries: Vec<Value> = record["entries"].as_array().unwrap().clone();
-        let begun =
-            entries.iter().map(|entry| &entry["record"]).find(|one| one["record"] == "begun" && one["step"] == step && one["dry"] != true);
-        let begun = begun.unwrap_or_else(|| panic!("{step} did not begin: {entries:#?}"));
+    pub fn recorded(&self, run: &str, step: &str, by: &str) {
+        let entries = respond_scene::record(&self.home, run);
+        let first = |kind| *records_of(&entries, kind, step).first().unwrap_or_else(|| panic!("no {kind} of {step}: {entries:#?}"));
+        let (begun, done) = (first("begun"), first("done"));
         assert!(begun["authority"].to_string().contains(by), "{begun:#}");
-        assert!(
-            begun["argv"].as_array().is_some_and(|argv| !argv.is_empty()) && begun["hash"].as_str().is_some_and(|hash| hash.len() == 64)
-        );
-        let done =
-            entries.iter().map(|entry| &entry["record"]).find(|one| one["record"] == "done" && one["step"] == step && one["dry"] != true);
-        let done = done.unwrap_or_else(|| panic!("{step} did not end: {entries:#?}"));
+        assert!(begun["argv"].as_array().is_some_and(|argv| !argv.is_empty()), "{begun:#}");
+        assert!(begun["hash"].as_str().is_some_and(|hash| hash.len() == 64), "{begun:#}");
         assert!(done["done"]["output_hash"].as_str().is_some_and(|hash| !hash.is_empty()) && done["done"]["ms"].is_u64(), "{done:#}");
-        let verify = self.home.run(&["journal", "verify"]);
-        assert!(verify.status.success(), "{}", String::from_utf8_lossy(&verify.stderr));
-        entries
+        assert_journal(&self.home);
     }
-}
-
-#[track_caller]
-pub fn step_of<'a>(run: &'a Value, step: &str) -> &'a Value {
-    let found = run["steps"].as_array().unwrap().iter().find(|one| one["name"] == step);
-    found.unwrap_or_else(|| panic!("no step {step}: {}", told(run)))
-}
-
-/// A run in few lines, for whoever reads why a test failed.
-pub fn told(run: &Value) -> String {
-    let steps = run["steps"].as_array().into_iter().flatten();
-    let steps: Vec<String> = steps
-        .map(|step| {
-            let last = &step["last"];
-            let value = |name: &str| if step[name].is_null() { String::new() } else { format!(" {name}={}", step[name]) };
-            format!(
-                "  {} [{}]{}{}{} {} {} {}",
-                step["name"],
-                step["word"],
-                value("decision"),
-                value("why"),
-                value("blocked"),
-                last["verdict"],
-                last["why"],
-                last["shown"].as_str().unwrap_or_default().lines().take(4).collect::<Vec<_>>().join(" / ")
-            )
-        })
-        .collect();
-    let causes = serde_json::to_string(&run["causes"]).unwrap();
-    format!(
-        "{} {} {} {} missing {} problems {}\ninputs {}\ncauses {causes}\n{}",
-        run["id"],
-        run["ending"],
-        run["why"],
-        run["halted"],
-        run["missing"],
-        run["problems"],
-        run["inputs"],
-        steps.join("\n")
-    )
 }
 
 /// A process of the test in a group of its own; the whole group ends with the test.

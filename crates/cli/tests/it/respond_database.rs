@@ -15,7 +15,7 @@ use crate::fixture::{Home, Instance, until};
 use crate::programs::{free_port, number};
 use crate::respond_scene::{
     DANA, WITHIN, approve, assert_journal, assert_recorded, hasty_rules, hasty_runbook, incident_when, ranked, record, run_when, says,
-    settings, short, shown, step_of, waiting_for,
+    settings, shown, step_of, told, waiting_for,
 };
 use crate::skip;
 
@@ -276,7 +276,7 @@ fn respond_slow_query_one_forgotten_transaction_is_ended_and_its_neighbours_stay
     let jam = Jam::of(&database, &instance, |leak| leak.leaves_open(2));
 
     let (incident, run) = ranked(&home, &instance, "slow-query");
-    assert_eq!(run["causes"][0]["cause"], "idle", "{:#}", short(&run));
+    assert_eq!(run["causes"][0]["cause"], "idle", "{}", told(&run));
     let id = run["id"].as_str().unwrap();
     let run = waiting_for(&home, id, "terminate");
     assert!(database.has(&jam.leak), "nothing was done yet");
@@ -292,7 +292,7 @@ fn respond_slow_query_one_forgotten_transaction_is_ended_and_its_neighbours_stay
     assert_eq!(database.sql("continuous_claude", "SELECT tries FROM jobs WHERE id = 2"), "2", "what was not committed is gone");
     work_goes_on(&database);
     let ended = run_when(&home, id, "ended", |run| !run["ended_at"].is_null());
-    assert_eq!(ended["ending"], "done", "{:#}", short(&ended));
+    assert_eq!(ended["ending"], "done", "{}", told(&ended));
     incident_when(&home, &instance, &incident, &["mitigated", "resolved"]);
     assert_recorded(&home, id, "terminate", &hash, &["postgres.terminate", "idle in transaction"]);
     let said = step_of(&ended, "terminate")["last"]["shown"].as_str().unwrap().to_owned();
@@ -313,17 +313,17 @@ fn respond_slow_query_that_runs_away_is_broken_off_and_its_victims_go_on() {
         std::thread::sleep(Duration::from_millis(300));
     });
     let (incident, run) = ranked(&home, &instance, "slow-query");
-    assert_eq!(run["causes"][0]["cause"], "runaway", "{:#}", short(&run));
+    assert_eq!(run["causes"][0]["cause"], "runaway", "{}", told(&run));
     let id = run["id"].as_str().unwrap();
     let run = waiting_for(&home, id, "cancel");
-    assert_eq!(step_of(&run, "cancel")["affected"], 1, "those who wait are not counted: {:#}", short(&run));
+    assert_eq!(step_of(&run, "cancel")["affected"], 1, "those who wait are not counted: {}", told(&run));
     let hash = approve(&home, id, "cancel");
     assert!(jam.waiting.iter().all(|client| client.hears().is_some_and(|row| row == "2")), "those who waited went on");
     assert_eq!(jam.leak.asks("SELECT 'here'"), "here", "its connection stays");
     assert!(jam.siblings_are_there(&database));
     work_goes_on(&database);
     let ended = run_when(&home, id, "ended", |run| !run["ended_at"].is_null());
-    assert_eq!(ended["ending"], "done", "{:#}", short(&ended));
+    assert_eq!(ended["ending"], "done", "{}", told(&ended));
     assert_recorded(&home, id, "cancel", &hash, &["postgres.cancel", "blocking"]);
     incident_when(&home, &instance, &incident, &["resolved"]);
     assert_eq!(instance.stop(), Some(0));
@@ -364,10 +364,10 @@ fn respond_connection_pool_leaked_by_an_application_is_freed_and_kept_free() {
     assert!(knock(&database).is_err_and(|why| why.contains("connection slots are reserved")));
 
     let (incident, run) = ranked(&home, &instance, "connection-pool");
-    assert_eq!(run["causes"][0]["cause"], "leak", "{:#}", short(&run));
+    assert_eq!(run["causes"][0]["cause"], "leak", "{}", told(&run));
     let id = run["id"].as_str().unwrap();
     let run = waiting_for(&home, id, "terminate");
-    assert_eq!(step_of(&run, "terminate")["affected"], 9, "{:#}", short(&run));
+    assert_eq!(step_of(&run, "terminate")["affected"], 9, "{}", told(&run));
     assert!(knock(&database).is_err(), "nothing was done yet");
     let hash = approve(&home, id, "terminate");
     // Two seconds from now on: whoever leaks again is ended by the server itself.
@@ -377,7 +377,7 @@ fn respond_connection_pool_leaked_by_an_application_is_freed_and_kept_free() {
     assert!(leaked.iter().all(|client| !database.has(client)));
     assert_eq!(neighbour.asks("SELECT 'here'"), "here");
     let ended = run_when(&home, id, "ended", |run| !run["ended_at"].is_null());
-    assert_eq!(ended["ending"], "done", "{:#}", short(&ended));
+    assert_eq!(ended["ending"], "done", "{}", told(&ended));
     assert_recorded(&home, id, "terminate", &hash, &["postgres.terminate", "idle in transaction"]);
     assert_recorded(&home, id, "idle_limit", &limit, &["postgres.alter_system", "idle_in_transaction_session_timeout", "2s"]);
     incident_when(&home, &instance, &incident, &["resolved"]);
@@ -391,7 +391,7 @@ fn respond_connection_pool_leaked_by_an_application_is_freed_and_kept_free() {
     let back = back["id"].as_str().unwrap();
     approve(&home, back, "act");
     let undone = run_when(&home, back, "ended", |run| !run["ended_at"].is_null());
-    assert_eq!((&undone["ending"], timeout(&database).as_str()), (&json!("done"), "0"), "{:#}", short(&undone));
+    assert_eq!((&undone["ending"], timeout(&database).as_str()), (&json!("done"), "0"), "{}", told(&undone));
     assert_eq!(database.sql("postgres", "SELECT count(*) FROM pg_file_settings WHERE sourcefile LIKE '%auto.conf'"), "0");
     // More connections would need a restart, and that is said before anything is done.
     let plan = says(&home, DANA, &["action", "plan", "postgres.alter_system", "--set", "setting=max_connections", "--set", "value=100"]);
@@ -421,7 +421,7 @@ fn respond_database_that_dies_in_the_middle_of_a_fix_leaves_a_run_that_can_go_on
     let step = step_of(&failed, "terminate");
     assert!(step["why"].as_str().unwrap().contains("failed to"), "{step:#}");
     assert!(step["last"]["ms"].as_u64().unwrap() < 15_000, "{step:#}");
-    assert!(failed["ended_at"].is_null() && failed["halted"].is_null(), "{:#}", short(&failed));
+    assert!(failed["ended_at"].is_null() && failed["halted"].is_null(), "{}", told(&failed));
     until(WITHIN, || number(&instance.http(), "pg_up == 0")).expect("the probe says that it is gone");
     // The reading steps end, too, when they are asked for once more.
     says(&home, DANA, &["run", id, "again", "blocked"]);
@@ -433,7 +433,7 @@ fn respond_database_that_dies_in_the_middle_of_a_fix_leaves_a_run_that_can_go_on
     says(&home, DANA, &["run", id, "again", "terminate"]);
     assert_eq!(approve(&home, id, "terminate"), hash);
     let ended = run_when(&home, id, "ended", |run| !run["ended_at"].is_null());
-    assert_eq!(ended["ending"], "done", "{:#}", short(&ended));
+    assert_eq!(ended["ending"], "done", "{}", told(&ended));
     let record = record(&home, id);
     let of = |kind: &str| record.iter().filter(|one| one["record"] == kind && one["step"] == "terminate" && one["dry"] == false).count();
     assert_eq!((of("begun"), of("done")), (2, 2), "{record:#?}");

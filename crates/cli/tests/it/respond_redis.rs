@@ -15,7 +15,7 @@ use crate::programs::{free_port, number};
 use crate::respond_database::{as_nobody, nobodys_folder};
 use crate::respond_scene::{
     DANA, WITHIN, approve, assert_journal, assert_recorded, hasty_rules, hasty_runbook, incident_when, ranked, record, run_when, says,
-    settings, short, shown, step_of, waiting_for,
+    settings, shown, step_of, told, waiting_for,
 };
 
 /// A Redis with a queue that must not be lost.
@@ -138,7 +138,7 @@ fn respond_redis_out_of_memory_gets_room_and_gives_it_back() {
     assert!(refused.contains("OOM"), "{refused}");
 
     let (incident, run) = ranked(&home, &instance, "redis-failure");
-    assert_eq!(run["causes"][0]["cause"], "memory", "{:#}", short(&run));
+    assert_eq!(run["causes"][0]["cause"], "memory", "{}", told(&run));
     let id = run["id"].as_str().unwrap();
     let run = waiting_for(&home, id, "more_memory");
     let before = step_of(&run, "more_memory")["hash"].as_str().unwrap().to_owned();
@@ -149,7 +149,7 @@ fn respond_redis_out_of_memory_gets_room_and_gives_it_back() {
     let hash = approve(&home, id, "more_memory");
     assert_ne!(hash, before);
     let ended = run_when(&home, id, "ended", |run| !run["ended_at"].is_null());
-    assert_eq!(ended["ending"], "done", "{:#}", short(&ended));
+    assert_eq!(ended["ending"], "done", "{}", told(&ended));
     assert_eq!(redis.setting("maxmemory"), "67108864");
     assert_eq!(redis.ask(&["SET", "cache:more", "x"]), "OK");
     assert!(redis.queue_is_whole());
@@ -165,7 +165,7 @@ fn respond_redis_out_of_memory_gets_room_and_gives_it_back() {
     assert_eq!(redis.setting("maxmemory"), "67108864", "nobody agreed yet");
     let hash = approve(&home, back, "act");
     let done = run_when(&home, back, "ended", |run| !run["ended_at"].is_null());
-    assert_eq!((&done["ending"], redis.setting("maxmemory").as_str()), (&json!("done"), "8388608"), "{:#}", short(&done));
+    assert_eq!((&done["ending"], redis.setting("maxmemory").as_str()), (&json!("done"), "8388608"), "{}", told(&done));
     assert_recorded(&home, back, "act", &hash, &["redis.config_set", "maxmemory", "8388608"]);
     assert_eq!(instance.stop(), Some(0));
     assert_journal(&home);
@@ -185,7 +185,7 @@ fn respond_redis_fix_that_does_not_help_is_taken_back_by_itself_or_by_a_person()
     says(&home, DANA, &["run", id, "inputs", "--set", "maxmemory=9mb"]);
     approve(&home, id, "more_memory");
     let ended = run_when(&home, id, "ended", |run| !run["ended_at"].is_null());
-    assert_eq!(ended["ending"], "taken-back", "{:#}", short(&ended));
+    assert_eq!(ended["ending"], "taken-back", "{}", told(&ended));
     assert_eq!((step_of(&ended, "more_memory")["state"].as_str(), redis.setting("maxmemory").as_str()), (Some("taken-back"), "8388608"));
     let back = record(&home, id).into_iter().find(|one| one["record"] == "begun" && one["takes_back"] == "more_memory");
     let back = back.unwrap_or_else(|| panic!("{:#?}", record(&home, id)));
@@ -200,7 +200,7 @@ fn respond_redis_fix_that_does_not_help_is_taken_back_by_itself_or_by_a_person()
     assert_eq!(redis.setting("maxmemory"), "67108864");
     says(&home, DANA, &["run", id, "undo", "more_memory", "--why", "the machine is needed for something else"]);
     let ended = run_when(&home, id, "ended", |run| !run["ended_at"].is_null());
-    assert_eq!((ended["ending"].as_str(), redis.setting("maxmemory").as_str()), (Some("taken-back"), "8388608"), "{:#}", short(&ended));
+    assert_eq!((ended["ending"].as_str(), redis.setting("maxmemory").as_str()), (Some("taken-back"), "8388608"), "{}", told(&ended));
     let asked = record(&home, id).into_iter().find(|one| one["record"] == "take-back").unwrap();
     assert_eq!((asked["by"]["name"].as_str(), asked["why"].as_str()), (Some(DANA), Some("the machine is needed for something else")));
     assert!(redis.queue_is_whole());
@@ -235,7 +235,7 @@ fn respond_redis_that_cannot_save_saves_again_and_nothing_is_lost() {
     until_it_refuses(&redis);
 
     let (incident, run) = ranked(&home, &instance, "redis-failure");
-    assert_eq!(run["causes"][0]["cause"], "save", "{:#}", short(&run));
+    assert_eq!(run["causes"][0]["cause"], "save", "{}", told(&run));
     let id = run["id"].as_str().unwrap();
     waiting_for(&home, id, "save_now");
     // Before the folder is mended a save cannot succeed, and that is what is said.
@@ -244,14 +244,14 @@ fn respond_redis_that_cannot_save_saves_again_and_nothing_is_lost() {
     let step = step_of(&failed, "save_now");
     assert!(["unexpected", "failed"].contains(&step["state"].as_str().unwrap()), "{step:#}");
     assert!(step["last"]["shown"].as_str().unwrap().contains("rdb_last_bgsave_status is err"), "{step:#}");
-    assert!(failed["ended_at"].is_null(), "it can be tried once more: {:#}", short(&failed));
+    assert!(failed["ended_at"].is_null(), "it can be tried once more: {}", told(&failed));
     assert_eq!(redis.setting("stop-writes-on-bgsave-error"), "yes", "no other step was taken");
 
     fs::set_permissions(redis.folder.path(), fs::Permissions::from_mode(0o700)).unwrap();
     says(&home, DANA, &["run", id, "again", "save_now"]);
     approve(&home, id, "save_now");
     let ended = run_when(&home, id, "ended", |run| !run["ended_at"].is_null());
-    assert_eq!(ended["ending"], "done", "{:#}", short(&ended));
+    assert_eq!(ended["ending"], "done", "{}", told(&ended));
     assert_eq!(redis.ask(&["SET", "state:1", "x"]), "OK");
     assert_eq!(step_of(&ended, "save_now")["attempts"], 2);
     let attempts: Vec<Value> =
@@ -287,19 +287,19 @@ fn respond_restart_in_the_middle_of_a_fix_leaves_it_in_doubt_and_does_nothing_tw
 
     let instance = home.up_with(&["--config", home.path().join("paramedic.toml").to_str().unwrap()]);
     let doubt = run_when(&home, id, "in doubt", |run| step_of(run, "save_now")["state"] == "interrupted");
-    assert_eq!(doubt["next"], "save_now", "{:#}", short(&doubt));
+    assert_eq!(doubt["next"], "save_now", "{}", told(&doubt));
     until(WITHIN, || (redis.info("rdb_bgsave_in_progress") == "0").then_some(())).expect("the save ends by itself");
     std::thread::sleep(Duration::from_secs(3));
     assert_eq!(bgsaves(&redis), json!(before.as_u64().unwrap() + 1), "nothing was done twice by itself");
     let doubt = shown(&home, id);
-    assert_eq!(step_of(&doubt, "save_now")["state"], "interrupted", "{:#}", short(&doubt));
+    assert_eq!(step_of(&doubt, "save_now")["state"], "interrupted", "{}", told(&doubt));
     assert_eq!(step_of(&doubt, "save_now")["agreed"], json!([]), "the approval was for the attempt that began");
 
     redis.ask(&["CONFIG", "SET", "rdb-key-save-delay", "0"]);
     says(&home, DANA, &["run", id, "again", "save_now"]);
     assert_eq!(approve(&home, id, "save_now"), hash, "it is the same step");
     let ended = run_when(&home, id, "ended", |run| !run["ended_at"].is_null());
-    assert_eq!(ended["ending"], "done", "{:#}", short(&ended));
+    assert_eq!(ended["ending"], "done", "{}", told(&ended));
     assert_eq!(bgsaves(&redis), json!(before.as_u64().unwrap() + 2));
     let kinds: Vec<String> = record(&home, id)
         .iter()

@@ -1,4 +1,5 @@
-//! An instance whose alerts and runbooks do not wait for minutes, and what a person does at its command line.
+//! An instance whose alerts and runbooks do not wait for minutes, and what a person does at its command line: what all tests
+//! of whole responses share.
 
 use std::fs;
 use std::path::PathBuf;
@@ -81,7 +82,7 @@ pub fn record(home: &Home, run: &str) -> Vec<Value> {
 #[track_caller]
 pub fn step_of(run: &Value, name: &str) -> Value {
     let found = run["steps"].as_array().unwrap().iter().find(|step| step["name"] == name);
-    found.unwrap_or_else(|| panic!("no step {name} in {run:#}")).clone()
+    found.unwrap_or_else(|| panic!("no step {name}: {}", told(run))).clone()
 }
 
 /// The incident that opened by itself, and its run of this runbook, once its causes are ranked. Gives their ids.
@@ -103,7 +104,7 @@ pub fn ranked(home: &Home, instance: &Instance, runbook: &str) -> (String, Value
 #[track_caller]
 pub fn run_when(home: &Home, run: &str, what: &str, wanted: impl Fn(&Value) -> bool) -> Value {
     let found = until(WITHIN, || Some(shown(home, run)).filter(&wanted));
-    found.unwrap_or_else(|| panic!("{run} is not {what}: {:#}\n{}", short(&shown(home, run)), home.log()))
+    found.unwrap_or_else(|| panic!("{run} is not {what}: {}\n{}", told(&shown(home, run)), home.log()))
 }
 
 /// Waits until a step is what a person should look at next, and asks for somebody.
@@ -114,14 +115,38 @@ pub fn waiting_for(home: &Home, run: &str, step: &str) -> Value {
     })
 }
 
-/// A run without what makes it long: what has not begun, and most of what each step said.
-pub fn short(run: &Value) -> Value {
-    let begun = run["steps"].as_array().unwrap().iter().filter(|step| step["state"] != "pending");
-    let told = begun.map(|step| {
-        let said: String = step["last"]["shown"].as_str().unwrap_or_default().chars().take(200).collect();
-        json!({"name": step["name"], "state": step["state"], "decision": step["decision"], "why": step["why"], "affected": step["affected"], "said": said})
-    });
-    json!({"ending": run["ending"], "why": run["why"], "causes": run["causes"], "next": run["next"], "asking": run["asking"], "halted": run["halted"], "steps": told.collect::<Vec<_>>()})
+/// A run in few lines, for whoever reads why a test failed.
+pub fn told(run: &Value) -> String {
+    let steps = run["steps"].as_array().into_iter().flatten();
+    let steps: Vec<String> = steps
+        .map(|step| {
+            let last = &step["last"];
+            let value = |name: &str| if step[name].is_null() { String::new() } else { format!(" {name}={}", step[name]) };
+            format!(
+                "  {} [{}]{}{}{} {} {} {}",
+                step["name"],
+                step["word"],
+                value("decision"),
+                value("why"),
+                value("blocked"),
+                last["verdict"],
+                last["why"],
+                last["shown"].as_str().unwrap_or_default().lines().take(4).collect::<Vec<_>>().join(" / ")
+            )
+        })
+        .collect();
+    let causes = serde_json::to_string(&run["causes"]).unwrap();
+    format!(
+        "{} {} {} {} missing {} problems {}\ninputs {}\ncauses {causes}\n{}",
+        run["id"],
+        run["ending"],
+        run["why"],
+        run["halted"],
+        run["missing"],
+        run["problems"],
+        run["inputs"],
+        steps.join("\n")
+    )
 }
 
 /// Waits until the incident is in one of these states.
@@ -137,14 +162,17 @@ pub fn incident_state(incident: &Value) -> String {
     of(incident).or_else(|| of(&incident["incident"])).unwrap_or_default()
 }
 
+/// What a record says of one kind about a step, without dry runs.
+pub fn records_of<'a>(record: &'a [Value], kind: &str, step: &str) -> Vec<&'a Value> {
+    let matching = record.iter().filter(|one| one["record"] == kind && one["dry"] != true);
+    matching.filter(|one| one["step"] == step || one["agreed"]["step"] == step).collect()
+}
+
 /// What the record must say about a change: who agreed to what, exactly what ran, how it ended, and how long it took.
 #[track_caller]
 pub fn assert_recorded(home: &Home, run: &str, step: &str, hash: &str, argv: &[&str]) {
     let entries = record(home, run);
-    let of = |kind: &str| -> Vec<&Value> {
-        let matching = entries.iter().filter(|record| record["record"] == kind && record["dry"] != true);
-        matching.filter(|record| record["step"] == step || record["agreed"]["step"] == step).collect()
-    };
+    let of = |kind: &str| records_of(&entries, kind, step);
     let agreed = of("agreed");
     assert!(agreed.iter().any(|record| record["agreed"]["hash"] == hash && record["agreed"]["by"]["name"] == DANA), "{agreed:#?}");
     let begun = of("begun");
