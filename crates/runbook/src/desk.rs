@@ -4,6 +4,7 @@
 //! and then told to the task. After a restart every run that did not end goes on from its records.
 
 mod adhoc;
+mod afterwards;
 mod driving;
 mod fold;
 mod reverting;

@@ -136,6 +136,7 @@ impl RunDesk {
     }
 
     /// Takes back what a step changed: its rollback step runs; where there is none, the action that undoes it becomes a run.
+    /// After the end of the run the rollback step becomes a run too, and waits for a word.
     pub async fn undo(self: &Arc<Self>, run: &str, step: &str, by: Person, why: &str) -> Result<RunView, DeskError> {
         const WHAT: &str = "take the step back";
         person(WHAT, &by)?;
@@ -159,7 +160,15 @@ impl RunDesk {
             view.steps.iter().find(|one| one.name == step).ok_or_else(|| DeskError::NotFound { what: "the step", id: step.to_owned() })?;
         let in_doubt = found.state == StepState::Interrupted;
         self.nothing_left(WHAT, &view.line.id, step, in_doubt).await?;
-        let Some(inverse) = found.way_back.clone() else { return Err(refused(WHAT, "nothing is known that takes it back")) };
+        let Some(inverse) = found.way_back.clone() else {
+            if found.rollback.is_some() && found.can.contains(&super::Can::Undo) {
+                return self.start_way_back(&view.line.id, step, by, &reason(why)).await;
+            }
+            return Err(refused(
+                WHAT,
+                if view.text_gone { "the text that says how is not there any more" } else { "nothing is known that takes it back" },
+            ));
+        };
         let call = super::ActionCall::of_json(&inverse).ok_or_else(|| refused(WHAT, "its way back cannot be read"))?;
         let why = format!("takes back {step} of {}: {}", view.line.id, reason(why));
         let of = StepOf { run: view.line.id.clone(), step: step.to_owned() };

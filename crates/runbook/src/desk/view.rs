@@ -199,7 +199,7 @@ impl RunDesk {
         for (step, planned) in steps.iter_mut().zip(&plan.steps) {
             step.reverts_at = reverts.get(&step.name).copied();
             step.can = if ended {
-                after_the_end(planned, run, &step.state)
+                undo(planned, run, &step.state).into_iter().collect()
             } else {
                 possible(planned, run, &step.state, rollback.as_deref() == Some(step.name.as_str()))
             };
@@ -322,10 +322,6 @@ fn possible(planned: &PlannedStep, run: &Run, state: &StepState, is_rollback_now
     }
     can.extend(undo(planned, run, state));
     can
-}
-
-fn after_the_end(planned: &PlannedStep, run: &Run, state: &StepState) -> Vec<Can> {
-    if run.way_back(&planned.name).is_some() { undo(planned, run, state).into_iter().collect() } else { Vec::new() }
 }
 
 fn undo(planned: &PlannedStep, run: &Run, state: &StepState) -> Option<Can> {

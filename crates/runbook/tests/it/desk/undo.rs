@@ -249,8 +249,7 @@ async fn a_way_back_that_only_a_person_can_go_ends_when_they_say_so() {
     rig.start().await;
     rig.desk.choose("RUN-1", "back", person("bob")).await.expect_err("nothing is to be taken back");
     rig.approve("RUN-1", "fix", "bob").await;
-    let view = rig.until("RUN-1", |view| can(view, "back", Can::Run)).await;
-    assert_eq!(view.next.as_deref(), Some("back"));
+    rig.until("RUN-1", |view| can(view, "back", Can::Run) && view.next.as_deref() == Some("back")).await;
     rig.desk.choose("RUN-1", "back", person("bob")).await.expect("says that it is done");
     let view = rig.until_ended("RUN-1").await;
     assert_eq!(view.line.ending, Some(Ending::TakenBack), "{view:#?}");
@@ -270,4 +269,64 @@ async fn a_way_back_that_loses_something_needs_two_people() {
     rig.approve("RUN-1", "back", "carol").await;
     let view = rig.until_ended("RUN-1").await;
     assert_eq!((view.line.ending, rig.file("done").as_str()), (Some(Ending::TakenBack), ""), "{view:#?}");
+}
+
+const AFTERWARDS: &str = r#"---
+id: worker
+inputs:
+  note: { default: "it's \"fine\" $(touch evil)", pattern: ".*" }
+limits: { lock: worker }
+---
+# Worker
+## Resolution
+```sh { name=look mode=read }
+cat state
+```
+```sh { name=fix cooldown=0s limit=99/1h rollback=back capture="before=regex:was (.*)" }
+echo "was $(cat state)"; echo fine > state
+```
+```sh { name=back only=rollback redact="x\"~y" needs=fix verify="exit == 0" }
+if true; then
+  # what it was
+  printf '%s|%s\n' "$before" "$note" > state
+fi
+printf '%s' '~~~~~ { } &amp; \\x41 "$note"' > /dev/null
+```
+"#;
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn after_the_end_a_rollback_step_is_a_run_of_its_own_that_somebody_agrees_to() {
+    let rig = Rig::new(&[AFTERWARDS]).await;
+    rig.start().await;
+    rig.approve("RUN-1", "fix", "bob").await;
+    let view = rig.until_ended("RUN-1").await;
+    assert_eq!((view.line.ending, rig.file("state").as_str()), (Some(Ending::Done), "fine\n"), "{view:#?}");
+    assert!(can(&view, "fix", Can::Undo) && view.steps.iter().all(|step| step.name == "fix" || step.can.is_empty()), "{view:#?}");
+    let undo = rig.desk.undo("RUN-1", "fix", person("bob"), "`x`\n## Resolution").await.expect("a run");
+    assert_eq!((undo.line.id.as_str(), undo.line.incident.as_deref(), undo.steps.len()), ("RUN-2", Some("INC-1"), 1));
+    let twice = rig.desk.undo("RUN-1", "fix", person("bob"), "").await.expect_err("one at a time").to_string();
+    assert!(twice.contains("RUN-2 takes it back already"), "{twice}");
+    rig.rest().await;
+    assert_eq!(rig.file("state"), "fine\n", "it waits for a word");
+    let hash = step(&undo, "back").hash.clone();
+    let rig = rig.restart().await;
+    rig.desk.approve("RUN-2", "back", &hash, person("carol")).await.expect("agrees to what was shown");
+    let view = rig.until_ended("RUN-2").await;
+    assert_eq!(view.line.ending, Some(Ending::Done), "{view:#?}");
+    assert_eq!(rig.file("state"), "worker is stuck|it's \"fine\" $(touch evil)\n", "what was captured and given then");
+    assert!(!rig.path("evil").exists());
+    let of = |record: &Record| matches!(record, Record::Started { takes_back: Some(of), .. } if of.run == "RUN-1" && of.step == "fix");
+    assert!(rig.records("RUN-2").await.iter().any(of));
+    rig.verify_chain();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_rollback_step_that_cannot_run_alone_is_said_in_full() {
+    let text = AFTERWARDS.replace("needs=fix", "if=\"look.exit == 0\"");
+    let rig = Rig::new(&[&text]).await;
+    rig.start().await;
+    rig.approve("RUN-1", "fix", "bob").await;
+    rig.until_ended("RUN-1").await;
+    let why = rig.desk.undo("RUN-1", "fix", person("bob"), "").await.expect_err("it depends").to_string();
+    assert!(why.contains("do it by hand: ") && why.contains("printf '%s|%s\\n' \"$before\""), "{why}");
 }
