@@ -17,6 +17,7 @@ const CLAUDE_CODE_VERSION: &str = "2.1.197";
 /// The peer of `bench analyze`.
 const CCUSAGE: &str = "@ccusage/ccusage";
 const CCUSAGE_VERSION: &str = "20.0.24";
+const PM2_VERSION: &str = "7.0.4";
 /// OpenTelemetry's own exporters.
 const PYTHON_PACKAGES: &[&str] = &["opentelemetry-sdk", "opentelemetry-exporter-otlp-proto-grpc", "opentelemetry-exporter-otlp-proto-http"];
 
@@ -31,9 +32,11 @@ pub(crate) struct Missing {
 
 pub(crate) fn run() -> Result<Vec<Missing>> {
     fs::create_dir_all(paths::test_tools()).context("failed to create the folder of test tools")?;
-    let steps: [(&'static str, Step); 8] = [
+    let steps: [(&'static str, Step); 10] = [
         ("Claude Code", claude_code),
         ("ccusage", ccusage),
+        ("pm2", pm2),
+        ("kubectl", || server(&["kubectl"], "kubernetes-client")),
         ("OpenTelemetry's Python exporters", python),
         ("a browser (Chromium)", browser),
         ("Prometheus and promtool", || server(&["prometheus"], "prometheus")),
@@ -74,6 +77,19 @@ pub(crate) fn ccusage() -> Result<PathBuf> {
         npm_install(&[format!("{CCUSAGE}-{}@{CCUSAGE_VERSION}", platform())])?;
     }
     make_executable(&program)
+}
+
+/// The keeper of processes that services are restarted with.
+fn pm2() -> Result<PathBuf> {
+    let program = pm2_path();
+    if !program.is_file() {
+        npm_install(&[format!("pm2@{PM2_VERSION}")])?;
+    }
+    Ok(program)
+}
+
+pub(crate) fn pm2_path() -> PathBuf {
+    npm_folder().join(".bin/pm2")
 }
 
 fn npm_folder() -> PathBuf {

@@ -26,7 +26,10 @@ pub(crate) fn run(filter: Option<&str>) -> Result<()> {
 /// Runs the tests and gives the reasons of those that skipped themselves.
 fn tests(filter: Option<&str>) -> Result<BTreeSet<String>> {
     let mut command = Command::new("cargo");
-    command.current_dir(paths::workspace()).env("INSTA_UPDATE", "no").env("CARGO_TERM_COLOR", "never");
+    command.current_dir(paths::workspace()).env("CARGO_TERM_COLOR", "never");
+    if crate::setup::pm2_path().is_file() {
+        command.env("PARAMEDIC_PM2", crate::setup::pm2_path());
+    }
     if process::find_program(&["cargo-nextest"]).is_some() {
         command.args(["nextest", "run", "--workspace", "--success-output", "immediate", "--failure-output", "immediate-final"]);
         command.args(filter);

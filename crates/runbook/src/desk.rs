@@ -98,6 +98,8 @@ struct Active {
     cancel: CancellationToken,
     /// Why it does not go on although it could: its record could not be written.
     halted: StdMutex<Option<String>>,
+    /// When it looked again last, on the uptime's clock.
+    looked_at_ms: std::sync::atomic::AtomicU64,
     /// What watchers were told of its live output.
     told: std::sync::atomic::AtomicU64,
 }

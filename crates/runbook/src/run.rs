@@ -24,7 +24,7 @@ use crate::render::{Given, Values};
 
 pub use causes::{Ranked, rank};
 pub use drive::{Journal, Policies, Stage, drive, stopped_by};
-pub use next::{Circumstances, Next};
+pub use next::{Circumstances, LOOKS_MAX, Next};
 pub use rehearse::{Expect, Fixture, Rehearsed, Stub, rehearse};
 
 /// Bytes of an output that a record holds; its hash is of all that was kept.
@@ -85,6 +85,11 @@ pub enum Record {
     Chosen {
         step: String,
         by: Person,
+    },
+    /// What only looks is looked at again: time passed, or something new was seen, and nothing was done yet.
+    LookAgain {
+        steps: Vec<String>,
+        why: String,
     },
     /// Somebody wants a step to run once more.
     Again {
@@ -277,6 +282,11 @@ pub struct Run {
     pub ended: Option<(Ending, String)>,
     /// How each step's last attempt ended.
     pub last: BTreeMap<String, Done>,
+    /// Steps that were seen to have helped, and how many there were when each step ended last.
+    verified: u32,
+    judged: BTreeMap<String, u32>,
+    /// Times that everything was looked at again.
+    pub looks: u32,
     /// The ways back that plans named, for steps that began.
     foreseen: BTreeMap<String, serde_json::Value>,
     /// What dry runs said, with the hash of the step that was tried.
@@ -456,6 +466,10 @@ impl Run {
                 self.agreed.retain(|agreed| agreed.step != *step || agreed.used);
                 self.set(step, StepState::Skipped { why: format!("{} left it out: {why}", by.name) });
             }
+            Record::LookAgain { steps, .. } => {
+                self.looks += 1;
+                steps.iter().for_each(|step| self.once_more(step));
+            }
             Record::Again { step, .. } => self.once_more(step),
             Record::TakeBack { step, by, why } => {
                 self.watching = None;
@@ -473,6 +487,7 @@ impl Run {
             Record::Verified { step, met, why } => {
                 self.watching = None;
                 if *met {
+                    self.verified += 1;
                     self.set(step, StepState::Verified);
                 } else {
                     self.set(step, StepState::Failed { why: format!("it did not help: {why}") });
@@ -522,6 +537,24 @@ impl Run {
         if self.changed.is_empty() {
             self.ranked = None;
         }
+    }
+
+    /// The steps that are to be looked at again; none once something was done, agreed to or left to people.
+    #[must_use]
+    pub fn to_look_at_again(&self, runbook: &Runbook) -> Vec<String> {
+        let busy = self.ranked.is_none() || self.ended.is_some() || self.begun.is_some() || self.taking_back.is_some();
+        let wanted = !self.chosen.is_empty() || self.agreed.iter().any(|agreed| !agreed.used);
+        if busy || wanted || !self.changed.is_empty() || !matches!(self.mode, Mode::Step | Mode::Auto) {
+            return Vec::new();
+        }
+        let over = |step: &&crate::document::Step| {
+            matches!(
+                self.state(&step.name),
+                StepState::Ok | StepState::Unexpected { .. } | StepState::Failed { .. } | StepState::Skipped { .. }
+            )
+        };
+        let looks = runbook.steps.iter().filter(|step| next::is_looking(step)).filter(over);
+        looks.map(|step| step.name.clone()).collect()
     }
 
     /// What was refused or left out for want of something is looked at again.
@@ -578,6 +611,7 @@ impl Run {
         }
         self.learn(step, done);
         self.last.insert(step.to_owned(), done.clone());
+        self.judged.insert(step.to_owned(), self.verified);
         // Somebody may have asked for a way back while another step was under way; that one takes nothing back.
         if let Some((of, why)) = self.taking_back.take_if(|_| takes_back) {
             let (of_state, own) = match done.verdict {

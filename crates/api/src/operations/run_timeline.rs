@@ -44,6 +44,7 @@ pub fn describe_record(run: &str, record: &Record) -> Option<String> {
         Record::Agreed { agreed } => {
             format!("{} approved by {} (hash {})", agreed.step, agreed.by.name, text::head(&agreed.hash, 12))
         }
+        Record::LookAgain { why, .. } => format!("looks again: {}", part(why)),
         Record::Again { step, .. } => format!("{step} is to run once more"),
         Record::TakeBack { step, why, .. } => format!("{step} is to be taken back: {}", part(why)),
         Record::Held { step, decision } => held(step, decision)?,

@@ -16,6 +16,9 @@ use crate::execute::{Left, Live};
 use crate::gate::Mode;
 use crate::run::{self, Entry, Record, Run, Stage, Start, StepOf, drive};
 
+/// Time after which a run in which nothing was done looks again; it doubles each time, up to the other.
+const LOOK_AGAIN_MS: u64 = 30_000;
+const LOOK_AGAIN_MAX_MS: u64 = 300_000;
 /// Time after which a run whose record could not be written tries again.
 const RETRY: Duration = Duration::from_secs(5);
 /// Lines of what was seen that a run is told at once, and the bytes of each.
@@ -160,6 +163,7 @@ impl RunDesk {
             stage,
             cancel: CancellationToken::new(),
             halted: std::sync::Mutex::default(),
+            looked_at_ms: std::sync::atomic::AtomicU64::new(Moment::now(self.clock.as_ref()).uptime_ms),
             told: std::sync::atomic::AtomicU64::new(0),
         });
         locked(&self.active).insert(number, Arc::clone(&active));
@@ -299,6 +303,36 @@ impl RunDesk {
             self.wake_all();
         }
         self.begin_reverts();
+        self.look_again_when_due().await;
+    }
+
+    /// Runs in which nothing was done yet look again, ever more rarely: what a detector saw at once, samples show later.
+    async fn look_again_when_due(self: &Arc<Self>) {
+        let now = Moment::now(self.clock.as_ref()).uptime_ms;
+        let all: Vec<Arc<Active>> = locked(&self.active).values().cloned().collect();
+        for active in all {
+            let last = active.looked_at_ms.load(std::sync::atomic::Ordering::Relaxed);
+            // One that is in the middle of something is asked at the next tick.
+            let Ok(looks) = active.run.try_lock().map(|run| run.looks) else { continue };
+            let wait = (LOOK_AGAIN_MS << looks.min(8)).min(LOOK_AGAIN_MAX_MS);
+            if looks < run::LOOKS_MAX
+                && now.saturating_sub(last) >= wait
+                && let Err(error) = self.look_again(&active, "time passed").await
+            {
+                tracing::warn!(run = active.number, %error, "a run could not be made to look again");
+            }
+        }
+    }
+
+    /// Looks at everything again, where nothing was done yet.
+    pub(super) async fn look_again(self: &Arc<Self>, active: &Arc<Active>, why: &str) -> Result<(), DeskError> {
+        let (runbook, why) = (Arc::clone(&active.stage.runbook), why.to_owned());
+        active.looked_at_ms.store(Moment::now(self.clock.as_ref()).uptime_ms, std::sync::atomic::Ordering::Relaxed);
+        self.say(active, move |run| {
+            let steps = if run.incident.is_some() && run.looks < run::LOOKS_MAX { run.to_look_at_again(&runbook) } else { Vec::new() };
+            Ok(if steps.is_empty() { Said { also_ended: true, ..Said::default() } } else { Said::one(Record::LookAgain { steps, why }) })
+        })
+        .await
     }
 
     pub(super) fn wake_all(&self) {

@@ -302,6 +302,7 @@ pub(super) const fn kind(record: &Record) -> &'static str {
         Record::Started { .. } => "run-started",
         Record::Given { .. } => "run-inputs-given",
         Record::Observed { .. } => "run-observed",
+        Record::LookAgain { .. } => "run-looks-again",
         Record::Ranked { .. } => "run-causes-ranked",
         Record::Agreed { .. } => "step-approved",
         Record::Chosen { .. } => "step-chosen",

@@ -236,6 +236,7 @@ impl RunDesk {
             let active = locked(&self.active).get(&number).cloned();
             if let Some(active) = active {
                 self.observe(&active, lines).await?;
+                self.look_again(&active, "something new was seen").await?;
             }
         }
         Ok(())

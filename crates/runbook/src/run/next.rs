@@ -18,6 +18,9 @@ use crate::render::Values;
 /// Time that what is expected has to come true, when a step only says how long it must hold.
 const WITHIN_DEFAULT: Duration = Duration::from_secs(300);
 
+/// Times that a run looks again by itself.
+pub const LOOKS_MAX: u32 = 12;
+
 /// What a run needs to know to go on.
 #[derive(Debug)]
 pub struct Circumstances<'a> {
@@ -347,6 +350,10 @@ impl Run {
         let name = runbook.steps.iter().find(|step| step.name == of).and_then(|step| step.attributes.get("rollback"));
         let Some(step) = name.and_then(|name| runbook.steps.iter().find(|step| step.name == *name)) else {
             self.taking_back = None;
+            // There is something left that people can agree to: the run stays, and looks again whether it is over.
+            if self.may_still_be_fixed(runbook, &of) {
+                return Some(Next::Write(Record::LookAgain { steps: vec![of], why }));
+            }
             return Some(Next::Write(Record::Ended {
                 outcome: Ending::Stopped,
                 why: format!("{of} did not help ({why}), and nothing takes it back"),
@@ -354,6 +361,17 @@ impl Run {
         };
         // While it waits for a lock or a person, nothing else goes on.
         Some(self.try_step(now, step, values, Some(&of)).unwrap_or(Next::Idle))
+    }
+
+    /// Whether a step that only verifies failed while another fix of the likely cause waits for people.
+    fn may_still_be_fixed(&self, runbook: &Runbook, verification: &str) -> bool {
+        let of = |name: &str| runbook.steps.iter().find(|step| step.name == name);
+        let verifies = of(verification).is_some_and(|step| step.section == SectionKind::Verification);
+        let asked = |state: &StepState| matches!(state, StepState::Held { decision: Decision::Ask { .. } });
+        let waits = |step: &&Step| {
+            step.section == SectionKind::Resolution && !step.attributes.contains_key("only") && asked(self.state(&step.name))
+        };
+        verifies && self.looks < LOOKS_MAX && runbook.steps.iter().any(|step| waits(&step))
     }
 
     /// Looks whether a step helped.
@@ -482,10 +500,15 @@ impl Run {
             .iter()
             .filter(|step| step.section == SectionKind::Verification)
             .find(|step| matches!(self.state(&step.name), StepState::Unexpected { .. } | StepState::Failed { .. }));
-        Next::Write(match bad {
-            Some(step) => Record::Ended { outcome: Ending::Stopped, why: format!("{} does not verify it", step.name) },
-            None => Record::Ended { outcome: Ending::Done, why: "what was done is verified".to_owned() },
-        })
+        match bad {
+            // Another fix helped since: whether it is over is another question now.
+            Some(step) if self.judged.get(&step.name).is_some_and(|then| *then < self.verified) && self.looks < LOOKS_MAX => {
+                Next::Write(Record::LookAgain { steps: vec![step.name.clone()], why: "another step has helped since".to_owned() })
+            }
+            Some(step) if self.may_still_be_fixed(now.runbook, &step.name) => Next::Idle,
+            Some(step) => Next::Write(Record::Ended { outcome: Ending::Stopped, why: format!("{} does not verify it", step.name) }),
+            None => Next::Write(Record::Ended { outcome: Ending::Done, why: "what was done is verified".to_owned() }),
+        }
     }
 }
 
@@ -503,7 +526,7 @@ fn same_but_numbers(one: &str, other: &str) -> bool {
 }
 
 /// Steps that a run carries out by itself before anything else.
-fn is_looking(step: &Step) -> bool {
+pub(super) fn is_looking(step: &Step) -> bool {
     let by_place = matches!(step.section, SectionKind::Investigation | SectionKind::Symptoms | SectionKind::Impact | SectionKind::Other);
     by_place && !matches!(step.executor, Executor::Manual | Executor::Message) && !step.attributes.contains_key("only")
 }

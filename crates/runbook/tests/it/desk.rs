@@ -1,5 +1,6 @@
 //! All runs of an instance, with a real journal and real programs.
 
+mod again;
 mod doubt;
 mod guards;
 mod kept;

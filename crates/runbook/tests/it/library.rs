@@ -305,8 +305,9 @@ fn steps_speak_of_steps_that_exist() {
 
 /// What a step has at its end, whatever it was.
 const FIELDS: &[&str] = &["value", "rows", "exit", "status", "stdout", "json", "ms"];
-/// What the action `recent_changes` has.
-const CHANGES: &[&str] = &["suspect", "minutes_before"];
+/// What actions that look have, by the beginning of their bodies.
+const SEEN: &[(&str, &[&str])] =
+    &[("recent_changes:", &["suspect", "minutes_before"]), ("kubernetes.rollout_status:", &["state", "why", "released_minutes_ago"])];
 
 /// Names in a condition, quoted texts and durations left out.
 fn names(condition: &str) -> Vec<String> {
@@ -337,7 +338,7 @@ fn conditions_speak_of_what_steps_found() {
             let number = matches!(found.executor, Executor::Promql | Executor::Sql | Executor::Redis | Executor::Logs);
             let known = match field {
                 None | Some("rows") => number,
-                Some(field) if found.executor == Executor::Action => CHANGES.contains(&field),
+                Some(field) if found.executor == Executor::Action => SEEN.iter().any(|(action, has)| action_of(found).starts_with(action) && has.contains(&field)),
                 Some(field) => FIELDS.contains(&field) || captured(found).any(|capture| capture == field),
             };
             if !known {

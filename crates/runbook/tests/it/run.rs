@@ -272,7 +272,8 @@ async fn a_person_agrees_and_the_record_says_who_what_and_how() {
     assert_eq!(run.ended, Some((Ending::Done, "what was done is verified".to_owned())));
     assert_eq!(*pretend.done.lock().expect("a list"), ["service.restart"]);
     let entries = journal.entries.lock().expect("a list").clone();
-    let begun: Vec<_> = entries.iter().filter(|entry| matches!(&entry.record, Record::Begun { step, .. } if step == "restart")).collect();
+    let begun: Vec<_> =
+        entries.iter().filter(|entry| matches!(&entry.record, Record::Begun { step, dry: false, .. } if step == "restart")).collect();
     let [Entry { record: Record::Begun { hash, argv, authority, attempt, .. }, .. }] = begun.as_slice() else { panic!("{begun:?}") };
     assert_eq!((hash, *attempt, argv[0].as_str()), (&step.hash, 1, "service.restart"));
     assert_eq!(*authority, Authority::People { names: vec!["bob".to_owned()] });

@@ -138,6 +138,7 @@ fn told(number: usize, record: &Record) -> Markup {
             Record::Ranked { causes } => { "Causes: " @for (i, cause) in causes.iter().filter(|cause| cause.score > 0.0).take(5).enumerate() { @if i > 0 { ", " } (short(&cause.cause, 60)) " " (percent(cause.score)) } @if causes.iter().all(|cause| cause.score <= 0.0) { "nothing speaks for one" } }
             Record::Agreed { agreed } => { b { (short(&agreed.by.name, 60)) } " agreed to " (step(&agreed.step)) span class="faint small" { " · " code title=(agreed.hash) { (text::head(&agreed.hash, 12)) } } }
             Record::Chosen { step: name, by } => { b { (short(&by.name, 60)) } " wants " (step(name)) " to run" }
+            Record::LookAgain { why, .. } => { "Looks again: " (short(why, 200)) }
             Record::Again { step: name, by } => { b { (short(&by.name, 60)) } " wants " (step(name)) " once more" }
             Record::TakeBack { step: name, by, why: reason } => { b { (short(&by.name, 60)) } " takes " (step(name)) " back" (why(reason)) }
             Record::Held { step: name, decision } => { (step(name)) " is held back" (why(decision.reason())) }
