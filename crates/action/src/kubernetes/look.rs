@@ -4,7 +4,7 @@ use serde_json::{Value, json};
 
 use super::api::words;
 use super::object::{self, DAEMON_SET, DEPLOYMENT, EVENT, POD, STATEFUL_SET, hidden};
-use super::rollout::{Progress, image_list, progress, summary};
+use super::rollout::{Progress, Revision, image_list, progress, summary, without_hash};
 use super::work::{Work, qualified};
 use crate::{ActionError, Done, Object, Plan, Verified};
 
@@ -65,7 +65,7 @@ impl Work<'_> {
         let pods = self.pods_of(&target).await?;
         let mut reasons: Vec<String> = pods.iter().flat_map(troubles).collect();
         reasons.truncate(ROWS_MAX);
-        let answer = json!({
+        let mut answer = json!({
             "state": state,
             "why": why,
             "replicas": target.value["spec"]["replicas"],
@@ -73,7 +73,18 @@ impl Work<'_> {
             "revisions": history,
             "troubles": reasons,
         });
+        if let Some(minutes) = self.released_minutes_ago(&target.value, &revisions) {
+            answer["released_minutes_ago"] = json!(minutes);
+        }
         Ok(self.seen(format!("{}: {state}, {why}", target.named()), answer))
+    }
+
+    /// How old the present template is, in minutes; nothing where there was none before it.
+    fn released_minutes_ago(&self, deployment: &Value, revisions: &[Revision]) -> Option<f64> {
+        let present = without_hash(&deployment["spec"]["template"]);
+        let (at, now) = revisions.iter().enumerate().find(|(_, revision)| revision.template == present)?;
+        let is_first = at == 0;
+        now.made_at.filter(|_| !is_first).map(|made_at| self.clock.now().since(made_at).as_secs_f64() / 60.0)
     }
 
     fn seen(&self, what: String, answer: Value) -> Done {

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use paramedic_model::Timestamp;
 use serde_json::{Map, Value, json};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
@@ -39,8 +40,9 @@ pub(super) struct Revision {
     pub(super) number: u64,
     pub(super) name: String,
     /// The pods' template, without the mark of the set.
-    template: Value,
+    pub(super) template: Value,
     annotations: Map<String, Value>,
+    pub(super) made_at: Option<Timestamp>,
 }
 
 impl Revision {
@@ -126,7 +128,8 @@ impl Work<'_> {
                 let annotations = set["metadata"]["annotations"].as_object()?.clone();
                 let number = annotations.get(REVISION)?.as_str()?.parse().ok()?;
                 let name = set["metadata"]["name"].as_str()?.to_owned();
-                Some(Revision { number, name, template: without_hash(&set["spec"]["template"]), annotations })
+                let made_at = set["metadata"]["creationTimestamp"].as_str().and_then(Timestamp::parse);
+                Some(Revision { number, name, template: without_hash(&set["spec"]["template"]), annotations, made_at })
             })
             .collect();
         revisions.sort_by_key(|revision| revision.number);
@@ -278,7 +281,7 @@ pub(super) fn summary(kind: &str, object: &Value) -> String {
     format!("the rollout has ended, {updated} pods are new, {available} are available")
 }
 
-fn without_hash(template: &Value) -> Value {
+pub(super) fn without_hash(template: &Value) -> Value {
     let mut template = template.clone();
     if let Some(labels) = template.pointer_mut("/metadata/labels").and_then(Value::as_object_mut) {
         labels.remove(HASH);

@@ -140,9 +140,8 @@ fn done(home: &Home, run: &str) -> Value {
     ended
 }
 
-#[test]
-fn respond_a_bad_release_is_rolled_back() {
-    needs!("kubectl", "git");
+/// `is_known` says whether the release was made through Paramedic, or beside it.
+fn a_bad_release_is_rolled_back(is_known: bool) {
     let home = Home::new();
     let cluster = Cluster::start(&home, "agent:1");
     cluster.settles();
@@ -153,10 +152,14 @@ fn respond_a_bad_release_is_rolled_back() {
     let (home, instance) = (&case.home, &case.instance);
     let _requests = Teller::start(instance, tells_errors(Arc::clone(&cluster.fake)));
 
-    // The release is a change that Paramedic knows of, because somebody made it through Paramedic.
-    let (release, hash) = act(home, "kubernetes.set_image", &["namespace=shop", "deployment=web", "container=web", "image=agent:2-faulty"]);
-    done(home, &release);
-    assert_recorded(home, &release, "act", &hash, &["kubernetes.set_image", "agent:2-faulty"]);
+    if is_known {
+        let image = ["namespace=shop", "deployment=web", "container=web", "image=agent:2-faulty"];
+        let (release, hash) = act(home, "kubernetes.set_image", &image);
+        done(home, &release);
+        assert_recorded(home, &release, "act", &hash, &["kubernetes.set_image", "agent:2-faulty"]);
+    } else {
+        kubectl(home, "set image deployment/web -n shop web=agent:2-faulty").unwrap();
+    }
     assert_eq!(of_web(home, "image"), "agent:2-faulty");
 
     let (incident, run) = ranked(home, instance, "deployment-rollback");
@@ -225,6 +228,18 @@ fn respond_a_pod_that_is_killed_for_memory_gets_more_and_gives_it_back() {
     assert_eq!((of_web(home, "resources.limits.memory"), of_web(home, "image")), ("1Gi".to_owned(), "agent:3".to_owned()));
     assert_recorded(home, back, "act", &hash, &["kubernetes.patch", "1Gi"]);
     assert_journal(home);
+}
+
+#[test]
+fn respond_a_bad_release_is_rolled_back() {
+    needs!("kubectl", "git");
+    a_bad_release_is_rolled_back(true);
+}
+
+#[test]
+fn respond_a_bad_release_that_nobody_told_paramedic_of_is_rolled_back() {
+    needs!("kubectl", "git");
+    a_bad_release_is_rolled_back(false);
 }
 
 fn policy() -> Value {

@@ -338,7 +338,9 @@ fn conditions_speak_of_what_steps_found() {
             let number = matches!(found.executor, Executor::Promql | Executor::Sql | Executor::Redis | Executor::Logs);
             let known = match field {
                 None | Some("rows") => number,
-                Some(field) if found.executor == Executor::Action => SEEN.iter().any(|(action, has)| action_of(found).starts_with(action) && has.contains(&field)),
+                Some(field) if found.executor == Executor::Action => {
+                    SEEN.iter().any(|(action, has)| found.text.trim_start().starts_with(action) && has.contains(&field))
+                }
                 Some(field) => FIELDS.contains(&field) || captured(found).any(|capture| capture == field),
             };
             if !known {
@@ -405,6 +407,7 @@ const ACTIONS: &[(&str, &[&str], &[&str])] = &[
     ("postgres.cancel", &["older_than", "max"], &["database", "pid", "blocking"]),
     ("postgres.terminate", &["state", "older_than", "max"], &["database", "pid", "blocking"]),
     ("postgres.alter_system", &["setting"], &["value", "reset", "restart_later"]),
+    ("kubernetes.rollout_status", &["namespace", "deployment"], &["kind"]),
     ("kubernetes.rollout_undo", &["namespace", "deployment"], &["revision", "within"]),
     ("kubernetes.rollout_restart", &["namespace", "deployment"], &["kind", "within"]),
     ("kubernetes.scale", &["namespace", "deployment", "replicas"], &["kind", "within"]),

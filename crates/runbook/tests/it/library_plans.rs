@@ -254,6 +254,12 @@ const NIGHTS: &[(&str, &str, &str, &[&str])] = &[
         &["deployment"],
     ),
     (
+        "high-error-rate",
+        "ratio=0.3 changes.suspect=false rollout.released_minutes_ago=6 provider.indicator=none redis_up=1 open_circuits=0",
+        "TypeError: Cannot read properties of undefined (reading 'id')",
+        &["deployment"],
+    ),
+    (
         "disk-full",
         "free=0.01 inodes=0.6 seconds_left=900 folders.stdout='38G /var/log' journal.stdout=x deleted.stdout=x slots.rows=0",
         "OSError: [Errno 28] No space left on device",

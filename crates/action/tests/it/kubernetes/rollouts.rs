@@ -148,6 +148,8 @@ async fn stateful_and_daemon_sets_roll_out_too() {
 #[tokio::test]
 async fn a_stuck_rollout_is_not_called_done_and_says_why() {
     let stage = Stage::new().await;
+    let first = stage.done(&on_web("rollout_status")).await;
+    assert!(first.answer["released_minutes_ago"].is_null(), "there was none before it: {}", first.answer);
     stage.fake.change("deployments", "shop", "web", |web| web["spec"]["progressDeadlineSeconds"] = json!(1));
     assert!(stage.fake.settle().await);
     let done = stage.run(&on_web("set_image").with("container", "web").with("image", "web:broken")).await;
@@ -158,6 +160,7 @@ async fn a_stuck_rollout_is_not_called_done_and_says_why() {
     // The old pods still serve, and the way back works from here.
     let status = stage.done(&on_web("rollout_status")).await;
     assert_eq!(status.answer["state"], "stuck", "{status:?}");
+    assert!(status.answer["released_minutes_ago"].as_f64().is_some_and(|minutes| minutes < 1.0), "{}", status.answer);
     stage.done(&done.inverse.unwrap()).await;
     assert_eq!(stage.image(), "web:1");
 }
