@@ -141,7 +141,13 @@ pub struct ReadSettings {
 
 impl Default for ReadSettings {
     fn default() -> Self {
-        Self { request_bytes_max: 1024 * 1024, queries_max: 100, samples_max: 5_000_000, answer_bytes_max: 256 * 1024 * 1024, requests_max: 2 }
+        Self {
+            request_bytes_max: 1024 * 1024,
+            queries_max: 100,
+            samples_max: 5_000_000,
+            answer_bytes_max: 256 * 1024 * 1024,
+            requests_max: 2,
+        }
     }
 }
 

@@ -314,16 +314,16 @@ impl Allowed {
     }
 
     /// Why so many are too many.
-    pub(crate) fn exceeded_by(&self, affected: Option<u64>) -> Option<String> {
+    pub(crate) fn exceeded_by(&self, affected: Option<u64>, of: Option<u64>) -> Option<String> {
         let Some(affected) = affected else {
             return (self.bounded || self.policy_max.is_some()).then(|| "nobody could say how many it would touch".to_owned());
         };
         if let Some(max) = self.policy_max.filter(|max| affected > *max) {
             return Some(format!("it would touch {affected} now; the policy allows {max}"));
         }
-        let count = Count { hash: String::new(), affected, of: None, at_ms: 0 };
+        let count = Count { hash: String::new(), affected, of, at_ms: 0 };
         // A share of what nobody counted cannot be checked again.
-        let known = self.bounded && !matches!(self.blast, Some(Blast::Percent(_)));
+        let known = self.bounded && (of.is_some() || !matches!(self.blast, Some(Blast::Percent(_))));
         known.then(|| too_many(self.blast, &count)).flatten()
     }
 }

@@ -42,6 +42,8 @@ pub struct Outcome {
     pub fields: BTreeMap<String, Value>,
     /// What it touched, or in a dry run would touch.
     pub affected: Option<u64>,
+    /// Of how many, where that is known.
+    pub of: Option<u64>,
     /// The call of an action that takes it back.
     pub inverse: Option<serde_json::Value>,
     /// Seconds after which the inverse is to run by itself.

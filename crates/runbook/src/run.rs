@@ -197,6 +197,9 @@ pub struct Done {
     pub found: BTreeMap<String, Value>,
     pub captured: BTreeMap<String, String>,
     pub affected: Option<u64>,
+    /// Of how many, where that is known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub of: Option<u64>,
     /// The call of an action that takes it back.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub inverse: Option<serde_json::Value>,
@@ -603,7 +606,7 @@ impl Run {
         if dry {
             if let Some(affected) = done.affected.filter(|_| done.verdict == Verdict::Ok) {
                 self.tried.insert(step.to_owned(), (hash.clone(), done.shown.clone()));
-                self.counts.insert(step.to_owned(), Count { hash, affected, of: None, at_ms: self.clock_ms });
+                self.counts.insert(step.to_owned(), Count { hash, affected, of: done.of, at_ms: self.clock_ms });
             } else {
                 self.set(step, StepState::Failed { why: format!("the dry run did not count anything: {}", done.why) });
             }
@@ -708,6 +711,7 @@ impl Done {
             found: facts.values.into_iter().filter_map(plain).collect(),
             captured: outcome.capture(&step.demands.captures).into_iter().map(|(name, value)| (name, masked(&value, secrets))).collect(),
             affected: outcome.affected,
+            of: outcome.of,
             inverse: outcome.inverse.clone(),
             reverts_after_s: outcome.reverts_after_s,
         }

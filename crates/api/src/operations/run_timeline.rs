@@ -162,6 +162,7 @@ mod tests {
             found: std::collections::BTreeMap::new(),
             captured: std::collections::BTreeMap::new(),
             affected: Some(3),
+            of: None,
             inverse: None,
             reverts_after_s: None,
         };

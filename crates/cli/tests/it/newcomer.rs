@@ -245,7 +245,9 @@ fn the_sample_ends_with_an_agent_that_its_runbook_stops() {
     let instance = home.up_with(&["--sample", "--sample-speed", "1000"]);
     let runs = || instance.list("/api/v1/runs", "runs");
     let found = until(Duration::from_secs(60), || {
-        runs().into_iter().find(|run| run["runbook"] == "stuck-agent" && run["asking"].as_array().is_some_and(|steps| steps.contains(&json!("stop"))))
+        runs()
+            .into_iter()
+            .find(|run| run["runbook"] == "stuck-agent" && run["asking"].as_array().is_some_and(|steps| steps.contains(&json!("stop"))))
     });
     let found = found.unwrap_or_else(|| panic!("no run waits for the looping agent to be stopped: {:#?}\n{}", runs(), home.log()));
     let (run, incident) = (found["id"].as_str().unwrap().to_owned(), found["incident"].as_str().unwrap().to_owned());
@@ -264,7 +266,10 @@ fn the_sample_ends_with_an_agent_that_its_runbook_stops() {
     assert!(until(Duration::from_secs(60), || (state() == "verified").then_some(())).is_some(), "{}", state());
     assert!(!std::path::Path::new(&format!("/proc/{pid}")).exists(), "the agent is gone");
     let monitored = until(WITHIN, || {
-        instance.incidents().into_iter().find(|one| one["id"] == incident.as_str() && one["state"] == "monitoring" || one["state"] == "mitigated")
+        instance
+            .incidents()
+            .into_iter()
+            .find(|one| one["id"] == incident.as_str() && one["state"] == "monitoring" || one["state"] == "mitigated")
     });
     assert!(monitored.is_some(), "{:#?}", instance.incidents());
     // Stopped on purpose, it did not die: no other incident opens for it.

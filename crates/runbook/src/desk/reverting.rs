@@ -87,6 +87,7 @@ fn done_of(outcome: &Outcome) -> Done {
         found: std::collections::BTreeMap::default(),
         captured: std::collections::BTreeMap::default(),
         affected: outcome.affected,
+        of: outcome.of,
         inverse: None,
         reverts_after_s: None,
     }

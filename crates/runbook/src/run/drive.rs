@@ -219,7 +219,7 @@ async fn foresee(
         return Ok(Some(planned));
     }
     // What was counted when it was agreed to may be minutes old, and there may be more by now.
-    if let Some(why) = allowed.exceeded_by(planned.affected) {
+    if let Some(why) = allowed.exceeded_by(planned.affected, planned.of) {
         return Ok(Some(Outcome::fault(format!("nothing was done: {why}"))));
     }
     if let Some(inverse) = planned.inverse {

@@ -18,6 +18,8 @@ use crate::render::Values;
 /// Time that what is expected has to come true, when a step only says how long it must hold.
 const WITHIN_DEFAULT: Duration = Duration::from_secs(300);
 
+/// The score from which on people are asked about the fix of a cause.
+const PROPOSED_FROM: f64 = 0.3;
 /// Times that a run looks again by itself.
 pub const LOOKS_MAX: u32 = 12;
 
@@ -141,9 +143,13 @@ impl Run {
         if !matches!(self.mode, Mode::Step | Mode::Auto) {
             return None;
         }
-        let cause = self.likely()?.cause.clone();
+        // A guess that hardly anything speaks for is shown, and nobody is asked to act on it.
         let runbook = now.runbook;
-        let of_cause = |step: &&Step| step.cause.as_ref() == Some(&cause) && step.section == SectionKind::Resolution;
+        let cause = match runbook.causes.is_empty() {
+            false => Some(self.likely().filter(|first| first.score >= PROPOSED_FROM)?.cause.clone()),
+            true => None,
+        };
+        let of_cause = |step: &&Step| step.cause == cause && step.section == SectionKind::Resolution;
         let mut wait: Option<(u64, String)> = None;
         for step in runbook.steps.iter().filter(of_cause) {
             let waits = matches!(self.state(&step.name), StepState::Held { decision: Decision::Wait { .. } });

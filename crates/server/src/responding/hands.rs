@@ -198,6 +198,7 @@ fn of_plan(plan: &Plan) -> Outcome {
     lines.extend(plan.warnings.iter().map(|warning| format!("  beware: {warning}")));
     Outcome {
         affected: Some(plan.affected),
+        of: plan.of,
         json: serde_json::to_value(plan).ok(),
         inverse: plan.inverse.as_ref().and_then(way_back),
         reverts_after_s: plan.reverts_after_s,

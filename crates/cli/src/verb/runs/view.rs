@@ -140,7 +140,9 @@ pub(in crate::verb) fn exact_lines(step: &StepShown) -> Vec<String> {
     };
     add("runs", shown_argv(&step.argv));
     add("by hand", step.by_hand.clone());
-    for line in step.foretold.iter().filter(|_| step.last.is_none()).flat_map(|said| said.lines()).filter(|line| !line.trim().is_empty()).take(8) {
+    for line in
+        step.foretold.iter().filter(|_| step.last.is_none()).flat_map(|said| said.lines()).filter(|line| !line.trim().is_empty()).take(8)
+    {
         add("would", show::clean(line.trim()));
     }
     add("touches", step.affected.map_or_else(String::new, show::count));
