@@ -30,7 +30,7 @@ fn cell(text: &str) -> String {
 const ACTIONS_HEAD: &str = "# Actions
 
 Made from the program by `paramedic config actions`; a test fails when this file is stale. What an action would do is said by
-`paramedic action plan NAME KEY=VALUE…`, which changes nothing; a step of a runbook names one as
+`paramedic action plan NAME --set KEY=VALUE`, which changes nothing; a step of a runbook names one as
 `redis.census: { pattern: \"cache:*\" }`.
 
 *Looks*: it runs by itself. *Changes*: somebody approves it, or a policy does. *Destroys*: what it takes does not come back, and two

@@ -42,3 +42,17 @@ fn a_public_address_needs_a_decision() {
     assert!(settings("http = \"localhost\"").listen.address("http").is_err());
     assert!(settings("otlp_grpc = \"\"").listen.address("otlp_grpc").unwrap().is_none());
 }
+
+/// What the page about runbooks shows as settings can be used as it stands, and speaks of a cause and a step that there are.
+#[test]
+fn the_policy_in_the_documentation_fits_the_library() {
+    let page = include_str!("../../../../docs/runbooks.md");
+    let mut blocks = page.split("```toml\n").skip(1).filter_map(|rest| rest.split("```").next());
+    let settings = Settings::parse(blocks.next().unwrap()).unwrap();
+    let [policy] = settings.runbook.policies.as_slice() else { panic!("{:?}", settings.runbook.policies) };
+    let text = paramedic_runbook::library::find(&policy.runbook).unwrap();
+    let runbook = paramedic_runbook::parse(text, "library").runbooks.remove(0);
+    let step = runbook.steps.iter().find(|step| step.name == policy.steps[0]).unwrap();
+    assert_eq!(step.cause.as_deref(), Some(policy.cause.as_str()));
+    assert!(step.attributes.contains_key("auto"));
+}
