@@ -114,7 +114,8 @@ fn what_a_killed_instance_left_behind_is_not_taken_for_a_running_one() {
     until(WITHIN, || (instance.list("/api/v1/events", "events").len() == 1).then_some(())).expect("it is stored");
     instance.kill();
     assert!(home.data().join("ports.json").exists(), "nobody could tidy up");
-    let doctor = home.json(&["doctor", "--json"]);
+    // It may also find that this machine is short of something, and say so with its exit code.
+    let doctor: Value = serde_json::from_slice(&home.run(&["doctor", "--json"]).stdout).unwrap();
     let running = doctor["checks"].as_array().unwrap().iter().find(|check| check["name"] == "paramedic up").unwrap();
     assert!(running["detail"].as_str().unwrap().contains("not running") && !running.to_string().contains(&pid.to_string()), "{running}");
     let offline = home.json(&["agents", "--all", "--json"]);

@@ -79,7 +79,7 @@ fn damage(text: &str, steps: &[(u8, usize, usize)]) -> String {
                 let part = text[from..to].to_owned();
                 text.insert_str(to, &part);
             }
-            _ => text.truncate(to.max(1)),
+            _ => text.truncate(text.ceil_char_boundary(to.max(1))),
         }
         text.truncate(text.floor_char_boundary(20_000));
     }

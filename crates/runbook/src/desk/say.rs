@@ -169,7 +169,9 @@ impl RunDesk {
                 if view.text_gone { "the text that says how is not there any more" } else { "nothing is known that takes it back" },
             ));
         };
-        let call = super::ActionCall::of_json(&inverse).ok_or_else(|| refused(WHAT, "its way back cannot be read"))?;
+        let mut call = super::ActionCall::of_json(&inverse).ok_or_else(|| refused(WHAT, "its way back cannot be read"))?;
+        // What a step touched, its way back may touch too.
+        call.affected_max = found.last.as_ref().and_then(|done| done.affected).or(found.affected);
         let why = format!("takes back {step} of {}: {}", view.line.id, reason(why));
         let of = StepOf { run: view.line.id.clone(), step: step.to_owned() };
         self.start_action_for(call, view.line.incident.clone(), by, &why, Some(of)).await
