@@ -30,6 +30,15 @@ pub struct Settings {
     pub execute: execute::Settings,
 }
 
+impl Settings {
+    /// Whether all that differs from `before` is what a reload takes: folders, the library and policies.
+    #[must_use]
+    pub fn is_taken_after(&self, before: &Self) -> bool {
+        let taken = Self { folders: self.folders.clone(), library: self.library, policies: self.policies.clone(), ..before.clone() };
+        *self == taken
+    }
+}
+
 impl Default for Settings {
     fn default() -> Self {
         Self {

@@ -340,7 +340,7 @@ impl App {
     /// Takes new settings of detectors, the meter, scrapes and probes, and reads the rule files anew.
     pub async fn reload(&self, settings: Settings) -> Reloaded {
         let mut problems = self.measuring.reload(&settings).await;
-        problems.extend(self.responding.reload(&settings));
+        problems.extend(self.responding.reload(&settings).await);
         let old = &self.settings;
         let needs_restart = [
             ("data", settings.data != old.data),
@@ -358,6 +358,7 @@ impl App {
             ("remote_write", settings.remote_write != old.remote_write),
             ("remote_read", settings.remote_read != old.remote_read),
             ("forward", settings.forward != old.forward),
+            ("runbook", !settings.runbook.is_taken_after(&old.runbook)),
             ("action", settings.action != old.action),
         ];
         let needs_restart = needs_restart.into_iter().filter(|(_, changed)| *changed).map(|(name, _)| name).collect();

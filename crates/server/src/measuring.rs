@@ -272,8 +272,10 @@ impl RemoteEnd for ReadEnd {
     fn handle(&self, _: HeaderMap, body: Bytes) -> Work<'_, Response<Body>> {
         let (samples, metrics, settings) = (self.samples.clone(), self.metrics.clone(), self.settings.clone());
         Box::pin(async move {
-            let _turn = self.turns.acquire().await;
+            let turn = self.turns.clone().acquire_owned().await;
             let work = move || {
+                // Held until the answer is made, also when nobody waits for it any more.
+                let _turn = turn;
                 let (answer, bytes) = read::answer(&body, &samples, &settings, &metrics);
                 let body = if bytes.is_empty() { answer.body.into() } else { bytes };
                 response(answer.status, answer.headers, body)

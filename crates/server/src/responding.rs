@@ -70,7 +70,8 @@ impl Responding {
         let Around { settings, data_dir, journal, desk, fleet, store, query, live, intake, clock } = around;
         let flags = Arc::new(FlagStore::open(journal.clone()).await?);
         let switches = Arc::new(SwitchStore::open(journal.clone()).await?);
-        let actions = actions(settings, &flags, &switches, &fleet, &clock)?;
+        let servers = Servers::of(settings)?;
+        let actions = actions(servers.action, &flags, &switches, &fleet, &clock);
         let action_hand = hands::ActionHand {
             actions: actions.clone(),
             journal: journal.clone(),
@@ -78,12 +79,8 @@ impl Responding {
             ended: ended::Ended { fleet: fleet.clone(), intake },
             clock: clock.clone(),
         };
-        let mut execute = settings.runbook.execute.clone();
-        for value in [&mut execute.postgres, &mut execute.redis].into_iter().flatten() {
-            *value = from_environment(value)?;
-        }
         let hands = Hands {
-            settings: execute,
+            settings: servers.execute,
             promql: query.map(|query| Arc::new(hands::Queries { query, clock: clock.clone() }) as _),
             logs: Some(Arc::new(hands::Logs { store: store.clone(), clock: clock.clone() })),
             action: Some(Arc::new(action_hand)),
@@ -156,8 +153,12 @@ impl Responding {
     }
 
     /// Reads runbooks anew, and takes other policies. What could not be taken is said.
-    pub(crate) fn reload(&self, settings: &Settings) -> Vec<String> {
-        self.handles.runs.reload(&settings.runbook);
+    pub(crate) async fn reload(&self, settings: &Settings) -> Vec<String> {
+        let (runs, runbook) = (self.handles.runs.clone(), settings.runbook.clone());
+        // Many files, perhaps over a network: not on the threads that serve everybody.
+        if let Err(error) = tokio::task::spawn_blocking(move || runs.reload(&runbook)).await {
+            return vec![format!("the runbooks were not read anew: {error}")];
+        }
         self.handles.runs.shelf().untaken.iter().map(|untaken| format!("{}: {}", untaken.file, untaken.why)).collect()
     }
 
@@ -203,28 +204,41 @@ pub async fn actions_of(settings: &Settings, journal: Arc<dyn Journal>, clock: A
     let flags = Arc::new(FlagStore::open(journal.clone()).await?);
     let switches = Arc::new(SwitchStore::open(journal).await?);
     let fleet = Fleet::new(paramedic_fleet::Prices::embedded(), settings.fleet);
-    actions(settings, &flags, &switches, &Arc::new(RwLock::new(fleet)), &clock)
+    Ok(actions(Servers::of(settings)?.action, &flags, &switches, &Arc::new(RwLock::new(fleet)), &clock))
+}
+
+/// Where steps and actions find their servers, with what the environment says in its place.
+struct Servers {
+    execute: paramedic_runbook::execute::Settings,
+    action: paramedic_action::Settings,
+}
+
+impl Servers {
+    fn of(settings: &Settings) -> Result<Self> {
+        let (mut execute, mut action) = (settings.runbook.execute.clone(), settings.action.clone());
+        for value in [&mut execute.postgres, &mut execute.redis].into_iter().flatten() {
+            *value = from_environment(value)?;
+        }
+        for value in [&mut action.redis.url, &mut action.postgres.url, &mut action.flag.token] {
+            *value = from_environment(value)?;
+        }
+        // One place to say where the servers are is enough.
+        for (own, other) in [(&mut action.redis.url, &execute.redis), (&mut action.postgres.url, &execute.postgres)] {
+            if own.is_empty() {
+                own.clone_from(&other.clone().unwrap_or_default());
+            }
+        }
+        Ok(Self { execute, action })
+    }
 }
 
 fn actions(
-    settings: &Settings,
+    set: paramedic_action::Settings,
     flags: &Arc<FlagStore>,
     switches: &Arc<SwitchStore>,
     fleet: &Arc<RwLock<Fleet>>,
     clock: &Arc<dyn Clock>,
-) -> Result<Actions> {
-    let mut set = settings.action.clone();
-    // One place to say where the servers are is enough.
-    let or = |own: &mut String, other: &Option<String>| {
-        if own.is_empty() {
-            own.clone_from(&other.clone().unwrap_or_default());
-        }
-    };
-    or(&mut set.redis.url, &settings.runbook.execute.redis);
-    or(&mut set.postgres.url, &settings.runbook.execute.postgres);
-    for value in [&mut set.redis.url, &mut set.postgres.url, &mut set.flag.token] {
-        *value = from_environment(value)?;
-    }
+) -> Actions {
     let adapters: Vec<Arc<dyn paramedic_action::Adapter>> = vec![
         Arc::new(process::Processes::new(set.process, Some(Arc::new(FleetProcesses(fleet.clone()))))),
         Arc::new(service::Services::new(set.service)),
@@ -237,5 +251,5 @@ fn actions(
         Arc::new(flag::Flags::new(set.flag, Some(flags.clone()), clock.clone())),
         Arc::new(switch::Switches::new(switches.clone(), clock.clone())),
     ];
-    Ok(Actions::new(adapters, paramedic_action::metrics::Metrics::default()))
+    Actions::new(adapters, paramedic_action::metrics::Metrics::default())
 }

@@ -37,7 +37,7 @@ pub(super) async fn recent(
         let page = journal.read(after, 10_000).await?;
         let Some(last) = page.last() else { break };
         after = last.seq;
-        let told = page.iter().filter(|entry| entry.at >= from && entry.at <= now);
+        let told = page.iter().filter(|entry| entry.at >= from && entry.at <= onset);
         all.extend(told.filter_map(|entry| Some((entry.at, describe(entry)?))));
     }
     all.reverse();
@@ -60,7 +60,7 @@ fn describe(entry: &Entry) -> Option<String> {
 impl Changes {
     /// `suspect`: something changed shortly before the onset; `minutes_before`: how long before.
     pub(super) fn outcome(&self) -> Outcome {
-        let before = self.all.iter().find(|(at, _)| *at <= self.onset);
+        let before = self.all.first();
         let minutes = before.map(|(at, _)| self.onset.since(*at).as_secs_f64() / 60.0);
         let suspect = minutes.is_some_and(|minutes| minutes <= SUSPECT.as_secs_f64() / 60.0);
         let mut fields = BTreeMap::from([("suspect".to_owned(), Value::Flag(suspect))]);

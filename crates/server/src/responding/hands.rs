@@ -179,7 +179,9 @@ impl Hand for ActionHand {
             });
             let done = self.actions.execute(&call, &cancel).await;
             timer.abort();
-            if done.is_ok() {
+            // What survived was not stopped, and is watched on.
+            let survivors = |done: &Done| done.after["survivors"].as_array().is_none_or(|survivors| !survivors.is_empty());
+            if done.as_ref().is_ok_and(|(_, done)| !survivors(done)) {
                 self.ended.tell(ending, &order.about, self.clock.now());
             }
             done.map_or_else(|error| failed(&error), |(plan, done)| of_done(&plan, &done))

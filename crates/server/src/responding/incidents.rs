@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use paramedic_fleet::Fleet;
 use paramedic_journal::Tail;
-use paramedic_model::{AgentId, AlertChange, Clock, IncidentId, IncidentKind, IncidentState, Level};
+use paramedic_model::{AgentId, AlertChange, AlertState, Clock, IncidentId, IncidentKind, IncidentState, Level};
 use paramedic_respond::{Desk, Incident, Record};
 use paramedic_runbook::desk::{RunLine, StartRun};
 use paramedic_runbook::gate::Person;
@@ -75,7 +75,10 @@ impl Follower {
     async fn take(&self, record: &Record) {
         match record {
             Record::IncidentOpened { incident, kind, .. } if *kind != IncidentKind::Backfill => self.begin(incident).await,
-            Record::AlertChanged { alert, incident: Some(incident) } | Record::AlertAdopted { alert, incident } => {
+            // That an alert ended speaks for no cause, and needs no runbook.
+            Record::AlertChanged { alert, incident: Some(incident) } | Record::AlertAdopted { alert, incident }
+                if alert.state == AlertState::Firing =>
+            {
                 if !self.has_run(incident, |_| true) {
                     self.begin_late(incident).await;
                 } else if self.is_news(incident, alert) {

@@ -71,10 +71,10 @@ impl Question {
             None | Some("") => Counted::Lines,
             Some("count") => Counted::Count,
             Some(command) => match command.strip_prefix("top ") {
-                Some(fields) => {
+                Some(fields) if fields.split(',').any(|field| !field.trim().is_empty()) => {
                     Counted::Top(fields.split(',').map(|field| field.trim().to_owned()).filter(|field| !field.is_empty()).collect())
                 }
-                None => return Err(format!("`{command}` is neither `count` nor `top FIELD, …`")),
+                _ => return Err(format!("`{command}` is neither `count` nor `top FIELD, …`")),
             },
         };
         Ok(question)
@@ -90,6 +90,12 @@ impl Question {
             (Some(("", _)), _) => return Err(format!("`{plain}` names no field")),
             (Some((key, "*")), false) => Condition::There(key.to_owned()),
             (Some((key, "*")), true) => Condition::Missing(key.to_owned()),
+            (Some(("level", value)), false) if Level::from_text(value).is_none() => {
+                return Err(format!("`{value}` is no level; there are debug, info, warn and error"));
+            }
+            (Some((key @ ("level" | "kind"), _)), false) if self.conditions.iter().any(|one| matches!(one, Condition::Is(known, _) if known == key)) => {
+                return Err(format!("`{key}` is asked for twice"));
+            }
             (Some((key, value)), false) => match value.strip_suffix('*') {
                 Some(beginning) => Condition::Begins(key.to_owned(), beginning.to_lowercase()),
                 None => Condition::Is(key.to_owned(), value.to_lowercase()),
@@ -309,7 +315,7 @@ mod tests {
         assert_eq!(question.count, Counted::Top(vec!["error_type".to_owned(), "agent".to_owned()]));
         assert!(question.conditions.contains(&Condition::Missing("request_id".to_owned())));
         assert!(question.conditions.contains(&Condition::Is("agent".to_owned(), "a b".to_owned())));
-        for wrong in ["\"open", "=x", "a | sort b"] {
+        for wrong in ["\"open", "=x", "a | sort b", "level=eror", "level=error level=info", "kind=prompt kind=prompt", "a | top ,"] {
             assert!(Question::parse(wrong).is_err(), "{wrong}");
         }
     }
