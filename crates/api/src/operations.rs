@@ -28,7 +28,7 @@ pub mod switches;
 
 pub mod flags;
 
-mod people;
+pub mod people;
 
 pub mod run_timeline;
 

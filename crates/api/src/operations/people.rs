@@ -9,7 +9,11 @@ use crate::error::{ApiError, Code};
 use crate::registry::Caller;
 
 /// What answers incidents, or that nothing does here.
-pub(crate) fn responding(context: &Context) -> Result<&Responding, ApiError> {
+///
+/// # Errors
+///
+/// There is no running instance.
+pub fn responding(context: &Context) -> Result<&Responding, ApiError> {
     context.responding.as_ref().ok_or_else(|| {
         ApiError::new(
             Code::Unavailable,
@@ -20,7 +24,7 @@ pub(crate) fn responding(context: &Context) -> Result<&Responding, ApiError> {
 }
 
 /// The caller as a person, with the roles that they have in the incident.
-pub(crate) async fn person(context: &Context, caller: &Caller, incident: Option<&str>) -> Person {
+pub async fn person(context: &Context, caller: &Caller, incident: Option<&str>) -> Person {
     let mut person = Person::human(&caller.actor);
     let Some(id) = incident.and_then(paramedic_respond::decide::parse_incident_id) else { return person };
     if let Some(incident) = context.desk.incidents().await.get(&id) {
@@ -31,7 +35,11 @@ pub(crate) async fn person(context: &Context, caller: &Caller, incident: Option<
 }
 
 /// As [`person`]; a name that is no person's is refused.
-pub(crate) async fn somebody(context: &Context, caller: &Caller, incident: Option<&str>) -> Result<Person, ApiError> {
+///
+/// # Errors
+///
+/// The caller named no person.
+pub async fn somebody(context: &Context, caller: &Caller, incident: Option<&str>) -> Result<Person, ApiError> {
     let person = person(context, caller, incident).await;
     if person.is_human() { Ok(person) } else { Err(nobody(&person)) }
 }
