@@ -12,6 +12,9 @@ use crate::spec::Effect;
 /// Objects that a plan or a record names one by one; further ones are only counted.
 pub const OBJECTS_MAX: usize = 100;
 
+/// A duration that is longer is a slip, and could not be added to a time.
+pub const DURATION_DAYS_MAX: u64 = 366;
+
 /// An action with its arguments.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Call {
@@ -186,19 +189,9 @@ impl Call {
 
     pub fn duration_or_none(&self, name: &str) -> Result<Option<Duration>, ActionError> {
         let Some(text) = self.text_or_none(name)? else { return Ok(None) };
-        let text = text.trim();
-        let digits = text.len() - text.trim_start_matches(|letter: char| letter.is_ascii_digit()).len();
-        let wrong = || self.fault(name, format!("{text:?} is not a duration like 90s, 10m, 1h or 2d"));
-        let number: u64 = text[..digits].parse().map_err(|_| wrong())?;
-        let factor = match &text[digits..] {
-            "ms" => return Ok(Some(Duration::from_millis(number))),
-            "" | "s" => 1,
-            "m" => 60,
-            "h" => 3_600,
-            "d" => 86_400,
-            _ => return Err(wrong()),
-        };
-        Ok(Some(Duration::from_secs(number.checked_mul(factor).ok_or_else(wrong)?)))
+        let wrong =
+            || self.fault(name, format!("{text:?} is not a duration like 90s, 10m, 1h30m or 2d, of at most {DURATION_DAYS_MAX} days"));
+        duration(&text).map(Some).ok_or_else(wrong)
     }
 
     pub fn duration(&self, name: &str) -> Result<Duration, ActionError> {
@@ -226,6 +219,32 @@ impl Call {
     }
 }
 
+/// `90s`, `10m` or `10min`, `1h30m`, `250ms`, `2d`; a plain number is seconds. At most [`DURATION_DAYS_MAX`].
+#[must_use]
+pub fn duration(text: &str) -> Option<Duration> {
+    let mut rest = text.trim();
+    let is_plain = !rest.is_empty() && rest.bytes().all(|byte| byte.is_ascii_digit());
+    let mut sum = if is_plain { std::mem::take(&mut rest).parse::<u64>().ok()?.checked_mul(1_000)? } else { 0 };
+    if rest.is_empty() && !is_plain {
+        return None;
+    }
+    while !rest.is_empty() {
+        let (number, behind) = rest.split_at(rest.find(|letter: char| !letter.is_ascii_digit())?);
+        let (unit, behind) = behind.split_at(behind.find(|letter: char| !letter.is_ascii_alphabetic()).unwrap_or(behind.len()));
+        let factor = match unit {
+            "ms" => 1,
+            "s" => 1_000,
+            "m" | "min" => 60_000,
+            "h" => 3_600_000,
+            "d" => 86_400_000,
+            _ => return None,
+        };
+        sum = sum.checked_add(number.parse::<u64>().ok()?.checked_mul(factor)?)?;
+        rest = behind;
+    }
+    (sum <= DURATION_DAYS_MAX * 86_400_000).then(|| Duration::from_millis(sum))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -244,11 +263,15 @@ mod tests {
     fn durations_have_units() {
         let read = |text: &str| Call::new("x").with("ttl", text).duration("ttl").ok().map(|found| found.as_millis());
         let cases = [("90", Some(90_000)), ("90s", Some(90_000)), ("10m", Some(600_000)), ("250ms", Some(250)), ("2d", Some(172_800_000))];
-        for (text, expect) in cases {
+        let longer = [("1h30m", Some(5_400_000)), ("10min", Some(600_000)), ("366d", Some(31_622_400_000)), ("0", Some(0))];
+        for (text, expect) in cases.into_iter().chain(longer) {
             assert_eq!(read(text), expect, "{text}");
         }
-        for text in ["m", "1w", "-1s", "1.5h", "99999999999999999999d"] {
+        let too_long = ["366d1ms", "18446744073709551615", "31622401", "99999999999999999999d", "300d300d"];
+        for text in ["m", "1w", "-1s", "1.5h", "1h30", "30 s", "s1", "١s"].into_iter().chain(too_long) {
             assert_eq!(read(text), None, "{text}");
         }
+        let said = Call::new("x").with("ttl", "367d").duration("ttl").unwrap_err().to_string();
+        assert!(said.contains("at most 366 days"), "{said}");
     }
 }

@@ -22,7 +22,7 @@ pub enum Kind {
     Text,
     /// A whole number, not negative.
     Count,
-    /// `90s`, `10m`, `1h`, `2d`; a plain number is seconds.
+    /// `90s`, `10m`, `1h30m`, `2d`; a plain number is seconds. At most 366 days.
     Duration,
     Flag,
     /// Any JSON.

@@ -159,10 +159,12 @@ impl Herd {
 
     /// Waits until all have ended, those too that join meanwhile.
     async fn see_end(&mut self, signal: Signal, wait: Duration) -> bool {
-        let over = Instant::now() + wait;
+        // A wait too long to be added to a time has no end.
+        let over = Instant::now().checked_add(wait);
         loop {
-            let is_over = Instant::now() >= over;
-            let have_ended = self.wait((Instant::now() + LOOK_EVERY).min(over)).await;
+            let is_over = over.is_some_and(|over| Instant::now() >= over);
+            let look = Instant::now() + LOOK_EVERY;
+            let have_ended = self.wait(over.map_or(look, |over| look.min(over))).await;
             let grown = self.grow();
             if have_ended && grown == 0 {
                 return true;
