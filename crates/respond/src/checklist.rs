@@ -6,6 +6,7 @@ use paramedic_model::{IncidentKind, IncidentState, Moment, Phase, Role, Severity
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use crate::clocks::span;
 use crate::config::Settings;
 use crate::incident::Incident;
 
@@ -213,7 +214,7 @@ fn quiet(incident: &Incident, evidence: &Evidence) -> Option<(String, Timestamp)
     let since = incident.mitigated_at.filter(|_| incident.firing().next().is_none())?;
     let over = since.after(evidence.quiet_window);
     let known = evidence.now.max(incident.resolved_at.unwrap_or(Timestamp::EPOCH));
-    (known >= over).then(|| (format!("no alert for {} min", evidence.quiet_window.as_secs() / 60), over))
+    (known >= over).then(|| (format!("no alert for {}", span(evidence.quiet_window.as_secs())), over))
 }
 
 fn severity(incident: &Incident) -> Option<(String, Timestamp)> {

@@ -79,9 +79,9 @@ pub fn decide_timers(incidents: &Incidents, now: Timestamp, settings: &Settings)
 }
 
 fn unacknowledged(incident: &Incident, now: Timestamp) -> Option<Record> {
-    let within = incident.severity.acknowledge_within();
-    let due = runs_out(incident, Timer::Acknowledge, within, now) && incident.round.acknowledged_at.is_none();
-    due.then(|| {
+    let due = incident.acknowledgement_due()?;
+    (now >= due && !incident.round.fired.contains(&Timer::Acknowledge)).then(|| {
+        let within = incident.severity.acknowledge_within();
         let why = format!("nobody acknowledged this {} within {}", incident.severity, span(within.as_secs()));
         escalated(incident, Timer::Acknowledge, (1, "on call"), why, now)
     })

@@ -2,6 +2,7 @@
 
 use paramedic_model::{AlertChange, AlertState, IncidentId, IncidentKind, IncidentState, IncidentType, Severity, Timestamp};
 
+use crate::clocks::span;
 use crate::config::Settings;
 use crate::incident::{Episode, Incident};
 use crate::incidents::Incidents;
@@ -107,7 +108,7 @@ fn consequences(incident: &Incident, change: &AlertChange, settings: &Settings) 
         let reason = if incident.state == IncidentState::Resolved {
             format!("the same cause fired again after it was resolved: {}", change.reason)
         } else {
-            format!("fired again before it had been quiet for {} min", settings.quiet_window_s / 60)
+            format!("fired again before it had been quiet for {}", span(settings.quiet_window_s))
         };
         records.push(fires_again(incident, change.at, reason));
     } else if incident.state == IncidentState::Mitigated {
@@ -230,7 +231,7 @@ pub fn decide_due(incidents: &Incidents, now: Timestamp, settled: &dyn Fn(&Incid
                 from: incident.state,
                 to: IncidentState::Resolved,
                 at,
-                reason: format!("quiet for {} min", settings.quiet_window_s / 60),
+                reason: format!("quiet for {}", span(settings.quiet_window_s)),
             })
         })
         .collect()

@@ -303,7 +303,7 @@ impl Incident {
         self.resolved_at.or(self.mitigated_at).unwrap_or(now).since(self.started_at)
     }
 
-    /// By when somebody has to acknowledge it.
+    /// By when somebody had to acknowledge it for the first time, to have been in time.
     #[must_use]
     pub fn acknowledge_by(&self) -> Timestamp {
         self.detected_at.after(self.severity.acknowledge_within())

@@ -91,7 +91,6 @@ impl Statistics {
         let called = |incident: &&&Incident| incident.kind != IncidentKind::Backfill;
         let acknowledged = |incident: &Incident| incident.acknowledged_at.map(|at| at.since(incident.detected_at));
         let in_time = |incident: &&&Incident| acknowledged(incident).is_some_and(|took| took <= incident.severity.acknowledge_within());
-        let is_late = |incident: &&&Incident| incident.acknowledged_at.is_none() && now > incident.acknowledge_by();
         let ended = |by: MitigatedBy| {
             let these = || taken.iter().filter(|incident| incident.mitigated_by == Some(by));
             Split {
@@ -102,7 +101,7 @@ impl Statistics {
         Self {
             incidents: taken.len(),
             open: taken.iter().filter(|incident| incident.state.is_open()).count(),
-            late: taken.iter().filter(called).filter(|incident| incident.state.is_open()).filter(is_late).count(),
+            late: taken.iter().filter(|incident| incident.acknowledgement_due().is_some_and(|due| now > due)).count(),
             ttd: Measure::of(taken.iter().map(|incident| incident.detected_at.since(incident.started_at))),
             tta: Measure::of(taken.iter().filter(called).filter_map(|incident| acknowledged(incident))),
             acknowledged_in_time: taken.iter().filter(called).filter(in_time).count(),

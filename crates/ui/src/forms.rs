@@ -125,7 +125,7 @@ pub(crate) async fn act(
         Err(error) => return page::refusal(&context, &error).await,
     };
     let signed = who::Signed::or_web(&headers, &form.who);
-    let caller = Caller { actor: signed.name.clone() };
+    let caller = signed.caller();
     if action == "take" && caller.actor == "web" {
         return who::ask(&context, &format!("/incidents/{}/take", crate::format::encode(&id)), &[]).await;
     }

@@ -173,7 +173,7 @@ fn keys() -> Markup {
 
 /// Steps that wait for people to agree.
 pub(crate) fn asking(runs: &RunDesk) -> usize {
-    runs.lines(|line| !line.asking.is_empty()).iter().map(|line| line.asking.len()).sum()
+    runs.asking()
 }
 
 /// A refusal as a page: what, why, what next.

@@ -57,8 +57,6 @@ pub struct IncidentLine {
 impl IncidentLine {
     #[must_use]
     pub fn of(incident: &Incident) -> Self {
-        // Nobody was called for what was read from history, so nobody is late.
-        let due = incident.state.is_open() && incident.acknowledged_at.is_none() && incident.kind != IncidentKind::Backfill;
         Self {
             id: incident.id.clone(),
             incident_type: incident.incident_type,
@@ -70,7 +68,7 @@ impl IncidentLine {
             started_at: incident.started_at,
             detected_at: incident.detected_at,
             acknowledged_at: incident.acknowledged_at,
-            acknowledge_by: due.then(|| incident.acknowledge_by()),
+            acknowledge_by: incident.acknowledgement_due(),
             mitigated_at: incident.mitigated_at,
             resolved_at: incident.resolved_at,
             counts: incident.counts.clone(),
@@ -175,7 +173,7 @@ pub async fn read(context: Arc<Context>, _: Caller, query: IncidentQuery) -> Res
         .as_ref()
         .map_or_else(Vec::new, |responding| responding.runs.lines(|line| line.incident.as_deref() == Some(incident.id.0.as_str())));
     let (timeline, timeline_left_out) = timeline::of(context.journal.as_ref(), &incident, &runs).await?;
-    let acknowledge_by = IncidentLine::of(&incident).acknowledge_by;
+    let acknowledge_by = incident.acknowledgement_due();
     let checklist = checklist(&incident, &Evidence::default());
     let (checklist_done, checklist_of) = progress(&checklist, None);
     let time_boxes = time_boxes(&incident, context.now(), context.desk.settings());

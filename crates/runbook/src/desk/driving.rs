@@ -10,7 +10,7 @@ use tokio_util::sync::CancellationToken;
 use super::view::RunView;
 use super::writing::{Batch, Said, Writer, unbroken};
 use super::{Active, DeskError, OPEN_MAX, RunDesk, StartRun, locked, refused};
-use crate::brake::Moment;
+use crate::brake::{Moment, Stopped};
 use crate::document::Runbook;
 use crate::execute::{Left, Live};
 use crate::gate::Mode;
@@ -170,12 +170,17 @@ impl RunDesk {
         active
     }
 
+    /// Begins a task that ends with the desk; those that are over are let go of.
+    pub(super) fn spawn_task(&self, work: impl Future<Output = ()> + Send + 'static) {
+        let mut tasks = locked(&self.tasks);
+        while tasks.try_join_next().is_some() {}
+        tasks.spawn(work);
+    }
+
     fn spawn(self: &Arc<Self>, active: Arc<Active>) {
         let desk = Arc::downgrade(self);
         let stopping = self.stopping.clone();
-        let mut tasks = locked(&self.tasks);
-        while tasks.try_join_next().is_some() {}
-        tasks.spawn(async move {
+        self.spawn_task(async move {
             loop {
                 let driven = drive(&active.run, &active.stage, &active.cancel).await;
                 let Some(desk) = desk.upgrade() else { return };
@@ -290,19 +295,22 @@ impl RunDesk {
     /// Lets time pass: runs notice that a stop file came or went, watchers what a step says, and what is due is taken back.
     pub async fn tick(self: &Arc<Self>) {
         let stopped = run::stopped_by(&self.stop_file);
-        let changed = {
+        let (now, changed) = {
             let mut brakes = self.brakes.lock().await;
             brakes.stop_from_outside(stopped);
             brakes.observe(&Moment::now(self.clock.as_ref()));
             self.clock_ms.store(brakes.clock_ms(), std::sync::atomic::Ordering::Relaxed);
             // Against what runs were told, not against before: a decision may have looked at the file already.
             let now = brakes.stopped();
-            std::mem::replace(&mut *locked(&self.stopped_told), now) != now
+            (now, std::mem::replace(&mut *locked(&self.stopped_told), now) != now)
         };
         if changed {
             self.wake_all();
         }
-        self.begin_reverts();
+        // What people stopped takes nothing back either.
+        if now == Stopped::Nothing {
+            self.begin_reverts();
+        }
         self.look_again_when_due().await;
     }
 

@@ -34,7 +34,7 @@ impl RunDesk {
                 continue;
             }
             let desk = Arc::clone(self);
-            locked(&self.tasks).spawn(async move {
+            self.spawn_task(async move {
                 if let Err(error) = desk.revert(&revert).await {
                     tracing::error!(run = revert.run, step = revert.step, %error, "a way back could not be written down");
                 }

@@ -111,6 +111,12 @@ impl RunDesk {
         locked(&self.runs).lines().filter(|line| matching(line)).cloned().collect()
     }
 
+    /// How many steps wait for somebody to agree to them, in all runs.
+    #[must_use]
+    pub fn asking(&self) -> usize {
+        locked(&self.runs).open_lines().map(|line| line.asking.len()).sum()
+    }
+
     /// What is to be taken back when its time is over.
     #[must_use]
     pub fn reverts(&self) -> Vec<Revert> {

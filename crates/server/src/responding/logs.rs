@@ -93,7 +93,9 @@ impl Question {
             (Some(("level", value)), false) if Level::from_text(value).is_none() => {
                 return Err(format!("`{value}` is no level; there are debug, info, warn and error"));
             }
-            (Some((key @ ("level" | "kind"), _)), false) if self.conditions.iter().any(|one| matches!(one, Condition::Is(known, _) if known == key)) => {
+            (Some((key @ ("level" | "kind"), _)), false)
+                if self.conditions.iter().any(|one| matches!(one, Condition::Is(known, _) if known == key)) =>
+            {
                 return Err(format!("`{key}` is asked for twice"));
             }
             (Some((key, value)), false) => match value.strip_suffix('*') {

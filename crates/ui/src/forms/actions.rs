@@ -8,7 +8,7 @@ use axum::http::HeaderMap;
 use axum::response::Response;
 use paramedic_action::Call;
 use paramedic_api::operations::actions::{self, ActionRun, ActionRunInput};
-use paramedic_api::{ApiError, Caller, Context};
+use paramedic_api::{ApiError, Context};
 
 use super::fields::{Fields, saying};
 use super::runs::finish;
@@ -51,7 +51,7 @@ async fn begin(context: &Arc<Context>, name: &str, fields: &Fields, signed: &Sig
         incident: Some(fields.get("incident").to_owned()),
         why: fields.get("why").to_owned(),
     };
-    actions::run(Arc::clone(context), Caller { actor: signed.name.clone() }, input).await
+    actions::run(Arc::clone(context), signed.caller(), input).await
 }
 
 fn call_of(name: &str, fields: &Fields, by: &str) -> Call {

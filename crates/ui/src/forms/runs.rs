@@ -7,13 +7,11 @@ use axum::body::Body;
 use axum::extract::{Path, State};
 use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse, Response};
-use paramedic_api::context::Responding;
 use paramedic_api::error::Code;
+use paramedic_api::operations::people::{person, responding};
+use paramedic_api::operations::runbooks::{self, RunInput, RunMode};
 use paramedic_api::{ApiError, Context};
-use paramedic_model::{Role, text};
-use paramedic_respond::decide::parse_incident_id;
-use paramedic_runbook::desk::{DeskError, RunView, StartRun, StepView};
-use paramedic_runbook::gate::{Mode, Person};
+use paramedic_runbook::desk::{DeskError, RunView, StepView};
 use paramedic_runbook::plan::Approval;
 
 use super::fields::{Fields, saying};
@@ -21,39 +19,16 @@ use super::who::{self, Signed};
 use crate::page;
 use crate::steps::destroys;
 
-/// Why it cannot be done where nothing responds.
-pub(crate) fn responding(context: &Context) -> Result<&Responding, ApiError> {
-    let none = || ApiError::new(Code::Unavailable, "this instance runs no runbooks", "start it with `paramedic up`");
-    context.responding.as_ref().ok_or_else(none)
-}
-
 /// A desk's refusal as the page says it.
 pub(crate) fn refused(error: DeskError) -> ApiError {
     match error {
-        DeskError::NotFound { what, id } => {
-            ApiError::new(Code::NotFound, format!("there is no {} {:?}", what.trim_start_matches("the "), text::head(&id, 100)), "")
-        }
         DeskError::Stale { step, .. } => ApiError::new(
             Code::Conflict,
             format!("what {step} would run has changed since you looked, so your approval was not taken and nothing ran"),
             "go back, read what it would run now, and approve that",
         ),
-        DeskError::Refused { what, why } => ApiError::new(Code::Conflict, format!("failed to {what}: {why}"), ""),
-        error @ DeskError::Journal(_) => {
-            ApiError::new(Code::Unavailable, format!("failed to {error}"), "nothing was done; check disk space and `paramedic doctor`")
-        }
+        other => other.into(),
     }
-}
-
-/// The person with the roles that they hold in the incident.
-pub(crate) async fn person(context: &Context, name: &str, incident: Option<&str>) -> Person {
-    let mut person = Person::human(name);
-    if let Some(id) = incident.and_then(parse_incident_id) {
-        let incidents = context.desk.incidents().await;
-        let held = Role::ALL.iter().filter(|role| incidents.get(&id).is_some_and(|found| found.holds(**role, name)));
-        person.roles = held.map(|role| role.as_str().to_owned()).collect();
-    }
-    person
 }
 
 /// Where a form leads to, or why not.
@@ -78,41 +53,19 @@ pub(crate) async fn start(State(context): State<Arc<Context>>, headers: HeaderMa
 }
 
 async fn start_by(context: &Arc<Context>, signed: &Signed, fields: &Fields) -> Led {
-    let incident = Some(fields.get("incident")).filter(|id| !id.is_empty());
-    let incident = match incident {
-        Some(id) => Some(known_incident(context, id).await?),
-        None => None,
-    };
-    let mode = if fields.get("mode") == "dry" { Mode::Dry } else { Mode::Step };
-    let by = person(context, &signed.name, incident.as_deref()).await;
-    let start = StartRun {
-        runbook: fields.get("runbook").to_owned(),
-        mode,
+    let input = RunInput {
+        id: fields.get("runbook").to_owned(),
+        mode: if fields.get("mode") == "dry" { RunMode::Dry } else { RunMode::Step },
         target: fields.get("target").to_owned(),
-        incident,
-        by,
+        incident: Some(fields.get("incident").to_owned()),
         inputs: fields.all("input."),
-        observed: observed(context, fields.get("incident")).await,
     };
-    let view = responding(context)?.runs.start(start).await.map_err(refused)?;
+    let view = runbooks::run(Arc::clone(context), signed.caller(), input).await?;
     let place = match &view.line.incident {
         Some(id) => format!("/incidents/{id}"),
         None => format!("/runs/{}", view.line.id),
     };
     Ok(saying(&place, "started"))
-}
-
-async fn known_incident(context: &Context, id: &str) -> Result<String, ApiError> {
-    let none = || ApiError::no_incident(text::head(id, 100));
-    let id = parse_incident_id(id).ok_or_else(none)?;
-    context.desk.incidents().await.get(&id).map(|found| found.id.to_string()).ok_or_else(none)
-}
-
-/// What the incident's alerts said: texts that causes are looked for in.
-async fn observed(context: &Context, incident: &str) -> Vec<String> {
-    let incidents = context.desk.incidents().await;
-    let incident = parse_incident_id(incident).and_then(|id| incidents.get(&id));
-    incident.map(paramedic_api::operations::incidents::observed).unwrap_or_default()
 }
 
 pub(crate) async fn act(
@@ -145,7 +98,7 @@ async fn act_on(
 ) -> Result<(Option<String>, &'static str), ApiError> {
     let runs = &responding(context)?.runs;
     let before = runs.view(id).await.map_err(refused)?;
-    let by = person(context, &signed.name, before.line.incident.as_deref()).await;
+    let by = person(context, &signed.caller(), before.line.incident.as_deref()).await;
     let (step, why) = (fields.get("step"), fields.get("why"));
     let done = match what {
         "approve" => {

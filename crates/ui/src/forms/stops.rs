@@ -9,12 +9,13 @@ use axum::http::{HeaderMap, header};
 use axum::response::Response;
 use paramedic_action::switch::{Scope, SwitchError};
 use paramedic_api::error::Code;
+use paramedic_api::operations::people::responding;
 use paramedic_api::{ApiError, Context};
 use paramedic_runbook::brake::Stopped;
 use paramedic_runbook::gate::Person;
 
 use super::fields::{Fields, own_path, saying};
-use super::runs::{finish, refused, responding};
+use super::runs::{finish, refused};
 use super::who::{self, Signed};
 use crate::page;
 

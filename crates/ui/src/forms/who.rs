@@ -3,6 +3,7 @@
 use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
 use axum::response::Response;
 use maud::{Markup, html};
+use paramedic_api::Caller;
 use paramedic_api::Context;
 
 use super::{NAME_BYTES_MAX, NAME_COOKIE, actor, is_name_char};
@@ -16,6 +17,11 @@ pub(crate) struct Signed {
 }
 
 impl Signed {
+    /// Who asks, for the operations of the API.
+    pub(crate) fn caller(&self) -> Caller {
+        Caller { actor: self.name.clone() }
+    }
+
     /// The remembered name, else the given one, else none.
     pub(crate) fn of(headers: &HeaderMap, given: &str) -> Option<Self> {
         let signed = Self::or_web(headers, given);

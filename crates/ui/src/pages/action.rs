@@ -13,11 +13,12 @@ use paramedic_api::{ApiError, Context};
 use paramedic_model::{secret, text};
 
 use crate::format::{many, short, span};
-use crate::forms::{self, runs::responding, who::asked};
+use crate::forms::{self, who::asked};
 use crate::page::{Tab, within};
 use crate::pages::actions::does;
 use crate::pages::answer;
 use crate::pages::runbooks::ways;
+use paramedic_api::operations::people::responding;
 
 const OBJECTS_BYTES_MAX: usize = 12_000;
 const EXACT_BYTES_MAX: usize = 12_000;

@@ -11,10 +11,11 @@ use paramedic_action::Spec;
 use paramedic_api::{ApiError, Context};
 
 use crate::format::{many, short};
-use crate::forms::{self, runs::responding};
+use crate::forms;
 use crate::page::{Tab, within};
 use crate::pages::answer;
 use crate::pages::runbooks::ways;
+use paramedic_api::operations::people::responding;
 
 const BYTES_MAX: usize = 44_000;
 

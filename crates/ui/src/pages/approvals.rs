@@ -10,11 +10,12 @@ use paramedic_api::{ApiError, Context};
 use paramedic_runbook::desk::RunView;
 
 use crate::format::{encode, percent, short};
-use crate::forms::{self, runs::responding};
+use crate::forms;
 use crate::page::{Tab, said};
 use crate::pages::runbooks::ways;
 use crate::pages::{answer, done_of};
 use crate::steps::{Around, whole};
+use paramedic_api::operations::people::responding;
 
 /// Runs that are looked into, and bytes of all their steps.
 const RUNS_MAX: usize = 40;

@@ -12,10 +12,10 @@ use paramedic_runbook::brake::{BrakesView, Fleet, Note, Stopped};
 
 use crate::format::{ago, clock, many, short};
 use crate::forms;
-use crate::forms::runs::responding;
 use crate::forms::who::asked;
 use crate::page::{Tab, said};
 use crate::pages::{answer, done_of};
+use paramedic_api::operations::people::responding;
 
 pub(crate) async fn page(State(context): State<Arc<Context>>, RawQuery(query): RawQuery, headers: HeaderMap) -> Response {
     let actor = forms::actor(&headers);

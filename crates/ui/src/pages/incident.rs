@@ -79,7 +79,7 @@ async fn show(context: &Arc<Context>, id: String, query: &str, actor: &str) -> R
                 div id="affected" data-live { (why::affected(incident, names)) }
             }
             aside {
-                div id="checklist" data-live { (people::list(incident, now)) }
+                div id="checklist" data-live { (people::list(incident, &detail.checklist, now)) }
                 h2 { "Timeline" }
                 (timeline::note_form(incident))
                 div id="timeline" data-live { (timeline::timeline(&detail, names, now)) }

@@ -6,6 +6,7 @@ use axum::extract::{Path, RawQuery, State};
 use axum::http::HeaderMap;
 use axum::response::Response;
 use maud::{Markup, html};
+use paramedic_api::operations::people::responding;
 use paramedic_api::{ApiError, Context};
 use paramedic_model::{Timestamp, text};
 use paramedic_runbook::classify::Effect;
@@ -14,10 +15,7 @@ use paramedic_runbook::run::{Done, Entry, Record};
 use serde::Deserialize;
 
 use crate::format::{clock, encode, percent, short};
-use crate::forms::{
-    self,
-    runs::{refused, responding},
-};
+use crate::forms::{self, runs::refused};
 use crate::page::{Tab, said, within};
 use crate::pages::runbooks::ways;
 use crate::pages::{answer, done_of, query_of};

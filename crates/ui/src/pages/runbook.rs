@@ -7,6 +7,7 @@ use axum::extract::{Path, RawQuery, State};
 use axum::http::HeaderMap;
 use axum::response::Response;
 use maud::{Markup, html};
+use paramedic_api::operations::people::responding;
 use paramedic_api::{ApiError, Context};
 use paramedic_model::text;
 use paramedic_runbook::Runbook;
@@ -15,11 +16,7 @@ use paramedic_runbook::plan::{Plan, PlannedStep};
 use paramedic_runbook::shelf::{Origin, Shelved};
 
 use crate::format::{ago, many, short};
-use crate::forms::{
-    self,
-    runs::{refused, responding},
-    who::asked,
-};
+use crate::forms::{self, runs::refused, who::asked};
 use crate::markdown::{Excerpt, render};
 use crate::page::{Tab, within};
 use crate::pages::answer;

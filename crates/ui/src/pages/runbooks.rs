@@ -16,10 +16,11 @@ use paramedic_runbook::shelf::{Origin, RunbookLine, Untaken};
 use serde::Deserialize;
 
 use crate::format::{ago, many, short};
-use crate::forms::{self, runs::responding};
+use crate::forms;
 use crate::page::{Tab, more, row_key, said, within};
 use crate::pages::{answer, done_of, query_of};
 use crate::work::{encode_id, standing};
+use paramedic_api::operations::people::responding;
 
 const LINES_MAX: usize = 60;
 const ROWS_BYTES_MAX: usize = 40_000;

@@ -12,11 +12,12 @@ use paramedic_runbook::desk::RunLine;
 use serde::Deserialize;
 
 use crate::format::{ago, encode, many, percent, running, short, span};
-use crate::forms::{self, runs::responding};
+use crate::forms;
 use crate::page::{Tab, more, within};
 use crate::pages::runbooks::ways;
 use crate::pages::{answer, query_of};
 use crate::work::standing;
+use paramedic_api::operations::people::responding;
 
 const LINES_MAX: usize = 50;
 const ROWS_BYTES_MAX: usize = 40_000;

@@ -11,10 +11,11 @@ use paramedic_api::{ApiError, Context};
 use paramedic_model::Timestamp;
 
 use crate::format::{ago, due, short};
-use crate::forms::{self, runs::responding, who::asked};
+use crate::forms::{self, who::asked};
 use crate::page::{Tab, said, within};
 use crate::pages::runbooks::ways;
 use crate::pages::{answer, done_of};
+use paramedic_api::operations::people::responding;
 
 const BYTES_MAX: usize = 20_000;
 const ENDED_MAX: usize = 20;

@@ -22,8 +22,8 @@ fn clocks(incident: &Incident, now: Timestamp, settings: &Settings) -> Vec<Clock
     }
     let (round, mut all) = (&incident.round, Vec::new());
     let after = |seconds: u64| round.began_at.after(std::time::Duration::from_secs(seconds));
-    if incident.acknowledged_at.is_none() {
-        all.push(Clock { what: "Acknowledge".to_owned(), at: incident.acknowledge_by() });
+    if let Some(at) = incident.acknowledgement_due() {
+        all.push(Clock { what: "Acknowledge".to_owned(), at });
     }
     let active = incident.state.is_active();
     if active && settings.secondary_after_s > 0 && incident.severity >= Severity::Sev2 && !round.fired.contains(&Timer::Secondary) {

@@ -2,9 +2,9 @@
 
 use maud::{Markup, html};
 use paramedic_model::{IncidentState, Phase, Role, Timestamp};
-use paramedic_respond::checklist::{Evidence, phase_of, progress};
+use paramedic_respond::checklist::{phase_of, progress};
 use paramedic_respond::record::SYSTEM_ACTOR;
-use paramedic_respond::{ChecklistItem, Incident, ItemState, checklist};
+use paramedic_respond::{ChecklistItem, Incident, ItemState};
 
 use crate::format::{clock, short};
 use crate::page::within;
@@ -13,16 +13,15 @@ const ATTACHMENTS_BYTES_MAX: usize = 2_500;
 const RESPONDERS_SHOWN: usize = 12;
 
 /// The checklist: the phase that it is in open, the others folded; every item can be ticked.
-pub(super) fn list(incident: &Incident, now: Timestamp) -> Markup {
-    let items = checklist(incident, &Evidence::default());
-    let (done, all) = progress(&items, None);
+pub(super) fn list(incident: &Incident, items: &[ChecklistItem], now: Timestamp) -> Markup {
+    let (done, all) = progress(items, None);
     let here = phase_of(incident);
     html! {
         h2 { "Checklist " span class="faint" { (done) " of " (all) } }
         form method="post" action=(format!("/incidents/{}/tick", incident.id)) {
             @for phase in Phase::ALL {
                 @let of: Vec<&ChecklistItem> = items.iter().filter(|item| item.phase == *phase).collect();
-                @let (done, all) = progress(&items, Some(*phase));
+                @let (done, all) = progress(items, Some(*phase));
                 details class="phase" id=(format!("c-{phase}")) open[*phase == here] {
                     summary { (phase.title()) " " span class="faint" { (done) "/" (all) @if done == all { " ✓" } } }
                     ul class="check" { @for item in of { (line(item, now)) } }
