@@ -13,7 +13,7 @@ use crate::{paths, process};
 const TRUNK: &[&str] = &["model", "journal", "telemetry", "promql", "samples"];
 
 /// The stages: they meet in the trunk, never in one another.
-const STAGES: &[&str] = &["collect", "remote", "probe", "fleet", "meter", "detect", "rules", "runbook", "action", "respond"];
+const STAGES: &[&str] = &["collect", "remote", "probe", "fleet", "meter", "detect", "rules", "runbook", "action", "respond", "gateway"];
 
 /// What each part of the trunk and each stage may import.
 const LAW: &[(&str, &[&str])] = &[
@@ -24,6 +24,7 @@ const LAW: &[(&str, &[&str])] = &[
     ("samples", &["model", "promql"]),
     ("collect", &["model", "samples", "promql"]),
     ("remote", &["model", "samples", "promql"]),
+    ("gateway", &["model"]),
     ("probe", &["model", "samples", "promql"]),
     ("fleet", &["model"]),
     ("meter", &["model", "samples", "promql"]),

@@ -28,11 +28,14 @@ pub mod text;
 
 pub mod limit;
 
+pub mod switch;
+
 pub use alert::{AlertChange, AlertState, Evidence, Fingerprint, RuleAlert};
 pub use event::{ApiErrorClass, Event, Fact, Level, Source, Temporality, ToolOutcome, WaitReason};
 pub use id::{AgentId, SessionId};
 pub use incident::{IncidentId, IncidentKind, IncidentState, IncidentType, MitigatedBy, Moment, Phase, Role};
 pub use severity::Severity;
+pub use switch::{Scope, Switch};
 pub use target::{Target, TargetHealth, TargetKind};
 pub use time::{Clock, ManualClock, SystemClock, Timestamp};
 pub use usage::Usage;

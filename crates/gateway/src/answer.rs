@@ -1,0 +1,1 @@
+//! What an answer says while it passes: usage, stop reason, errors, limits.

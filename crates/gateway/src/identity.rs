@@ -1,0 +1,1 @@
+//! Who makes a call: from its headers and its metadata.

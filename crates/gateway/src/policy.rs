@@ -1,0 +1,1 @@
+//! Which switches are for a call, and what they ask for.

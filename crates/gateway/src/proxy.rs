@@ -1,0 +1,1 @@
+//! Connections: taken from clients, kept to upstreams, and the bytes between them.

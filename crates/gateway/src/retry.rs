@@ -1,0 +1,1 @@
+//! When a failed call may be tried again, and how much trying the fleet may do.

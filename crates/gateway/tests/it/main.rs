@@ -1,0 +1,3 @@
+//! Everything about the gateway that needs sockets, time or files.
+
+#![allow(clippy::unwrap_used)]
