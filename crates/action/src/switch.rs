@@ -14,14 +14,12 @@ use crate::call::{Call, Done, Plan};
 use crate::error::ActionError;
 use crate::spec::{Argument, Effect, Kind, Spec};
 
-mod known;
-
 mod store;
 
 mod act;
 
-pub use known::{KNOWN, Known, Scope, SwitchError, ValueKind, checked};
-pub use store::{End, Ended, Enforcer, Switch, SwitchReader, SwitchStore, Switches as SwitchFold, TTL_MAX_S};
+pub use paramedic_model::switch::{FLAG_NAMES, KNOWN, Known, Scope, Switch, SwitchFault, ValueKind, checked, find, never, own_name};
+pub use store::{End, Ended, Enforcer, SwitchError, SwitchReader, SwitchStore, Switches as SwitchFold, TTL_MAX_S};
 
 const SWITCH: Argument = Argument::required("switch", Kind::Text, "its name: `fast_fail`, `rate_limit_per_minute`, `blocked_user:ana`");
 const SCOPE: Argument = Argument::optional(

@@ -182,7 +182,7 @@ impl From<SwitchError> for ApiError {
             SwitchError::NotSet { .. } => Self::new(Code::NotFound, message, "GET /api/v1/switches lists what is set"),
             SwitchError::TooMany { .. } => Self::new(Code::Conflict, message, "nothing was changed"),
             SwitchError::Journal(error) => error.into(),
-            SwitchError::Unknown { .. } | SwitchError::Value { .. } | SwitchError::Scope(_) | SwitchError::Time { .. } => {
+            SwitchError::Fault(_) | SwitchError::Time { .. } => {
                 Self::new(Code::BadRequest, message, "GET /api/v1/switches lists all switches with their values")
             }
         }

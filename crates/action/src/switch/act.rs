@@ -1,10 +1,10 @@
 //! Switches set and cleared as actions.
 
 use paramedic_model::Timestamp;
+use paramedic_model::switch::{Scope, Switch, SwitchFault, checked, find};
 use serde_json::{Value, json};
 
-use super::known::{Scope, SwitchError, checked, find};
-use super::store::{Switch, SwitchReader as _, SwitchStore, TTL_MAX_S, id_of};
+use super::store::{SwitchError, SwitchReader as _, SwitchStore, TTL_MAX_S, id_of};
 use crate::call::{Call, Done, Object, Plan, Verified};
 use crate::error::ActionError;
 use crate::spec::Effect;
@@ -14,7 +14,7 @@ fn named(call: &Call) -> Result<(String, Scope), ActionError> {
     let switch = call.text("switch")?;
     find(&switch).map_err(|error| call.fault("switch", error.to_string()))?;
     let scope = call.text_or_none("scope")?.unwrap_or_else(|| "all".to_owned());
-    Ok((switch, scope.parse().map_err(|error: SwitchError| call.fault("scope", error.to_string()))?))
+    Ok((switch, scope.parse().map_err(|error: SwitchFault| call.fault("scope", error.to_string()))?))
 }
 
 fn value_of(call: &Call, switch: &str) -> Result<Value, ActionError> {

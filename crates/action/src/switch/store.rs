@@ -5,12 +5,12 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use paramedic_journal::{Draft, Entry, Expected, Fold, Journal, JournalError};
+use paramedic_model::switch::{Scope, Switch, SwitchFault, checked, find};
 use paramedic_model::{Timestamp, secret, text};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use super::known::{Scope, SwitchError, checked, find};
 use crate::kept::{Decision, Kept};
 
 /// A switch holds at most this long, in seconds; whoever needs it longer sets it again.
@@ -33,21 +33,19 @@ const FORMAT: u32 = 1;
 /// Who ends a switch when its time is over.
 const CLOCKWORK: &str = "clockwork";
 
-/// A switch that holds, or held.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
-pub struct Switch {
-    /// `fast_fail@all`: its name and whom it is for. There is one of each.
-    pub id: String,
-    pub switch: String,
-    pub value: Value,
-    #[schemars(with = "String")]
-    pub scope: Scope,
-    pub by: String,
-    pub why: String,
-    pub set_at: Timestamp,
-    pub expires_at: Timestamp,
-    /// The journal's entry that says so.
-    pub seq: u64,
+/// Each completes "failed to …".
+#[derive(Debug, Clone, thiserror::Error)]
+pub enum SwitchError {
+    #[error(transparent)]
+    Fault(#[from] SwitchFault),
+    #[error("set the switch {name}: {why}")]
+    Time { name: String, why: String },
+    #[error("set the switch {name}: {count} switches hold already")]
+    TooMany { name: String, count: usize },
+    #[error("clear the switch {id}: it is not set")]
+    NotSet { id: String },
+    #[error("set a switch: {0}")]
+    Journal(#[from] JournalError),
 }
 
 /// Why a switch does not hold any more.

@@ -102,7 +102,7 @@ async fn what_makes_no_sense_is_refused() {
         assert!(matches!(switches.plan(&call).await, Err(ActionError::Argument { .. })), "{call:?}");
     }
     let said = switches.plan(&set("fast-fail", "1h", "all")).await.unwrap_err().to_string();
-    assert!(said.contains("there are fast_fail, degraded_mode"), "{said}");
+    assert!(said.contains("there are blocked, blocked_key:…"), "{said}");
 }
 
 #[tokio::test]

@@ -66,7 +66,7 @@ pub async fn set(context: Arc<Context>, caller: Caller, input: SwitchInput) -> R
     let (switches, now) = (&responding(&context)?.switches, context.now());
     somebody(&context, &caller, None).await?;
     let ttl = Call::new("switch").with("ttl", input.ttl).duration("ttl")?;
-    let scope: Scope = input.scope.as_deref().filter(|scope| !scope.is_empty()).unwrap_or("all").parse()?;
+    let scope: Scope = input.scope.as_deref().filter(|scope| !scope.is_empty()).unwrap_or("all").parse().map_err(SwitchError::from)?;
     let switch = switches.set(&input.switch, &input.value, &scope, now.after(ttl), &caller.actor, &input.why, now).await?;
     Ok(SwitchChanged { switch })
 }

@@ -69,7 +69,11 @@ pub(crate) async fn switches(State(context): State<Arc<Context>>, headers: Heade
 async fn switch(context: &Context, by: &str, fields: &Fields) -> Result<&'static str, ApiError> {
     let store = &responding(context)?.switches;
     let bad = |error: SwitchError| ApiError::new(Code::BadRequest, format!("failed to {error}"), "");
-    let scope: Scope = if fields.get("scope").is_empty() { Scope::All } else { fields.get("scope").parse().map_err(bad)? };
+    let scope: Scope = if fields.get("scope").is_empty() {
+        Scope::All
+    } else {
+        fields.get("scope").parse().map_err(|fault| bad(SwitchError::Fault(fault)))?
+    };
     let name = format!("{}{}", fields.get("switch"), fields.get("of"));
     let (why, now) = (fields.get("why"), context.now());
     if fields.get("do") == "clear" {
