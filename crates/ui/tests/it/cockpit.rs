@@ -72,7 +72,7 @@ async fn what_was_not_seen_does_not_run() {
     for (body, status, words) in [
         (format!("step=empty&hash={wrong}&back=/incidents/INC-3"), 409, "has changed since you looked"),
         ("step=empty".to_owned(), 409, "has changed since you looked"),
-        (format!("step=nothing&hash={wrong}"), 404, "there is no step"),
+        (format!("step=nothing&hash={wrong}"), 404, "find the step nothing"),
     ] {
         let answer = acting.post("kim", "/runs/RUN-1/approve", &body).await;
         assert_eq!(answer.status, status, "{body}: {}", answer.body);
