@@ -5,6 +5,7 @@ use std::sync::{Arc, PoisonError, RwLock};
 use paramedic_journal::{Draft, Expected, Fold, Journal, JournalError};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
+use tokio::sync::watch;
 
 /// How often a change is decided anew when somebody else wrote about the same thing first.
 const ATTEMPTS_MAX: usize = 4;
@@ -20,12 +21,24 @@ pub(crate) struct Kept<F> {
     state: RwLock<F>,
     /// Changes are decided one after the other.
     turn: tokio::sync::Mutex<()>,
+    /// Goes up with each change.
+    version: watch::Sender<u64>,
 }
 
 impl<F: Fold + Default + Serialize + DeserializeOwned + Send + Sync> Kept<F> {
     pub(crate) async fn open(journal: Arc<dyn Journal>) -> Result<Self, JournalError> {
         let (state, _) = paramedic_journal::rebuild::<F>(journal.as_ref()).await?;
-        Ok(Self { journal, state: RwLock::new(state), turn: tokio::sync::Mutex::new(()) })
+        Ok(Self { journal, state: RwLock::new(state), turn: tokio::sync::Mutex::new(()), version: watch::Sender::new(0) })
+    }
+
+    /// A number that goes up with each change, once the change can be read.
+    pub(crate) fn watch(&self) -> watch::Receiver<u64> {
+        self.version.subscribe()
+    }
+
+    /// The lock on the state is given back by now, so whoever is woken can read at once.
+    fn tell(&self) {
+        self.version.send_modify(|version| *version += 1);
     }
 
     pub(crate) fn look<T>(&self, read: impl FnOnce(&F) -> T) -> T {
@@ -47,11 +60,14 @@ impl<F: Fold + Default + Serialize + DeserializeOwned + Send + Sync> Kept<F> {
                 Ok(entries) => {
                     let mut state = self.state.write().unwrap_or_else(PoisonError::into_inner);
                     entries.iter().for_each(|entry| state.apply(entry));
+                    drop(state);
+                    self.tell();
                     break;
                 }
                 Err(JournalError::Conflict { .. }) if attempt < ATTEMPTS_MAX => {
                     let (fresh, _) = paramedic_journal::rebuild::<F>(self.journal.as_ref()).await?;
                     *self.state.write().unwrap_or_else(PoisonError::into_inner) = fresh;
+                    self.tell();
                 }
                 Err(error) => return Err(error.into()),
             }

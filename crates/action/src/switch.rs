@@ -1,7 +1,8 @@
 //! Switches of the gateway: set with a value, a scope and an expiry, kept in the journal, listed for whoever enforces them.
 //!
-//! **Takes** the name of a switch, its value, whom it is for and how long. **Gives** the list of those that hold now. **Never**
-//! keeps one without an expiry, and never enforces one: that is done by whoever reads the list.
+//! **Takes** the name of a switch, or the flag name by which people know it, its value, whom it is for and how long. **Gives** the
+//! list of those that hold now, and a sign when it changes. **Never** keeps one without an expiry, but for budgets, which may last;
+//! and never enforces one: that is done by whoever reads the list.
 
 use std::sync::Arc;
 
@@ -18,25 +19,36 @@ mod store;
 
 mod act;
 
-pub use paramedic_model::switch::{FLAG_NAMES, KNOWN, Known, Scope, Switch, SwitchFault, ValueKind, checked, find, never, own_name};
-pub use store::{End, Ended, Enforcer, SwitchError, SwitchReader, SwitchStore, Switches as SwitchFold, TTL_MAX_S};
+mod by_flag;
 
-const SWITCH: Argument = Argument::required("switch", Kind::Text, "its name: `fast_fail`, `rate_limit_per_minute`, `blocked_user:ana`");
+pub use by_flag::{from_flags, with_flags};
+pub use paramedic_model::switch::{FLAG_NAMES, KNOWN, Known, Scope, Switch, SwitchFault, ValueKind, checked, find, never, own_name};
+pub use store::{End, Ended, Enforcer, SwitchError, SwitchReader, SwitchStore, Switches as SwitchFold, TTL_MAX_S, checked_end, id_of};
+
+const SWITCH: Argument = Argument::required(
+    "switch",
+    Kind::Text,
+    "its name: `fast_fail`, `blocked_user:ana`, or a flag name that stands for it: `RATE_LIMIT_PER_USER`",
+);
 const SCOPE: Argument = Argument::optional(
     "scope",
     Kind::Text,
-    "whom it is for: `all` (default), `key:…`, `user:…`, `agent:…`, `session:…`, `model:…`, `plugin:…`",
+    "whom it is for: `all` (default), `key:…`, `user:…`, `team:…`, `agent:…`, `session:…`, `model:…`, `plugin:…`",
 );
 
 pub(crate) static SPECS: &[Spec] = &[
     Spec {
         name: "gateway.switch_set",
-        summary: "Sets a switch of the gateway for a time.",
+        summary: "Sets a switch of the gateway for a time; a budget also without an end.",
         effect: Effect::Write,
         arguments: &[
             SWITCH,
-            Argument::required("value", Kind::Json, "true, a number or a text, as the switch wants it"),
-            Argument::optional("ttl", Kind::Duration, "how long it holds, at most 24h; it or `until` is needed"),
+            Argument::required("value", Kind::Json, "true, a number or a name, as the switch wants it"),
+            Argument::optional(
+                "ttl",
+                Kind::Duration,
+                "how long it holds, at most 24h; it or `until` is needed, but for budgets, which may last",
+            ),
             Argument::optional("until", Kind::Text, "as `ttl`, as a time: `2026-01-14T10:41:23Z`"),
             SCOPE,
         ],

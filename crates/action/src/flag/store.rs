@@ -7,6 +7,7 @@ use paramedic_journal::{Draft, Entry, Expected, Fold, Journal, JournalError};
 use paramedic_model::{Timestamp, secret, text};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
+use tokio::sync::watch;
 
 use crate::kept::{Decision, Kept};
 
@@ -222,6 +223,12 @@ impl FlagStore {
         let flag = self.kept.change(decide, |flags| flags.get(name).cloned()).await?;
         // It was written a moment ago; only an entry that cannot be read back would be missing.
         flag.ok_or_else(|| FlagError::Name(name.to_owned()))
+    }
+
+    /// A number that goes up with each change of a flag, its end included.
+    #[must_use]
+    pub fn watch(&self) -> watch::Receiver<u64> {
+        self.kept.watch()
     }
 
     /// All flags, by name.

@@ -1,17 +1,17 @@
 //! Switches set and cleared as actions.
 
 use paramedic_model::Timestamp;
-use paramedic_model::switch::{Scope, Switch, SwitchFault, checked, find};
+use paramedic_model::switch::{Scope, Switch, SwitchFault, checked, find, never, own_name};
 use serde_json::{Value, json};
 
-use super::store::{SwitchError, SwitchReader as _, SwitchStore, TTL_MAX_S, id_of};
+use super::store::{SwitchError, SwitchReader as _, SwitchStore, checked_end, id_of};
 use crate::call::{Call, Done, Object, Plan, Verified};
 use crate::error::ActionError;
 use crate::spec::Effect;
 
-/// Which switch, and whom it is for.
+/// Which switch, by its own name, and whom it is for.
 fn named(call: &Call) -> Result<(String, Scope), ActionError> {
-    let switch = call.text("switch")?;
+    let switch = own_name(&call.text("switch")?).to_owned();
     find(&switch).map_err(|error| call.fault("switch", error.to_string()))?;
     let scope = call.text_or_none("scope")?.unwrap_or_else(|| "all".to_owned());
     Ok((switch, scope.parse().map_err(|error: SwitchFault| call.fault("scope", error.to_string()))?))
@@ -22,15 +22,26 @@ fn value_of(call: &Call, switch: &str) -> Result<Value, ActionError> {
     checked(switch, given).map_err(|error| call.fault("value", error.to_string()))
 }
 
-fn until(call: &Call, now: Timestamp) -> Result<Timestamp, ActionError> {
-    if let Some(text) = call.text_or_none("until")? {
-        return Timestamp::parse(&text).ok_or_else(|| call.fault("until", "it is not a time like 2026-01-14T10:41:23Z"));
-    }
-    let ttl = call.duration("ttl")?;
-    if ttl.is_zero() || ttl.as_secs() > TTL_MAX_S {
-        return Err(call.fault("ttl", format!("it must be more than nothing and at most {} h", TTL_MAX_S / 3_600)));
-    }
-    Ok(now.after(ttl))
+/// Until when it is to hold. A time that is over is none of what is left of what was before.
+fn until(call: &Call, switch: &str, now: Timestamp) -> Result<Timestamp, ActionError> {
+    let known = find(switch).map_err(|error| call.fault("switch", error.to_string()))?;
+    let (argument, end) = match call.text_or_none("until")? {
+        Some(text) => {
+            let wrong = || call.fault("until", "it is not a time like 2026-01-14T10:41:23Z");
+            let end = Timestamp::parse(&text).ok_or_else(wrong)?;
+            if end <= now {
+                return Ok(end);
+            }
+            ("until", Some(end))
+        }
+        None => ("ttl", call.duration_or_none("ttl")?.map(|ttl| now.after(ttl))),
+    };
+    checked_end(switch, known, end, now).map_err(|error| call.fault(argument, error.to_string()))
+}
+
+/// `until 2026-01-14T10:41:23Z`
+fn until_text(until: Timestamp) -> String {
+    if until >= never() { "until it is cleared".to_owned() } else { format!("until {until}") }
 }
 
 /// What holds now under this id.
@@ -39,7 +50,8 @@ fn holding(store: &SwitchStore, id: &str, now: Timestamp) -> Option<Switch> {
 }
 
 fn state_text(switch: Option<&Switch>) -> String {
-    switch.map_or_else(|| "not set".to_owned(), |switch| format!("{} until {}, set by {}", switch.value, switch.expires_at, switch.by))
+    switch
+        .map_or_else(|| "not set".to_owned(), |switch| format!("{} {}, set by {}", switch.value, until_text(switch.expires_at), switch.by))
 }
 
 fn facts(switch: Option<&Switch>) -> Value {
@@ -76,14 +88,14 @@ fn begun(store: &SwitchStore, call: &Call, what: String, object: (&str, Option<&
 
 pub(super) fn plan_set(store: &SwitchStore, call: &Call, now: Timestamp) -> Result<Plan, ActionError> {
     let (switch, scope) = named(call)?;
-    let (value, until) = (value_of(call, &switch)?, until(call, now)?);
+    let (value, until) = (value_of(call, &switch)?, until(call, &switch, now)?);
     let id = id_of(&switch, &scope);
     let was = holding(store, &id, now);
     if until <= now {
         // The rest of its time is over by now: what comes back is that it is not set.
         return Ok(plan_end(store, call, &id, was.as_ref(), now));
     }
-    let what = format!("set the switch {switch} to {value} for {scope} until {until}");
+    let what = format!("set the switch {switch} to {value} for {scope} {}", until_text(until));
     let mut plan = begun(store, call, what.clone(), (&id, was.as_ref()), now);
     plan.exact.push(what);
     plan.inverse = Some(back(call, &switch, &scope, was.as_ref()));
@@ -119,7 +131,7 @@ fn failed(call: &Call, error: &SwitchError) -> ActionError {
 
 pub(super) async fn set(store: &SwitchStore, call: &Call, plan: &Plan, now: Timestamp) -> Result<Done, ActionError> {
     let (switch, scope) = named(call)?;
-    let (value, until) = (value_of(call, &switch)?, until(call, now)?);
+    let (value, until) = (value_of(call, &switch)?, until(call, &switch, now)?);
     if until <= now {
         return clear(store, call, plan, now).await;
     }
@@ -133,7 +145,7 @@ pub(super) async fn set(store: &SwitchStore, call: &Call, plan: &Plan, now: Time
     let holds = active.as_ref().is_some_and(|active| active.value == value);
     let how = format!("the list of switches says: {}; {who}", state_text(active.as_ref()));
     let verified = if holds { Verified::seen(how) } else { Verified::missed(how) };
-    let mut done = Done::new(format!("set the switch {switch} to {value} for {scope} until {until}"), verified);
+    let mut done = Done::new(format!("set the switch {switch} to {value} for {scope} {}", until_text(until)), verified);
     done.affected = 1;
     (done.before, done.after) = (facts(was.as_ref()), facts(active.as_ref()));
     done.inverse = Some(back(call, &switch, &scope, was.as_ref()));

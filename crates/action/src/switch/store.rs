@@ -5,15 +5,16 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use paramedic_journal::{Draft, Entry, Expected, Fold, Journal, JournalError};
-use paramedic_model::switch::{Scope, Switch, SwitchFault, checked, find};
+use paramedic_model::switch::{Known, Scope, Switch, SwitchFault, checked, find, never, own_name};
 use paramedic_model::{Timestamp, secret, text};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
+use tokio::sync::watch;
 
 use crate::kept::{Decision, Kept};
 
-/// A switch holds at most this long, in seconds; whoever needs it longer sets it again.
+/// A switch holds at most this long, in seconds; whoever needs it longer sets it again. What may last is not bound by it.
 pub const TTL_MAX_S: u64 = 24 * 3_600;
 /// Switches that hold at the same time.
 const ACTIVE_MAX: usize = 1_000;
@@ -38,6 +39,7 @@ const CLOCKWORK: &str = "clockwork";
 pub enum SwitchError {
     #[error(transparent)]
     Fault(#[from] SwitchFault),
+    /// Its end is none that it can have.
     #[error("set the switch {name}: {why}")]
     Time { name: String, why: String },
     #[error("set the switch {name}: {count} switches hold already")]
@@ -143,8 +145,31 @@ impl Fold for Switches {
     }
 }
 
+fn time_fault(name: &str, why: impl Into<String>) -> SwitchError {
+    SwitchError::Time { name: name.to_owned(), why: why.into() }
+}
+
+/// Until when a switch holds; none is said: until it is cleared, where that may be.
+///
+/// # Errors
+/// When the time is over, too far away, or not said for a switch that must end.
+pub fn checked_end(name: &str, known: &Known, end: Option<Timestamp>, now: Timestamp) -> Result<Timestamp, SwitchError> {
+    let end = match end {
+        Some(end) => end.min(never()),
+        None if known.lasting => never(),
+        None => return Err(time_fault(name, "it must be said for how long it holds, as in 30m")),
+    };
+    if end <= now {
+        return Err(time_fault(name, "the time until which it holds is over already"));
+    }
+    if !known.lasting && end.since(now) > Duration::from_secs(TTL_MAX_S) {
+        return Err(time_fault(name, format!("it may hold at most {} h", TTL_MAX_S / 3_600)));
+    }
+    Ok(end)
+}
+
 /// `fast_fail@all`
-pub(super) fn id_of(switch: &str, scope: &Scope) -> String {
+pub fn id_of(switch: &str, scope: &Scope) -> String {
     format!("{switch}@{scope}")
 }
 
@@ -160,7 +185,8 @@ impl SwitchStore {
         Ok(Self { kept: Kept::open(journal).await?, enforcers: Mutex::default() })
     }
 
-    /// Sets a switch; it is durable when this answers. One of the same name and scope is replaced.
+    /// Sets a switch; it is durable when this answers. One of the same name and scope is replaced. It is known by its own name
+    /// and by the flag names that stand for it.
     #[expect(clippy::too_many_arguments, reason = "each is one fact of a switch")]
     pub async fn set(
         &self,
@@ -172,14 +198,9 @@ impl SwitchStore {
         why: &str,
         now: Timestamp,
     ) -> Result<Switch, SwitchError> {
+        let switch = own_name(switch);
         let value = checked(switch, value)?;
-        let wrong = |why: String| SwitchError::Time { name: switch.to_owned(), why };
-        if expires_at <= now {
-            return Err(wrong("the time until which it holds is over already".to_owned()));
-        }
-        if expires_at.since(now) > Duration::from_secs(TTL_MAX_S) {
-            return Err(wrong(format!("it may hold at most {} h", TTL_MAX_S / 3_600)));
-        }
+        let expires_at = checked_end(switch, find(switch)?, Some(expires_at), now)?;
         let id = id_of(switch, scope);
         let why = text::capped(&secret::mask(why), WHY_BYTES_MAX).into_owned();
         let decide = |switches: &Switches| {
@@ -198,11 +219,12 @@ impl SwitchStore {
             Ok(Some(decision(SET, &id, by, payload, switches, now)))
         };
         let set = self.kept.change(decide, |switches| switches.active.get(&id).cloned()).await?;
-        set.ok_or_else(|| wrong("it was written, and cannot be read back".to_owned()))
+        set.ok_or_else(|| time_fault(switch, "it was written, and cannot be read back"))
     }
 
     /// Ends a switch before its time; what it was.
     pub async fn clear(&self, switch: &str, scope: &Scope, by: &str, why: &str, now: Timestamp) -> Result<Switch, SwitchError> {
+        let switch = own_name(switch);
         find(switch)?;
         let id = id_of(switch, scope);
         let was = self.get(&id).ok_or_else(|| SwitchError::NotSet { id: id.clone() })?;
@@ -215,6 +237,24 @@ impl SwitchStore {
             Ok(Some(decision(CLEARED, &id, by, payload, switches, now)))
         };
         self.kept.change(decide, |_| was).await
+    }
+
+    /// A number that goes up with each change: a switch set, cleared, or its end written. Whoever enforces switches waits for
+    /// it and for the next end in the list.
+    #[must_use]
+    pub fn watch(&self) -> watch::Receiver<u64> {
+        self.kept.watch()
+    }
+
+    /// The switch of what somebody wrote: an id like `fast_fail@user:ana`, or the name of one that is for all.
+    #[must_use]
+    pub fn find(&self, written: &str) -> Option<Switch> {
+        let split = |(at, _): (usize, &str)| {
+            let scope: Scope = written[at + 1..].parse().ok()?;
+            self.get(&id_of(own_name(&written[..at]), &scope))
+        };
+        let whole = || self.get(&id_of(own_name(written), &Scope::All));
+        self.get(written).or_else(|| written.match_indices('@').find_map(split)).or_else(whole)
     }
 
     /// The switch of this id, also when its time is over and that is not written yet.

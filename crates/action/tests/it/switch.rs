@@ -5,7 +5,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use paramedic_action::call::Call;
-use paramedic_action::switch::{End, Scope, SwitchFold, SwitchReader as _, SwitchStore, Switches};
+use paramedic_action::flag::FlagStore;
+use paramedic_action::switch::{End, Scope, SwitchError, SwitchFold, SwitchReader as _, SwitchStore, Switches};
+use paramedic_action::switch::{FLAG_NAMES, KNOWN, ValueKind, find, from_flags, never, own_name, with_flags};
 use paramedic_action::{ActionError, Adapter};
 use paramedic_journal::{Entry, Fold as _, Journal, SqliteJournal};
 use paramedic_model::{ManualClock, Timestamp};
@@ -151,6 +153,141 @@ async fn an_action_sets_it_and_takes_it_back_for_the_rest_of_its_time() {
     assert_eq!((plan.affected, none.affected, none.verified.holds), (0, 0, true));
     let (_, list) = carry(&switches, &Call::new("gateway.switches")).await.unwrap();
     assert_eq!((&list.answer["count"], &list.answer["active"][0]["scope"]), (&json!(1), &json!("all")));
+}
+
+/// A value that a switch of this kind takes.
+fn some_value(name: &str) -> Value {
+    let known = find(name).unwrap();
+    match known.kind {
+        ValueKind::Flag => json!(true),
+        ValueKind::Count => json!(7),
+        ValueKind::Amount => json!(12.5),
+        ValueKind::Text => json!("claude-haiku"),
+        ValueKind::Word => json!(known.words[0]),
+    }
+}
+
+#[tokio::test]
+async fn every_flag_name_and_every_switch_can_be_set_and_cleared() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = SwitchStore::open(journal(&folder)).await.unwrap();
+    let named = KNOWN.iter().map(|known| if known.name.ends_with(':') { format!("{}x", known.name) } else { known.name.to_owned() });
+    let all = named.chain(FLAG_NAMES.iter().map(|(flag, _)| (*flag).to_owned()));
+    let user: Scope = "user=u-42".parse().unwrap();
+    for name in all {
+        let own = own_name(&name);
+        let set = store.set(&name, &some_value(own), &user, at(60), "ana", "", at(0)).await.unwrap();
+        assert_eq!((set.id.as_str(), set.switch.as_str()), (format!("{own}@user:u-42").as_str(), own), "{name}");
+        for written in [format!("{own}@user:u-42"), format!("{name}@user=u-42")] {
+            assert_eq!(store.find(&written).as_ref(), Some(&set), "{written}");
+        }
+        assert_eq!(store.find(&name), None, "that would be the one for all");
+        assert_eq!(store.clear(&name, &user, "ana", "", at(1)).await.unwrap().id, set.id);
+    }
+    assert!(store.active(at(1)).is_empty());
+}
+
+#[tokio::test]
+async fn a_budget_lasts_and_nothing_else_does() {
+    let folder = tempfile::tempdir().unwrap();
+    let first = journal(&folder);
+    let store = SwitchStore::open(first.clone()).await.unwrap();
+    for known in KNOWN {
+        let name = if known.name.ends_with(':') { format!("{}x", known.name) } else { known.name.to_owned() };
+        let value = some_value(&name);
+        let forever = store.set(&name, &value, &Scope::All, never(), "ana", "", at(0)).await;
+        assert_eq!(forever.is_ok(), known.lasting, "{name}");
+        let long = store.set(&name, &value, &"team:blue".parse().unwrap(), at(48 * 3_600), "ana", "", at(0)).await;
+        assert_eq!(long.is_ok(), known.lasting, "{name} for two days");
+        assert!(long.is_ok() || matches!(long, Err(SwitchError::Time { .. })), "{long:?}");
+    }
+    drop((store, first));
+    let store = Arc::new(SwitchStore::open(journal(&folder)).await.unwrap());
+    let long_after = at(400 * 86_400);
+    let held = store.active(long_after);
+    assert!(held.len() == 4 && held.iter().all(paramedic_model::Switch::lasts), "{held:?}");
+
+    let switches = Switches::new(store.clone(), Arc::new(ManualClock::at(long_after)));
+    let call = Call::new("gateway.switch_set").with("switch", "DAILY_BUDGET_DOLLARS").with("value", 20);
+    let (plan, done) = carry(&switches, &call).await.unwrap();
+    assert!(plan.exact[0].ends_with("daily_budget_dollars to 20.0 for all until it is cleared"), "{:?}", plan.exact);
+    carry(&switches, done.inverse.as_ref().unwrap()).await.unwrap();
+    let back = store.find("daily_budget_dollars").unwrap();
+    assert_eq!((&back.value, back.lasts()), (&json!(12.5), true), "what comes back lasts, too");
+    let call = Call::new("gateway.switch_set").with("switch", "fast_fail").with("value", true);
+    let said = switches.plan(&call).await.unwrap_err().to_string();
+    assert!(said.contains("it must be said for how long it holds"), "{said}");
+}
+
+#[tokio::test]
+async fn whoever_watches_is_woken_by_every_change_and_can_read_it_then() {
+    let folder = tempfile::tempdir().unwrap();
+    let journal = journal(&folder);
+    let store = Arc::new(SwitchStore::open(journal.clone()).await.unwrap());
+    let mut changes = store.watch();
+    let reader = store.clone();
+    let seen = tokio::spawn(async move {
+        let mut seen = Vec::new();
+        while seen.len() < 3 {
+            changes.changed().await.unwrap();
+            seen.push((*changes.borrow_and_update(), reader.active(at(1)).len()));
+        }
+        seen
+    });
+    let step = || tokio::time::sleep(Duration::from_millis(20));
+    step().await;
+    store.set("fast_fail", &json!(true), &Scope::All, at(60), "ana", "", at(0)).await.unwrap();
+    step().await;
+    assert!(store.set("fast_fail", &json!(3), &Scope::All, at(60), "ana", "", at(0)).await.is_err(), "that is no change");
+    store.set("blocked", &json!(true), &"user:bo".parse().unwrap(), at(60), "ana", "", at(0)).await.unwrap();
+    step().await;
+    store.tick(at(30)).await.unwrap();
+    store.clear("fast_fail", &Scope::All, "ana", "", at(30)).await.unwrap();
+    assert_eq!(seen.await.unwrap(), [(1, 1), (2, 2), (3, 1)]);
+    assert_eq!(store.tick(at(60)).await.unwrap().len(), 1);
+    assert_eq!(*store.watch().borrow(), 4, "the end of one is a change");
+}
+
+#[tokio::test]
+async fn a_flag_stands_for_its_switch_and_what_was_set_wins() {
+    let folder = tempfile::tempdir().unwrap();
+    let journal = journal(&folder);
+    let (flags, store) = (FlagStore::open(journal.clone()).await.unwrap(), SwitchStore::open(journal).await.unwrap());
+    let changes = flags.watch();
+    let held = |now: Timestamp| {
+        let all = with_flags(store.active(now), from_flags(&flags, now));
+        all.into_iter().map(|switch| (switch.id, switch.value, switch.by)).collect::<Vec<_>>()
+    };
+    let one = |id: &str, value: Value, by: &str| (id.to_owned(), value, by.to_owned());
+    // A flag cannot be a number, and a flag of the team's own program is none of ours.
+    for name in ["RATE_LIMIT_PER_USER", "new-search", "fast_fail"] {
+        flags.set(name, true, "ana", "", None, at(0)).await.unwrap();
+    }
+    assert_eq!(held(at(0)), []);
+    flags.set("ENABLE_DEGRADED_MODE", true, "ana", "too much", Some(at(60)), at(0)).await.unwrap();
+    let degraded = from_flags(&flags, at(1)).remove(0);
+    assert_eq!((degraded.expires_at, degraded.why.as_str()), (at(60), "the flag ENABLE_DEGRADED_MODE, set by ana: too much"));
+    assert_eq!((degraded.seq, degraded.set_at), (flags.get("ENABLE_DEGRADED_MODE").unwrap().seq, at(0)));
+    assert_eq!(held(at(60)), [one("degraded_mode@all", json!(false), "flag")], "at its very moment it is what it is afterwards");
+    assert!(from_flags(&flags, at(60))[0].lasts());
+
+    // Of several names of one switch, the one that was set last.
+    flags.set("ENABLE_RATE_LIMITING", false, "ana", "", None, at(61)).await.unwrap();
+    flags.set("ENABLE_RATE_LIMITER", true, "ana", "", None, at(62)).await.unwrap();
+    assert_eq!(held(at(62))[1], one("rate_limiting@all", json!(true), "flag"));
+    flags.set("ENABLE_RATE_LIMITING", false, "ana", "", None, at(63)).await.unwrap();
+    assert_eq!(held(at(63))[1], one("rate_limiting@all", json!(false), "flag"));
+
+    store.set("rate_limiting", &json!(true), &Scope::All, at(90), "ben", "", at(70)).await.unwrap();
+    store.set("rate_limiting", &json!(false), &"user:bo".parse().unwrap(), at(90), "ben", "", at(70)).await.unwrap();
+    let both = [
+        one("rate_limiting@all", json!(true), "ben"),
+        one("rate_limiting@user:bo", json!(false), "ben"),
+        one("degraded_mode@all", json!(false), "flag"),
+    ];
+    assert_eq!(held(at(70)), both);
+    assert_eq!(held(at(90)).last(), Some(&one("rate_limiting@all", json!(false), "flag")), "then the flag is it again");
+    assert_eq!(*changes.borrow(), 7, "each setting of a flag was a change");
 }
 
 fn fixture() -> PathBuf {
