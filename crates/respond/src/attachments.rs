@@ -135,7 +135,7 @@ fn media_type(given: &str) -> String {
 }
 
 fn line(given: &str, bytes_max: usize) -> String {
-    secret::mask(text::head(&text::one_line(given.trim()), bytes_max)).into_owned()
+    text::head(&secret::mask(&text::one_line(given.trim())), bytes_max).to_owned()
 }
 
 const fn invalid(key: &'static str, why: String) -> CommandError {

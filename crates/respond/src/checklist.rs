@@ -7,7 +7,6 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::clocks::span;
-use crate::config::Settings;
 use crate::incident::Incident;
 
 /// What is known from elsewhere: mostly the time when something was done, if it was.
@@ -46,13 +45,6 @@ impl Evidence {
             postmortem_published_at: None,
             actions_assigned_at: None,
         }
-    }
-}
-
-/// Nothing is known, not even the time: what needs it goes by the incident's own times.
-impl Default for Evidence {
-    fn default() -> Self {
-        Self::at(Timestamp::EPOCH, Settings::default().quiet_window())
     }
 }
 

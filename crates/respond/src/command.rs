@@ -257,7 +257,7 @@ fn note(incident: &Incident, text: &str) -> Result<Record, CommandError> {
     if text.trim().is_empty() {
         return Err(CommandError::Invalid { key: "text", why: "is empty: a note needs words".to_owned() });
     }
-    let text = secret::mask(&text::capped(text, NOTE_BYTES_MAX)).into_owned();
+    let text = text::capped(&secret::mask(text), NOTE_BYTES_MAX).into_owned();
     Ok(Record::Noted { incident: incident.id.clone(), text })
 }
 
@@ -286,7 +286,7 @@ fn checked_title(title: &str) -> Result<String, CommandError> {
 
 pub(crate) fn checked_reason(reason: &str) -> String {
     let reason = reason.trim();
-    if reason.is_empty() { "by hand".to_owned() } else { secret::mask(&text::capped(reason, NOTE_BYTES_MAX)).into_owned() }
+    if reason.is_empty() { "by hand".to_owned() } else { text::capped(&secret::mask(reason), NOTE_BYTES_MAX).into_owned() }
 }
 
 /// For commands that change what is on record: why is not optional.

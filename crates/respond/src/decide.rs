@@ -186,7 +186,7 @@ fn raise(incident: &Incident, change: &AlertChange, settings: &Settings) -> Opti
 /// A short name for the incident, from the alert that opened it.
 fn title(change: &AlertChange) -> String {
     if let Some(rule) = &change.rule {
-        return paramedic_model::text::head(&format!("{}: {}", rule.name, change.reason), 160).to_owned();
+        return paramedic_model::text::head(&paramedic_model::secret::mask(&format!("{}: {}", rule.name, change.reason)), 160).to_owned();
     }
     let what = match change.incident_type {
         IncidentType::ApiFailure => match change.counts.class {
@@ -202,7 +202,7 @@ fn title(change: &AlertChange) -> String {
     };
     let status = change.counts.status.map(|status| format!(" ({status})")).unwrap_or_default();
     if what.is_empty() {
-        return capitalised(paramedic_model::text::head(&change.reason, 160));
+        return capitalised(paramedic_model::text::head(&paramedic_model::secret::mask(&change.reason), 160));
     }
     capitalised(&format!("{what}{status}"))
 }

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use paramedic_model::{Role, Timestamp, secret, text};
 
-use crate::command::{CommandError, NOTE_BYTES_MAX, checked_reason};
+use crate::command::{CommandError, checked_reason};
 use crate::incident::Incident;
 use crate::record::{Record, SYSTEM_ACTOR};
 
@@ -123,7 +123,7 @@ pub(crate) fn of_acknowledger(incident: &Incident, actor: &str, now: Timestamp) 
 }
 
 fn changed(incident: &Incident, role: Role, from: Option<String>, to: Option<String>, at: Timestamp, note: &str) -> Record {
-    let note = if note.trim().is_empty() { String::new() } else { checked_reason(text::head(note, NOTE_BYTES_MAX)) };
+    let note = if note.trim().is_empty() { String::new() } else { checked_reason(note) };
     Record::RoleChanged { incident: incident.id.clone(), role, from, to, at, note }
 }
 

@@ -74,7 +74,7 @@ pub struct RunLine {
 pub(crate) fn decide_run(incidents: &Incidents, note: &RunNote, now: Timestamp) -> Result<(IncidentId, Vec<Record>), CommandError> {
     // A run outlives a merge: what it finds belongs to the incident that stayed.
     let incident = incidents.follow_merges(find(incidents, &note.incident)?);
-    let detail = secret::mask(&text::capped(&text::one_line(note.detail.trim()), DETAIL_BYTES_MAX)).into_owned();
+    let detail = text::capped(&secret::mask(&text::one_line(note.detail.trim())), DETAIL_BYTES_MAX).into_owned();
     let named = note.score > 0.0 || note.what != RunStage::CauseNamed;
     let mut records = Vec::new();
     if !roles::is_machine(&note.by) || (note.what == RunStage::FixBegun && !note.unattended) {
@@ -147,5 +147,5 @@ impl RunLine {
 }
 
 fn name(given: &str) -> String {
-    secret::mask(text::head(&text::one_line(given.trim()), NAME_BYTES_MAX)).into_owned()
+    text::head(&secret::mask(&text::one_line(given.trim())), NAME_BYTES_MAX).to_owned()
 }

@@ -174,9 +174,10 @@ pub async fn read(context: Arc<Context>, _: Caller, query: IncidentQuery) -> Res
         .map_or_else(Vec::new, |responding| responding.runs.lines(|line| line.incident.as_deref() == Some(incident.id.0.as_str())));
     let (timeline, timeline_left_out) = timeline::of(context.journal.as_ref(), &incident, &runs).await?;
     let acknowledge_by = incident.acknowledgement_due();
-    let checklist = checklist(&incident, &Evidence::default());
+    let (now, settings) = (context.now(), context.desk.settings());
+    let checklist = checklist(&incident, &Evidence::at(now, settings.quiet_window()));
     let (checklist_done, checklist_of) = progress(&checklist, None);
-    let time_boxes = time_boxes(&incident, context.now(), context.desk.settings());
+    let time_boxes = time_boxes(&incident, now, settings);
     let phase = phase_of(&incident);
     Ok(IncidentDetail {
         incident,

@@ -233,6 +233,34 @@ fn what_is_open_is_not_merged_into_what_is_over() {
 }
 
 #[test]
+fn a_secret_that_lies_across_a_cut_is_not_shown_in_part() {
+    let mut stage = Stage::with(&[fires("a", 10.0, 12.0, Severity::Sev2, 3)]);
+    stage.at(15.0).ok("ann", Command::Acknowledge { incident: id(1) });
+    // Five of its characters would stay before the cut, too few to be taken for a key.
+    let across = |cut: usize| format!("{} sk-ant-api03-abcdefgh12345678", "x".repeat(cut - 13));
+    for to in ["bob", "carol"] {
+        let note = across(16 * 1024);
+        let hand_over = Command::HandOver { incident: id(1), role: Role::Commander, to: to.into(), note };
+        let written = serde_json::to_string(&stage.ok("ann", hand_over)).unwrap();
+        assert!(!written.contains("api03"));
+    }
+    for cut in [200, 1_000, 16 * 1024] {
+        let attach = Command::Attach {
+            incident: id(1),
+            name: across(cut),
+            media_type: "text/plain".into(),
+            text: Some("x".into()),
+            base64: None,
+            source: across(cut),
+        };
+        for command in [attach, Command::Note { incident: id(1), text: across(cut) }] {
+            let written = serde_json::to_string(&stage.ok("ann", command)).unwrap();
+            assert!(!written.contains("api03"), "{cut}");
+        }
+    }
+}
+
+#[test]
 fn secrets_are_masked_wherever_people_write() {
     let mut stage = Stage::with(&[fires("a", 10.0, 12.0, Severity::Sev2, 3)]);
     let secret = || String::from("sk-ant-api03-abcdefgh12345678");
