@@ -147,6 +147,10 @@ impl RunDesk {
         if run.ended.is_some() && !said.also_ended {
             return Err(refused("change the run", format!("{} has ended", run.id)));
         }
+        if said.records.is_empty() && said.secrets.is_empty() {
+            // Whoever looked found nothing to say: nothing is written, and nobody is woken.
+            return Ok(());
+        }
         // An agreement's age is counted on the brakes' clock; a clock that a restart sets back would make it young again.
         let mut brakes = if said.with_brakes { Some(self.brakes.lock().await) } else { None };
         let entries: Vec<Entry> = said.records.into_iter().map(|record| Entry::new(&run.id, self.clock.now(), record)).collect();

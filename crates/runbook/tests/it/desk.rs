@@ -61,6 +61,8 @@ cat state
 struct Disk {
     journal: Arc<SqliteJournal>,
     left: AtomicI64,
+    /// Batches that it was asked to append, however small.
+    appends: AtomicI64,
 }
 
 impl Disk {
@@ -74,6 +76,7 @@ type Answer<'a, T> = paramedic_journal::BoxFuture<'a, Result<T, JournalError>>;
 
 impl Journal for Disk {
     fn append(&self, drafts: Vec<Draft>, expected: Expected) -> Answer<'_, Vec<JournalEntry>> {
+        self.appends.fetch_add(1, Ordering::SeqCst);
         if !self.fits(drafts.len()) {
             return Box::pin(async { Err(JournalError::DiskFull { file: "journal".into() }) });
         }
@@ -183,7 +186,7 @@ impl Rig {
         settings.execute.grace_ms = 200;
         set(&mut settings);
         let journal = Arc::new(SqliteJournal::open(&path.join("journal.db")).expect("a journal"));
-        let disk = Arc::new(Disk { journal, left: AtomicI64::new(i64::MAX) });
+        let disk = Arc::new(Disk { journal, left: AtomicI64::new(i64::MAX), appends: AtomicI64::new(0) });
         let actor = Arc::new(Actor::default());
         let clock = Arc::new(ManualClock::at(Timestamp::from_secs(1_800_000_000)));
         let desk = open(&settings, &disk, &actor, &clock, path.join("BRAKE")).await;

@@ -66,3 +66,22 @@ async fn a_run_stays_while_another_fix_can_be_agreed_to() {
     let view = rig.until_ended("RUN-1").await;
     assert_eq!((view.line.ending, rig.file("state").as_str()), (Some(Ending::Done), "fine\n"), "{view:#?}");
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_look_that_finds_nothing_to_say_writes_nothing() {
+    let rig = Rig::new(&[TWO_FIXES]).await;
+    rig.start().await;
+    rig.until_asked("RUN-1").await;
+    rig.approve("RUN-1", "first", "bob").await;
+    rig.until("RUN-1", |view| matches!(state(view, "calm"), StepState::Unexpected { .. })).await;
+    // What is known already, after something was done: there is nothing to note, and nothing to look at again.
+    let known = ["worker is stuck".to_owned()];
+    rig.desk.tell_incident("INC-1", &known).await.expect("tells");
+    rig.rest().await;
+    let appends = rig.disk.appends.load(Ordering::SeqCst);
+    for _ in 0..3 {
+        rig.desk.tell_incident("INC-1", &known).await.expect("tells");
+    }
+    rig.rest().await;
+    assert_eq!(rig.disk.appends.load(Ordering::SeqCst), appends, "nothing was appended, not even an empty batch");
+}
