@@ -224,11 +224,6 @@ impl Brakes {
         self.outside = what;
     }
 
-    #[must_use]
-    pub const fn fleet(&self) -> &Fleet {
-        &self.fleet
-    }
-
     pub(crate) fn mark(&self) -> Mark {
         Mark { made: self.made, locks: self.locks.clone(), unwritten: self.unwritten }
     }

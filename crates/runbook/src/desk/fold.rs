@@ -134,11 +134,6 @@ impl Runs {
         self.open.len()
     }
 
-    #[must_use]
-    pub const fn unreadable(&self) -> u64 {
-        self.unreadable
-    }
-
     /// Adds one entry of a run.
     pub(super) fn take(&mut self, entry: &Entry) {
         let Some(number) = number_of(&entry.run) else { return };

@@ -261,7 +261,7 @@ fn a_hundred_incidents_at_once_stop_at_the_limit() {
         let_through += usize::from(runs(&admit(&mut brakes, &request)));
     }
     assert_eq!(let_through, 10);
-    assert!(matches!(brakes.fleet(), Fleet::Tripped { attempts: 10, .. }));
+    assert!(matches!(brakes.view().fleet, Fleet::Tripped { attempts: 10, .. }));
     // The hour passes, the brake stays: a person has to release it.
     brakes.observe(&at(3 * 3600));
     let late = Count { at_ms: brakes.clock_ms(), ..counted.clone() };
