@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::plan::{Capture, Source, sha256};
+use crate::plan::{Capture, Source, masked, sha256};
 use crate::predicate::{Facts, Value, pattern};
 
 /// Bytes of one captured value.
@@ -117,40 +117,13 @@ impl Outcome {
         facts
     }
 
-    /// What later conditions know of the step: its number under its own name, the rest behind a dot.
+    /// The captures that it holds, without secrets; one that is not there is left out.
     #[must_use]
-    pub fn facts_of(&self, step: &str, captured: &BTreeMap<String, String>) -> Facts {
-        let mut names = vec![step.to_owned()];
-        if step.contains('-') {
-            names.push(step.replace('-', "_"));
-        }
-        let own = self.facts();
-        let mut facts = Facts::default();
-        for name in names {
-            for (field, value) in &own.values {
-                facts.values.insert(format!("{name}.{field}"), value.clone());
-            }
-            for (variable, value) in captured {
-                facts.set(format!("{name}.{variable}"), value.as_str());
-            }
-            if let Some(value) = own.values.get("value") {
-                facts.values.insert(name.clone(), value.clone());
-            }
-            if let Some(json) = &self.json {
-                facts.documents.insert(name, json.clone());
-            }
-        }
-        for (variable, value) in captured {
-            facts.set(variable.as_str(), value.as_str());
-        }
-        facts
-    }
-
-    /// The captures that it holds; one that is not there is left out.
-    #[must_use]
-    pub fn capture(&self, captures: &[Capture]) -> BTreeMap<String, String> {
+    pub fn capture(&self, captures: &[Capture], secrets: &[String]) -> BTreeMap<String, String> {
         let found = captures.iter().filter_map(|capture| Some((capture.variable.clone(), self.source(&capture.source)?)));
-        found.map(|(name, value)| (name, paramedic_model::text::head(value.trim(), CAPTURE_BYTES_MAX).to_owned())).collect()
+        // Masked before it is cut: what is left of a secret at the cut would not look like one.
+        let kept = |value: &str| paramedic_model::text::head(&masked(value.trim(), secrets), CAPTURE_BYTES_MAX).to_owned();
+        found.map(|(name, value)| (name, kept(&value))).collect()
     }
 
     fn source(&self, source: &Source) -> Option<String> {

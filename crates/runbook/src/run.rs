@@ -332,8 +332,6 @@ pub enum RunError {
     NoStart,
     #[error("read the record of a run: an entry belongs to the run {0}")]
     Foreign(String),
-    #[error("go on with the run {run}: its document has changed since it began")]
-    Changed { run: String },
 }
 
 impl Entry {
@@ -408,11 +406,6 @@ impl Run {
     #[must_use]
     pub fn in_doubt(&self) -> Option<Record> {
         self.begun.as_ref().map(|begun| Record::Interrupted { step: begun.step.clone(), still_running: Vec::new() })
-    }
-
-    /// Refuses to go on with another text than the run began with.
-    pub fn check_document(&self, document: &str) -> Result<(), RunError> {
-        if self.document == document { Ok(()) } else { Err(RunError::Changed { run: self.id.clone() }) }
     }
 
     #[must_use]
@@ -688,7 +681,11 @@ impl Done {
             (None, Err(error)) => (Verdict::Failed, error.to_string()),
             (None, Ok(expected)) => match expected.judge(&facts) {
                 Truth::Holds => (Verdict::Ok, String::new()),
-                Truth::Fails(why) | Truth::Unknown(why) => (Verdict::Unexpected, format!("`{expectation}`: {why}")),
+                Truth::Fails(_) | Truth::Unknown(_) => {
+                    // Said about what was found without its secrets, because what is quoted of it is cut.
+                    let why = expected.judge(&facts.masked(secrets));
+                    (Verdict::Unexpected, format!("`{expectation}`: {}", why.why()))
+                }
             },
         };
         let text = if outcome.stdout.text.trim().is_empty() { &outcome.stderr.text } else { &outcome.stdout.text };
@@ -707,9 +704,9 @@ impl Done {
             ms: outcome.ms,
             output_hash: outcome.output_hash(),
             output_bytes: outcome.stdout.bytes + outcome.stderr.bytes,
-            shown: masked(paramedic_model::text::head(text, SHOWN_BYTES_MAX), secrets),
+            shown: paramedic_model::text::head(&masked(text, secrets), SHOWN_BYTES_MAX).to_owned(),
             found: facts.values.into_iter().filter_map(plain).collect(),
-            captured: outcome.capture(&step.demands.captures).into_iter().map(|(name, value)| (name, masked(&value, secrets))).collect(),
+            captured: outcome.capture(&step.demands.captures, secrets),
             affected: outcome.affected,
             of: outcome.of,
             inverse: outcome.inverse.clone(),

@@ -91,7 +91,7 @@ impl RunDesk {
                     call.arguments.get(*key).and_then(|value| value.as_str().map(str::to_owned).or_else(|| Some(value.to_string())))
                 })
                 .unwrap_or_else(|| call.action.clone());
-        let target = secret::mask(text::head(&target, 200)).into_owned();
+        let target = text::head(&secret::mask(&target), 200).to_owned();
         let start =
             StartRun { runbook: runbook.id.clone(), mode: Mode::Step, target, incident, by, inputs: BTreeMap::new(), observed: Vec::new() };
         self.begin(Origin { runbook: Arc::new(runbook), document, text: Some(text), takes_back }, start).await

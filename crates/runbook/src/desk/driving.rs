@@ -91,7 +91,7 @@ impl RunDesk {
         let number = self.number_for(&runbook, &start, text.is_some())?;
         let id = format!("RUN-{number}");
         let target = match (&start.target, &start.incident, runbook.services.first()) {
-            (target, ..) if !target.trim().is_empty() => secret::mask(text::head(&text::one_line(target), TARGET_BYTES_MAX)).into_owned(),
+            (target, ..) if !target.trim().is_empty() => text::head(&secret::mask(&text::one_line(target)), TARGET_BYTES_MAX).to_owned(),
             (_, Some(incident), _) => incident.clone(),
             (_, None, Some(service)) => service.clone(),
             (_, None, None) => "this".to_owned(),
@@ -260,7 +260,7 @@ impl RunDesk {
 
     async fn end_what_cannot_go_on(self: &Arc<Self>, number: u64, entries: &[Entry], why: &str) {
         let id = format!("RUN-{number}");
-        let record = Record::Ended { outcome: run::Ending::Stopped, why: text::capped(why, 500).into_owned() };
+        let record = Record::Ended { outcome: run::Ending::Stopped, why: text::capped(&secret::mask(why), 500).into_owned() };
         let in_doubt = match Run::fold(entries) {
             Ok(run) => self.in_doubt(&run).await,
             Err(_) => None,
@@ -352,10 +352,22 @@ impl RunDesk {
 fn shown_lines(lines: &[String], known: &[String]) -> Vec<String> {
     let mut shown: Vec<String> = Vec::new();
     for line in lines.iter().filter(|line| !line.trim().is_empty()) {
-        let line = secret::mask(&text::capped(&text::one_line(line), OBSERVED_BYTES_MAX)).into_owned();
+        let line = text::capped(&secret::mask(&text::one_line(line)), OBSERVED_BYTES_MAX).into_owned();
         if shown.len() < OBSERVED_MAX && !known.contains(&line) && !shown.contains(&line) {
             shown.push(line);
         }
     }
     shown
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_was_seen_is_masked_before_it_is_cut() {
+        let line = format!("{} sk-ant-api03-abcdefgh12345678", "x".repeat(OBSERVED_BYTES_MAX - 13));
+        let shown = shown_lines(&[line], &[]);
+        assert!(shown[0].starts_with("xxx") && !shown[0].contains("api0"), "{shown:?}");
+    }
 }

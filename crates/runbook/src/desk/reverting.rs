@@ -77,13 +77,13 @@ fn done_of(outcome: &Outcome) -> Done {
     let why = outcome.fault.clone().unwrap_or(said);
     Done {
         verdict: if outcome.is_ok() { Verdict::Ok } else { Verdict::Failed },
-        why: secret::mask(text::head(&why, 4_096)).into_owned(),
+        why: text::head(&secret::mask(&why), 4_096).to_owned(),
         exit: outcome.exit,
         signal: outcome.signal,
         ms: outcome.ms,
         output_hash: outcome.output_hash(),
         output_bytes: outcome.stdout.bytes + outcome.stderr.bytes,
-        shown: secret::mask(text::head(&outcome.stdout.text, 4_096)).into_owned(),
+        shown: text::head(&secret::mask(&outcome.stdout.text), 4_096).to_owned(),
         found: std::collections::BTreeMap::default(),
         captured: std::collections::BTreeMap::default(),
         affected: outcome.affected,
@@ -110,5 +110,19 @@ fn order(work: Work, run: &str) -> Order {
         dry: false,
         live: None,
         about: About { run: run.to_owned(), by: "paramedic".to_owned(), ..About::default() },
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_way_back_said_is_masked_before_it_is_cut() {
+        let text = format!("{} sk-ant-api03-abcdefgh12345678", "x".repeat(4_096 - 13));
+        let mut outcome = Outcome::fault(text.clone());
+        outcome.stdout.text = text;
+        let done = done_of(&outcome);
+        assert!(!done.why.contains("api0") && !done.shown.contains("api0"), "{done:?}");
     }
 }

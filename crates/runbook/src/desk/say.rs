@@ -366,5 +366,16 @@ pub(super) const fn word(state: &StepState) -> &'static str {
 
 fn reason(why: &str) -> String {
     let why = why.trim();
-    if why.is_empty() { "no reason given".to_owned() } else { secret::mask(&text::capped(why, WHY_BYTES_MAX)).into_owned() }
+    if why.is_empty() { "no reason given".to_owned() } else { text::capped(&secret::mask(why), WHY_BYTES_MAX).into_owned() }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_reason_is_masked_before_it_is_cut() {
+        let said = reason(&format!("{} sk-ant-api03-abcdefgh12345678", "x".repeat(WHY_BYTES_MAX - 13)));
+        assert!(said.starts_with("xxx") && !said.contains("api0"), "{said}");
+    }
 }

@@ -37,8 +37,8 @@ impl Collected {
         let cut = self.total > (self.head.len() + self.tail.len()) as u64;
         let tail: Vec<u8> = std::mem::take(&mut self.tail).into();
         let text = if cut {
-            let head = whole_words(&self.head, true);
-            let tail = whole_words(&tail, false);
+            let head = whole_words(before_broken(&self.head, secrets), true);
+            let tail = whole_words(after_broken(&tail, secrets), false);
             let left_out = self.total - (head.len() + tail.len()) as u64;
             let clean = |bytes: &[u8]| hidden(&String::from_utf8_lossy(bytes), secrets, redact);
             format!("{}\n… {left_out} bytes left out …\n{}", clean(head), clean(tail))
@@ -48,6 +48,24 @@ impl Collected {
         };
         Kept { text, bytes: self.total, cut }
     }
+}
+
+/// A beginning without what it ends with of a secret, which may have blanks or lines in it.
+fn before_broken<'a>(bytes: &'a [u8], secrets: &[String]) -> &'a [u8] {
+    let part = |secret: &String| (1..secret.len()).rev().find(|at| bytes.ends_with(&secret.as_bytes()[..*at]));
+    &bytes[..bytes.len() - secrets.iter().filter_map(part).max().unwrap_or(0)]
+}
+
+/// An end without what it begins with of a secret, or of a private key.
+fn after_broken<'a>(bytes: &'a [u8], secrets: &[String]) -> &'a [u8] {
+    const KEY: &[u8] = b"PRIVATE KEY-----";
+    let part = |secret: &String| (1..secret.len()).find_map(|at| bytes.starts_with(&secret.as_bytes()[at..]).then(|| secret.len() - at));
+    let bytes = &bytes[secrets.iter().filter_map(part).max().unwrap_or(0)..];
+    let first = bytes.windows(KEY.len()).position(|window| window == KEY);
+    // The first such line ends a key: it began in what was left out.
+    let ends =
+        |at: usize| bytes[..at].iter().rposition(|byte| *byte == b'\n').is_some_and(|line| bytes[line..at].starts_with(b"\n-----END"));
+    first.filter(|at| ends(*at)).map_or(bytes, |at| &bytes[at + KEY.len()..])
 }
 
 fn whole_words(bytes: &[u8], head: bool) -> &[u8] {
@@ -98,6 +116,25 @@ mod tests {
             collected.push(&vec![b'.'; 3 * HALF]);
             let kept = collected.keep(&["hunter2-hunter2".to_owned()], &[]);
             assert!(!kept.text.contains("hunter2"), "{before}");
+        }
+    }
+
+    #[test]
+    fn a_secret_of_several_words_or_lines_is_not_shown_in_part() {
+        let secret = "correct horse battery\nstaple";
+        let key = format!("-----BEGIN PRIVATE KEY-----\n{}-----END PRIVATE KEY-----\n", "MIIEabcdef\n".repeat(40));
+        for at in [HALF - 20, HALF - 3] {
+            for (text, part) in [(secret, "horse"), (secret, "battery"), (secret, "staple"), (key.as_str(), "MIIE")] {
+                // Once across the end of the beginning, once across the beginning of the end.
+                let mut collected = Collected::default();
+                collected.push(&b".\n".repeat(at / 2));
+                collected.push(text.as_bytes());
+                collected.push(&b".\n".repeat(HALF));
+                collected.push(text.as_bytes());
+                collected.push(&b".\n".repeat(at / 2));
+                let kept = collected.keep(&[secret.to_owned()], &[]);
+                assert!(kept.cut && !kept.text.contains(part), "{at} {part}");
+            }
         }
     }
 

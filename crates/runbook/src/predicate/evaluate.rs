@@ -6,6 +6,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::{Comparison, Tree};
+use crate::plan::masked;
 
 /// One thing that was found.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -63,6 +64,31 @@ impl Facts {
     pub fn extend(&mut self, other: Self) {
         self.values.extend(other.values);
         self.documents.extend(other.documents);
+    }
+}
+
+impl Facts {
+    /// The same facts without the secrets that inputs are and those that look like some.
+    #[must_use]
+    pub(crate) fn masked(&self, secrets: &[String]) -> Self {
+        let text = |value: &Value| match value {
+            Value::Text(text) => Value::Text(masked(text, secrets)),
+            other => other.clone(),
+        };
+        let values = self.values.iter().map(|(name, value)| (name.clone(), text(value))).collect();
+        let documents = self.documents.iter().map(|(name, json)| (name.clone(), without_secrets(json, secrets))).collect();
+        Self { values, documents }
+    }
+}
+
+fn without_secrets(json: &serde_json::Value, secrets: &[String]) -> serde_json::Value {
+    match json {
+        serde_json::Value::String(text) => masked(text, secrets).into(),
+        serde_json::Value::Array(items) => items.iter().map(|item| without_secrets(item, secrets)).collect(),
+        serde_json::Value::Object(map) => {
+            serde_json::Value::Object(map.iter().map(|(name, value)| (name.clone(), without_secrets(value, secrets))).collect())
+        }
+        other => other.clone(),
     }
 }
 

@@ -223,7 +223,7 @@ async fn foresee(
         return Ok(Some(Outcome::fault(format!("nothing was done: {why}"))));
     }
     if let Some(inverse) = planned.inverse {
-        let what = masked(paramedic_model::text::head(&planned.stdout.text, 500), &order.secrets);
+        let what = paramedic_model::text::head(&masked(&planned.stdout.text, &order.secrets), 500).to_owned();
         let record = Record::Foreseen { step: step.name.clone(), what, inverse, reverts_after_s: planned.reverts_after_s };
         let mut held = run.lock().await;
         write(&mut held, stage, record).await?;

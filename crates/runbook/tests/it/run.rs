@@ -9,7 +9,8 @@ use paramedic_runbook::execute::{BoxFuture, Hand, Hands, Order, Settings};
 use paramedic_runbook::gate::{Agreed, Authority, Decision, Mode, Person, Policy};
 use paramedic_runbook::outcome::Outcome;
 use paramedic_runbook::plan::plan;
-use paramedic_runbook::run::{self, Ending, Entry, Fixture, Journal, Record, Run, Stage, Start, StepState, Verdict, rehearse};
+use paramedic_runbook::render::Given;
+use paramedic_runbook::run::{self, Done, Ending, Entry, Fixture, Journal, Record, Run, Stage, Start, StepState, Verdict, rehearse};
 use paramedic_runbook::{Runbook, parse};
 use tokio::sync::Mutex;
 use tokio_util::sync::CancellationToken;
@@ -377,8 +378,6 @@ async fn a_run_goes_on_after_a_restart_in_the_middle() {
         // The process is gone. What was written is all there is.
         let written = journal.entries.lock().expect("a list").clone();
         let mut run = Run::fold(&written).expect("adds up");
-        run.check_document("document-hash").expect("the same document");
-        assert!(run.check_document("another").is_err());
         let journal = Arc::new(Kept::default());
         let again = Stage { journal: Arc::clone(&journal) as Arc<dyn Journal>, ..first };
         drive(&mut run, &again, &CancellationToken::new()).await.expect("writes");
@@ -432,6 +431,23 @@ fn secrets_are_in_no_record() {
         Fixture::parse(&format!("inputs: {{ key: correct-horse }}\nsteps: {{ look: [{{ stdout: 'Bearer {key}' }}] }}")).expect("reads");
     let records = serde_json::to_string(&rehearse(&runbook, &fixture).records).expect("writes");
     assert!(!records.contains("correct-horse") && !records.contains(&key), "{records}");
+}
+
+#[test]
+fn a_secret_that_lies_across_a_cut_is_not_shown_in_part() {
+    let text = "---\ninputs: { key: { type: secret } }\n---\n# R\n## Investigation\n```sh { name=look capture=\"said=stdout\" expect=\"stdout == 'no'\" }\ncat log\n```\n";
+    let runbook = parse(text, "r.md").runbooks.remove(0);
+    let planned = plan(&runbook, &Given::default()).steps.remove(0);
+    // What a reason quotes, a capture, what a record shows.
+    for cut in [80, 4 * 1024, 16 * 1024] {
+        for (secret, part) in [("sk-ant-api03-abcdefgh12345678", "api0"), ("correct-horse-battery", "correct")] {
+            let mut outcome = Outcome::default();
+            outcome.stdout.text = format!("{} {secret} and so on", "x".repeat(cut - 13));
+            let done = Done::of(&planned, &outcome, &["correct-horse-battery".to_owned()]);
+            let done = serde_json::to_string(&done).expect("writes");
+            assert!(done.contains("xxx") && done.contains("captured") && !done.contains(part), "{cut} {part}: {done}");
+        }
+    }
 }
 
 #[test]
