@@ -1,9 +1,12 @@
 //! Statements for PostgreSQL. What only looks runs in a transaction that cannot change anything.
 
+use std::pin::pin;
+
+use futures_util::TryStreamExt as _;
 use tokio_postgres::{Config, NoTls, SimpleQueryMessage};
 
 use super::Order;
-use super::output::{Collected, hidden};
+use super::output::{Collected, OUTPUT_BYTES_MAX, hidden};
 use crate::classify::Effect;
 use crate::outcome::Outcome;
 
@@ -40,11 +43,15 @@ async fn ask(url: &str, statement: &str, order: &Order) -> Result<Outcome, Strin
         if order.effect == Effect::Read {
             client.batch_execute("BEGIN READ ONLY").await.map_err(|error| reason(&error))?;
         }
-        let answers = client.simple_query(statement).await.map_err(|error| reason(&error))?;
+        let mut found = Found::default();
+        let mut answers = pin!(client.simple_query_raw(statement).await.map_err(|error| reason(&error))?);
+        while let Some(answer) = answers.try_next().await.map_err(|error| reason(&error))? {
+            found.take(&answer);
+        }
         if order.effect == Effect::Read {
             client.batch_execute("ROLLBACK").await.map_err(|error| reason(&error))?;
         }
-        Ok(outcome_of(&answers, order))
+        Ok(found.outcome(order))
     };
     let done = done.await;
     drop(client);
@@ -52,46 +59,54 @@ async fn ask(url: &str, statement: &str, order: &Order) -> Result<Outcome, Strin
     done
 }
 
-fn outcome_of(answers: &[SimpleQueryMessage], order: &Order) -> Outcome {
-    let mut collected = Collected::default();
-    let mut rows = 0;
-    let mut first: Option<Vec<(String, Option<String>)>> = None;
-    let mut affected = 0;
-    for answer in answers {
+/// What is kept of the answers, which come one after another and may be more than memory holds.
+#[derive(Default)]
+struct Found {
+    collected: Collected,
+    rows: u64,
+    first: Option<Vec<(String, Option<String>)>>,
+    affected: u64,
+}
+
+impl Found {
+    fn take(&mut self, answer: &SimpleQueryMessage) {
         match answer {
             SimpleQueryMessage::RowDescription(columns) => {
                 let names: Vec<&str> = columns.iter().map(|column| column.name()).collect();
-                collected.push(format!("{}\n", names.join("\t")).as_bytes());
+                self.collected.push(format!("{}\n", names.join("\t")).as_bytes());
             }
             SimpleQueryMessage::Row(row) => {
-                rows += 1;
-                let cells: Vec<(String, Option<String>)> = row
-                    .columns()
-                    .iter()
-                    .enumerate()
-                    .map(|(at, column)| (column.name().to_owned(), row.get(at).map(str::to_owned)))
-                    .collect();
-                if rows <= ROWS_KEPT_MAX {
-                    let texts: Vec<&str> = cells.iter().map(|(_, cell)| cell.as_deref().unwrap_or("")).collect();
-                    collected.push(format!("{}\n", texts.join("\t")).as_bytes());
+                self.rows += 1;
+                if self.rows <= ROWS_KEPT_MAX {
+                    for at in 0..row.len() {
+                        self.collected.push(if at == 0 { b"" } else { b"\t" });
+                        self.collected.push(row.get(at).unwrap_or("").as_bytes());
+                    }
+                    self.collected.push(b"\n");
                 }
-                first.get_or_insert(cells);
+                let cells =
+                    || row.columns().iter().enumerate().map(|(at, column)| (column.name().to_owned(), row.get(at).map(str::to_owned)));
+                self.first.get_or_insert_with(|| cells().collect());
             }
-            SimpleQueryMessage::CommandComplete(count) => affected = *count,
+            SimpleQueryMessage::CommandComplete(count) => self.affected = *count,
             _ => {}
         }
     }
-    let mut outcome = Outcome { rows: Some(rows), affected: Some(affected), ..Outcome::default() };
-    outcome.stdout = collected.keep(&order.secrets, &order.redact);
-    for (at, (name, cell)) in first.unwrap_or_default().into_iter().enumerate() {
-        let Some(cell) = cell else { continue };
-        let cell = hidden(&cell, &order.secrets, &order.redact);
-        if at == 0 {
-            outcome.value = cell.parse().ok().filter(|value: &f64| value.is_finite());
+
+    fn outcome(self, order: &Order) -> Outcome {
+        let mut outcome = Outcome { rows: Some(self.rows), affected: Some(self.affected), ..Outcome::default() };
+        outcome.stdout = self.collected.keep(&order.secrets, &order.redact);
+        for (at, (name, cell)) in self.first.unwrap_or_default().into_iter().enumerate() {
+            let Some(cell) = cell else { continue };
+            let cell = hidden(&cell, &order.secrets, &order.redact);
+            let cell = paramedic_model::text::head(&cell, OUTPUT_BYTES_MAX);
+            if at == 0 {
+                outcome.value = cell.parse().ok().filter(|value: &f64| value.is_finite());
+            }
+            outcome.fields.insert(name, cell.into());
         }
-        outcome.fields.insert(name, cell.into());
+        outcome
     }
-    outcome
 }
 
 fn reason(error: &tokio_postgres::Error) -> String {

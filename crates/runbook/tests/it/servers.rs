@@ -99,6 +99,13 @@ async fn redis() -> Option<Server> {
     Some(server)
 }
 
+/// Bytes that this process has held at once, at most.
+fn most_memory() -> u64 {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));
+    line.and_then(|line| line.trim().trim_end_matches(" kB").parse::<u64>().ok()).unwrap_or(0) * 1024
+}
+
 async fn carry(settings: &Settings, work: Work, effect: Effect, timeout_ms: u64) -> Outcome {
     let hands = Hands { settings: settings.clone(), ..Hands::default() };
     let timeout = Duration::from_millis(timeout_ms);
@@ -141,6 +148,13 @@ async fn a_database_is_asked_and_looking_changes_nothing() {
     assert_eq!(read.stdout.text, "waiting\tstate\n5000\twaiting\n");
     let all = sql("SELECT * FROM jobs", Effect::Read).await;
     assert_eq!((all.rows, all.stdout.text.lines().count()), (Some(5000), 1001));
+    // Of what is more than anybody reads only the edges are held.
+    let before = most_memory();
+    let much = sql("SELECT repeat('x', 1000000) AS much FROM generate_series(1, 100)", Effect::Read).await;
+    assert_eq!((much.fault.clone(), much.rows, much.stdout.bytes), (None, Some(100), 100_000_000 + 100 + 5));
+    assert!(much.stdout.cut && much.stdout.text.len() < 300 * 1024, "{}", much.stdout.text.len());
+    let grown = most_memory() - before;
+    assert!(grown < 50_000_000, "{grown} bytes for 100 MB of rows");
     // Whatever the statement says, and however it tries to leave the transaction.
     for statement in [
         "DELETE FROM jobs",
@@ -195,6 +209,11 @@ async fn redis_is_asked_with_whole_arguments() {
     let read = ask(&[&["CONFIG", "GET", "maxmemory-policy"]], Effect::Read).await;
     let pointer = read.json.as_ref().and_then(|json| json.pointer("/1"));
     assert_eq!(pointer, Some(&serde_json::json!("noeviction")), "{read:?}");
+    // A part of an answer is not taken for the whole of it.
+    ask(&[&["SETRANGE", "big", "5000000", "x"]], Effect::Write).await;
+    let big = ask(&[&["GET", "big"], &["GET", "big"]], Effect::Read).await;
+    assert_eq!((big.fault.clone(), big.json.clone(), big.stdout.bytes), (None, None, 2 * 5_000_002));
+    assert!(big.stdout.cut && big.stdout.text.len() < 300 * 1024);
     let wrong = ask(&[&["NOSUCH"]], Effect::Read).await;
     assert!(wrong.fault.as_deref().is_some_and(|fault| fault.contains("NOSUCH")), "{wrong:?}");
     let blocked = ask(&[&["BLPOP", "nothing", "0"]], Effect::Write).await;
