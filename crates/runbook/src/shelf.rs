@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -37,9 +37,12 @@ pub struct Shelved {
     pub text: Arc<str>,
     /// SHA-256 of the text.
     pub document: String,
-    /// What is dangerous or wrong in the document.
-    pub findings: Arc<[Finding]>,
+    /// What is dangerous or wrong in the document, found when somebody asks first: a start need not wait for it.
+    pub findings: Findings,
 }
+
+/// The linter's findings of one document, shared by its runbooks.
+pub type Findings = Arc<LazyLock<Vec<Finding>, Box<dyn FnOnce() -> Vec<Finding> + Send>>>;
 
 /// A runbook as a line of a list.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -108,8 +111,8 @@ impl Shelf {
             self.untaken.push(Untaken { file: file.to_owned(), why: "there is no runbook in it".to_owned() });
             return;
         }
-        let findings: Arc<[Finding]> = lint(&document).into();
         let (text, hash): (Arc<str>, _) = (text.into(), sha256(text.as_bytes()));
+        let findings = findings_of(Arc::clone(&text), file.to_owned());
         for runbook in document.runbooks {
             let twin = self.shelved.get(&runbook.id).filter(|known| known.origin == origin);
             if let Some(twin) = twin {
@@ -213,6 +216,11 @@ impl Shelved {
     }
 }
 
+/// The text is read once more then, so that no document is held for it.
+fn findings_of(text: Arc<str>, file: String) -> Findings {
+    Arc::new(LazyLock::new(Box::new(move || lint(&parse(&text, &file)))))
+}
+
 /// Reads a runbook's file; the error is a sentence.
 pub fn read(file: &Path) -> Result<String, String> {
     let size = std::fs::metadata(file).map_err(|error| error.to_string())?.len();
@@ -268,6 +276,20 @@ mod tests {
         let named = shelf.choose(&Wanted { alerts: vec!["TimeoutSpike"], named: vec!["gone", "agent-timeout"], ..Wanted::default() });
         assert_eq!(named.unwrap().runbook.id, "agent-timeout");
         assert!(shelf.untaken.iter().any(|one| one.file.ends_with("notes.md") && one.why.contains("no runbook")));
+    }
+
+    #[test]
+    fn findings_are_those_of_the_linter_and_found_once_for_all_runbooks_of_a_document() {
+        let folder = tempfile::tempdir().unwrap();
+        let text = "# A\n## Resolution\n```sh\nrm -rf /var/lib/x\n```\n\n# B\n## Resolution\n```sh\nls\n```\n";
+        std::fs::write(folder.path().join("two.md"), text).unwrap();
+        let shelf = Shelf::load(&[folder.path().to_owned()], false);
+        let all: Vec<&Shelved> = shelf.all().collect();
+        assert!(all.iter().all(|one| LazyLock::get(&one.findings).is_none()), "nobody asked yet");
+        let file = folder.path().join("two.md").display().to_string();
+        assert_eq!(**all[0].findings, lint(&parse(text, &file)));
+        assert!(all[0].line().warnings + all[0].line().errors > 0);
+        assert!(all.iter().all(|one| Arc::ptr_eq(&one.findings, &all[0].findings)));
     }
 
     #[test]
