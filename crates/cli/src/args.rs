@@ -6,7 +6,9 @@ use std::path::PathBuf;
 
 use clap::{Args as ClapArgs, Parser, Subcommand};
 
-pub(crate) use response::{ActionVerb, ApproveArgs, BrakeVerb, FlagVerb, RunArgs, RunChange, RunbookVerb, RunsArgs, StepArgs, SwitchVerb};
+pub(crate) use response::{
+    ActionVerb, ApproveArgs, BrakeVerb, BudgetVerb, FlagVerb, RunArgs, RunChange, RunbookVerb, RunsArgs, StepArgs, SwitchHow, SwitchVerb,
+};
 
 /// Incident response for fleets of AI agents.
 #[derive(Debug, Parser)]
@@ -39,6 +41,20 @@ const ACTION_EXAMPLES: &str = "Examples:
   paramedic action show redis.delete_keys
   paramedic action plan redis.delete_keys --set pattern='cache:*'
   paramedic action run flag.disable --set flag=new-search --set ttl=30m --why 'search is slow'";
+
+const SWITCH_EXAMPLES: &str = "Examples:
+  paramedic switch known
+  paramedic switch set rate_limit_per_minute 100 --for 30m --reason 'many 429'
+  paramedic switch set blocked true --scope user=u-42 --for 1h
+  paramedic switch set ENABLE_DEGRADED_MODE true --for 30m
+  paramedic switch set breaker:anthropic open --for 10m
+  paramedic switch clear blocked --scope user=u-42";
+
+const BUDGET_EXAMPLES: &str = "Examples:
+  paramedic budget set 20 --per day
+  paramedic budget set 5 --per day --scope user=u-42 --reason 'a trial'
+  paramedic budget set 200 --per month --scope team=search
+  paramedic budget clear --per day --scope user=u-42";
 
 const RULES_EXAMPLES: &str = "Examples:
   paramedic rules list --problems
@@ -132,9 +148,12 @@ pub(crate) enum Verb {
         #[command(subcommand)]
         verb: Option<BrakeVerb>,
     },
-    /// Switches of the gateway, which hold for a time
-    #[command(subcommand)]
+    /// Switches of the gateway, which hold for a time: limits, blocks, budgets, models, prompts
+    #[command(subcommand, after_help = SWITCH_EXAMPLES)]
     Switch(SwitchVerb),
+    /// What calls may cost in a day, a week or a month
+    #[command(subcommand, after_help = BUDGET_EXAMPLES)]
+    Budget(BudgetVerb),
     /// Feature flags
     #[command(subcommand)]
     Flag(FlagVerb),

@@ -258,6 +258,7 @@ fn in_verbs(hint: &str) -> String {
         .replace("GET /api/v1/runs lists", "paramedic runs lists")
         .replace("GET /api/v1/actions lists the arguments of each action", "paramedic action show NAME lists its arguments")
         .replace("GET /api/v1/actions lists", "paramedic action list lists")
+        .replace("GET /api/v1/switches lists all switches with their values", "paramedic switch known lists all switches")
         .replace("GET /api/v1/switches lists", "paramedic switch list lists")
         .replace("GET /api/v1/brake says", "paramedic brake says")
         .replace("GET /flags lists", "paramedic flag list lists")

@@ -10,6 +10,8 @@ mod analyze;
 
 mod brake;
 
+mod budget;
+
 mod config;
 
 mod connect;
@@ -65,6 +67,7 @@ pub(crate) fn run(args: Args) -> Result<Exit> {
         Verb::Action(verb) => wait(actions::action(common, &verb)),
         Verb::Brake { verb } => wait(brake::brake(common, verb.as_ref())),
         Verb::Switch(verb) => wait(switches::switch(common, &verb)),
+        Verb::Budget(verb) => wait(budget::budget(common, &verb)),
         Verb::Flag(verb) => wait(switches::flag(common, &verb)),
         Verb::PromqlTest { files } => promql_test::promql_test(common, &files),
         Verb::SampleAgent { dir } => {

@@ -3,14 +3,15 @@
 use std::sync::Arc;
 
 use paramedic_action::Call;
-use paramedic_action::switch::{Ended, Enforcer, KNOWN, Known, Scope, Switch, SwitchError, SwitchReader as _};
+use paramedic_action::switch::{Ended, Enforcer, SwitchError, SwitchReader as _, checked_end, from_flags, id_of, with_flags};
+use paramedic_model::switch::{FLAG_NAMES, KNOWN, Known, Scope, Switch, ValueKind, find, own_name};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use super::people::{responding, somebody};
 use crate::context::Context;
-use crate::error::ApiError;
+use crate::error::{ApiError, Code};
 use crate::registry::{Caller, Method, Operation, Permission};
 
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -22,14 +23,49 @@ pub struct SwitchesQuery {
 
 #[derive(Debug, Clone, PartialEq, Serialize, JsonSchema)]
 pub struct SwitchList {
-    /// Those that hold now.
+    /// Those that hold now. What a feature flag stands for is set by "flag".
     pub switches: Vec<Switch>,
     /// Those that ended lately, the latest first.
     pub ended: Vec<Ended>,
     /// Who read this list in order to enforce it within the last minute. With nobody, a switch does nothing.
     pub enforcers: Vec<Enforcer>,
     /// All that can be set.
-    pub known: &'static [Known],
+    pub known: Vec<KnownSwitch>,
+}
+
+/// A switch that can be set.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, JsonSchema)]
+pub struct KnownSwitch {
+    /// With a colon at its end a name follows: `blocked_user:ana`.
+    pub name: &'static str,
+    pub kind: ValueKind,
+    /// The words it can be set to, where it takes words.
+    pub words: &'static [&'static str],
+    pub what: &'static str,
+    /// It may be set without a `ttl`, and holds then until it is cleared.
+    pub lasting: bool,
+    /// Other names that are taken for it.
+    pub flag_names: Vec<&'static str>,
+}
+
+impl KnownSwitch {
+    fn of(known: &Known) -> Self {
+        let Known { name, kind, words, what, lasting } = *known;
+        let flag_names = FLAG_NAMES.iter().filter(|(_, switch)| *switch == name).map(|(flag, _)| *flag).collect();
+        Self { name, kind, words, what, lasting, flag_names }
+    }
+}
+
+/// All that can be set, in the order in which they are shown.
+#[must_use]
+pub fn known_switches() -> Vec<KnownSwitch> {
+    KNOWN.iter().map(KnownSwitch::of).collect()
+}
+
+/// What holds now: what was set, and what feature flags stand for.
+pub fn holding(context: &Context) -> Result<Vec<Switch>, ApiError> {
+    let (responding, now) = (responding(context)?, context.now());
+    Ok(with_flags(responding.switches.active(now), from_flags(&responding.flags, now)))
 }
 
 pub async fn list(context: Arc<Context>, _: Caller, query: SwitchesQuery) -> Result<SwitchList, ApiError> {
@@ -37,21 +73,23 @@ pub async fn list(context: Arc<Context>, _: Caller, query: SwitchesQuery) -> Res
     if let Some(enforcer) = query.enforcer.as_deref().map(str::trim).filter(|name| !name.is_empty()) {
         switches.enforcer_seen(enforcer, now);
     }
-    Ok(SwitchList { switches: switches.active(now), ended: switches.ended(), enforcers: switches.enforcers(now), known: KNOWN })
+    let known = known_switches();
+    Ok(SwitchList { switches: holding(&context)?, ended: switches.ended(), enforcers: switches.enforcers(now), known })
 }
 
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct SwitchInput {
-    /// `fast_fail`.
+    /// `fast_fail`, or a flag name that stands for it: `ENABLE_FAST_FAIL`.
     pub switch: String,
-    /// True, a number or a text, as the switch wants it.
+    /// True, a number, a name or one of its words, as the switch wants it.
     pub value: Value,
-    /// Whom it is for: `all` (default), `user:ana`, `model:…`.
+    /// Whom it is for: `all` (default), `key:…`, `user:…`, `team:…`, `agent:…`, `session:…`, `model:…`, `plugin:…`.
     #[serde(default)]
     pub scope: Option<String>,
-    /// How long it holds: `90s`, `30m`, `2h`; at most 24 h.
-    pub ttl: String,
+    /// How long it holds: `90s`, `30m`, `2h`; at most 24 h. A switch that may last (a budget) needs none, and may have a longer one.
+    #[serde(default)]
+    pub ttl: Option<String>,
     #[serde(default)]
     pub why: String,
 }
@@ -65,28 +103,56 @@ pub struct SwitchChanged {
 pub async fn set(context: Arc<Context>, caller: Caller, input: SwitchInput) -> Result<SwitchChanged, ApiError> {
     let (switches, now) = (&responding(&context)?.switches, context.now());
     somebody(&context, &caller, None).await?;
-    let ttl = Call::new("switch").with("ttl", input.ttl).duration("ttl")?;
-    let scope: Scope = input.scope.as_deref().filter(|scope| !scope.is_empty()).unwrap_or("all").parse().map_err(SwitchError::from)?;
-    let switch = switches.set(&input.switch, &input.value, &scope, now.after(ttl), &caller.actor, &input.why, now).await?;
+    let name = own_name(&input.switch);
+    let known = find(name).map_err(SwitchError::from)?;
+    let ttl = input.ttl.filter(|ttl| !ttl.is_empty()).map(|ttl| Call::new("switch").with("ttl", ttl).duration("ttl")).transpose()?;
+    let until = checked_end(name, known, ttl.map(|ttl| now.after(ttl)), now)?;
+    let scope = scope_of(input.scope.as_deref())?;
+    let switch = switches.set(name, &input.value, &scope, until, &caller.actor, &input.why, now).await?;
     Ok(SwitchChanged { switch })
+}
+
+/// Whom a switch is for; nothing said is all.
+fn scope_of(text: Option<&str>) -> Result<Scope, ApiError> {
+    Ok(text.map(str::trim).filter(|scope| !scope.is_empty()).unwrap_or("all").parse().map_err(SwitchError::from)?)
 }
 
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct ClearInput {
-    /// `fast_fail@all`; a plain `fast_fail` is the one for all.
+    /// `fast_fail@all`; a plain `fast_fail` is the one for all, or for `scope`.
     pub id: String,
+    /// Whom it is for, where the id does not say so.
+    #[serde(default)]
+    pub scope: Option<String>,
     #[serde(default)]
     pub why: String,
 }
 
 pub async fn clear(context: Arc<Context>, caller: Caller, input: ClearInput) -> Result<SwitchChanged, ApiError> {
-    let (switches, now) = (&responding(&context)?.switches, context.now());
+    let (parts, now) = (responding(&context)?, context.now());
     somebody(&context, &caller, None).await?;
-    let found = switches.get(&input.id).or_else(|| switches.get(&format!("{}@all", input.id)));
-    let set = found.ok_or_else(|| SwitchError::NotSet { id: paramedic_model::text::head(&input.id, 300).to_owned() })?;
-    let switch = switches.clear(&set.switch, &set.scope, &caller.actor, &input.why, now).await?;
+    let id = match input.scope.as_deref().map(str::trim).filter(|scope| !scope.is_empty()) {
+        Some(scope) => id_of(own_name(&input.id), &scope_of(Some(scope))?),
+        None => input.id,
+    };
+    let Some(set) = parts.switches.find(&id) else { return Err(not_set(&id, &from_flags(&parts.flags, now))) };
+    let switch = parts.switches.clear(&set.switch, &set.scope, &caller.actor, &input.why, now).await?;
     Ok(SwitchChanged { switch })
+}
+
+/// There is nothing to clear: because there is no such switch, because it is not set, or because a flag says it.
+fn not_set(id: &str, from_flags: &[Switch]) -> ApiError {
+    let name = own_name(id.split_once('@').map_or(id, |(name, _)| name));
+    if let Some(switch) = from_flags.iter().find(|switch| switch.id == id || switch.switch == name && !id.contains('@')) {
+        let message = format!("failed to clear the switch {}: it was not set, but {} stands for it", switch.id, switch.why);
+        return ApiError::new(Code::Conflict, message, "set that flag; a switch of the same name that you set wins over it");
+    }
+    match find(name) {
+        // What follows a colon may hold an @ itself.
+        Err(fault) if !id.contains(':') => SwitchError::from(fault).into(),
+        _ => SwitchError::NotSet { id: paramedic_model::text::head(id, 300).to_owned() }.into(),
+    }
 }
 
 pub(crate) fn register(all: &mut Vec<Operation>) {
@@ -94,7 +160,7 @@ pub(crate) fn register(all: &mut Vec<Operation>) {
     use Permission::{Read, Write};
     all.extend([
         Operation::new("switch.list", (Get, "/api/v1/switches"), "List the switches that hold, for people and for gateways.", Read, list),
-        Operation::new("switch.set", (Post, "/api/v1/switches"), "Set a switch for a time.", Write, set),
+        Operation::new("switch.set", (Post, "/api/v1/switches"), "Set a switch for a time; a budget also until it is cleared.", Write, set),
         Operation::new("switch.clear", (Post, "/api/v1/switches/{id}/clear"), "End a switch before its time.", Write, clear),
     ]);
 }

@@ -207,11 +207,43 @@ async fn switches_are_set_for_a_time_and_enforcers_are_seen() {
         (json!({ "switch": "fast_fail", "value": 7, "ttl": "30m" }), 400),
         (json!({ "switch": "fast_fail", "value": true, "ttl": "48h" }), 400),
         (json!({ "switch": "fast_fail", "value": true, "ttl": "30m", "scope": "everybody" }), 400),
+        (json!({ "switch": "fast_fail", "value": true }), 400),
+        (json!({ "switch": "fast_fail", "value": true, "ttl": "" }), 400),
+        (json!({ "switch": "budget_action", "value": "explode", "ttl": "30m" }), 400),
     ] {
         let answer = server.by("ana", "/api/v1/switches", &body).await;
         assert_eq!(answer.status, status, "{body}: {}", answer.body);
     }
     assert_eq!(server.by("ana", "/api/v1/switches/fast_fail/clear", &json!({})).await.status, 404);
+    assert_eq!(server.by("ana", "/api/v1/switches/nonsense/clear", &json!({})).await.status, 400);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn switches_have_the_names_people_know_and_flags_stand_for_them() {
+    let (_stage, server) = responding().await;
+    let list = server.get("/api/v1/switches").await.json();
+    let known = |name: &str| list["known"].as_array().unwrap().iter().find(|one| one["name"] == name).unwrap().clone();
+    assert_eq!(known("budget_action")["words"], json!(["deny", "pause", "cheaper"]));
+    assert_eq!(known("max_history_messages")["flag_names"], json!(["MAX_HISTORY_LENGTH"]));
+    assert_eq!((&known("daily_budget_dollars")["lasting"], &known("fast_fail")["lasting"]), (&json!(true), &json!(false)));
+
+    let set = json!({ "switch": "DAILY_BUDGET_DOLLARS", "value": 20, "scope": "team=search" });
+    let changed = server.done("ana", "/api/v1/switches", &set).await;
+    assert_eq!(changed["switch"]["id"], "daily_budget_dollars@team:search");
+    assert!(changed["switch"]["expires_at"].as_str().unwrap().starts_with("9999"), "{changed}");
+    server.done("ana", "/api/v1/switches/DAILY_BUDGET_DOLLARS/clear", &json!({ "scope": "team=search" })).await;
+    server.done("ana", "/api/v1/switches", &set).await;
+    server.done("ana", "/api/v1/switches/DAILY_BUDGET_DOLLARS@team=search/clear", &json!({})).await;
+
+    server.done("ana", "/flags/ENABLE_DEGRADED_MODE/enable", &json!({ "why": "too much" })).await;
+    let held = &server.get("/api/v1/switches").await.json()["switches"][0];
+    assert_eq!((&held["id"], &held["value"], &held["by"]), (&json!("degraded_mode@all"), &json!(true), &json!("flag")));
+    let refused = server.by("ana", "/api/v1/switches/ENABLE_DEGRADED_MODE/clear", &json!({})).await;
+    assert!(refused.status == 409 && refused.body.contains("the flag ENABLE_DEGRADED_MODE"), "{}", refused.body);
+    server.done("ana", "/api/v1/switches", &json!({ "switch": "degraded_mode", "value": false, "ttl": "5m" })).await;
+    let list = server.get("/api/v1/switches").await.json();
+    let held: Vec<_> = list["switches"].as_array().unwrap().iter().map(|one| (&one["value"], &one["by"])).collect();
+    assert_eq!(held, [(&json!(false), &json!("ana"))], "what somebody set wins");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -1,4 +1,4 @@
-//! The verbs that answer incidents: runbooks, runs, approvals, actions, brakes, switches, flags.
+//! The verbs that answer incidents: runbooks, runs, approvals, actions, brakes, switches, budgets, flags.
 
 use std::path::PathBuf;
 
@@ -235,29 +235,90 @@ pub(crate) enum BrakeVerb {
 
 #[derive(Debug, Clone, Subcommand)]
 pub(crate) enum SwitchVerb {
-    /// List what holds now, who enforces it, and what can be set
+    /// List what holds now, and who enforces it
     List,
-    /// Set a switch for a time
+    /// List all switches: what each takes, what it does, and the flag names that stand for it
+    Known,
+    /// Set a switch; one of the same name and scope is replaced
+    #[command(after_help = super::SWITCH_EXAMPLES)]
     Set {
+        /// Its name, as `switch known` lists it, or a flag name like RATE_LIMIT_PER_USER
         name: String,
-        /// true, a number or a name, as the switch wants it
+        /// true, false, a number, a name or one of its words, as the switch wants it
         value: String,
-        /// How long it holds: 90s, 30m, 2h; at most 24h
-        #[arg(long)]
-        ttl: String,
-        /// Whom it is for: all, key:…, user:…, agent:…, session:…, model:…, plugin:…
-        #[arg(long, default_value = "all")]
-        scope: String,
-        #[arg(long, default_value = "")]
-        why: String,
+        #[command(flatten)]
+        how: SwitchHow,
     },
     /// End a switch before its time
     Clear {
-        /// `fast_fail@all`, or `fast_fail` for the one for all
+        /// `fast_fail` for the one for all, or with whom it is for: `fast_fail@user:u-42`
+        #[arg(value_name = "NAME")]
         id: String,
-        #[arg(long, default_value = "")]
-        why: String,
+        /// Whom it is for: user=u-42, model=…
+        #[arg(long)]
+        scope: Option<String>,
+        /// Why, for the record
+        #[arg(long, alias = "why", value_name = "TEXT", default_value = "")]
+        reason: String,
     },
+}
+
+/// Whom a switch is for, how long, and why.
+#[derive(Debug, Clone, ClapArgs)]
+pub(crate) struct SwitchHow {
+    /// Whom it is for: all, or key, user, team, agent, session, model or plugin and a name: user=u-42
+    #[arg(long, default_value = "all")]
+    pub(crate) scope: String,
+    /// How long it holds: 90s, 30m, 2h; at most 24h. Needed, but for budgets, which hold until they are cleared
+    #[arg(long = "for", alias = "ttl", value_name = "DURATION")]
+    pub(crate) lasts: Option<String>,
+    /// Why, for the record
+    #[arg(long, alias = "why", value_name = "TEXT", default_value = "")]
+    pub(crate) reason: String,
+}
+
+#[derive(Debug, Clone, Subcommand)]
+pub(crate) enum BudgetVerb {
+    /// Cap what calls may cost in a day, a week or a month; it holds until it is cleared
+    #[command(after_help = super::BUDGET_EXAMPLES)]
+    Set {
+        /// In dollars: 20, 12.50
+        amount: String,
+        /// UTC; weeks begin on Monday
+        #[arg(long, value_enum)]
+        per: Period,
+        #[command(flatten)]
+        how: SwitchHow,
+    },
+    /// Take a cap away
+    Clear {
+        #[arg(long, value_enum)]
+        per: Period,
+        /// Whose cap: all, or key, user, team, agent, session, model or plugin and a name: team=search
+        #[arg(long, default_value = "all")]
+        scope: String,
+        /// Why, for the record
+        #[arg(long, alias = "why", value_name = "TEXT", default_value = "")]
+        reason: String,
+    },
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+pub(crate) enum Period {
+    Day,
+    Week,
+    Month,
+}
+
+impl Period {
+    /// The switch that caps it.
+    pub(crate) const fn switch(self) -> &'static str {
+        match self {
+            Self::Day => "daily_budget_dollars",
+            Self::Week => "weekly_budget_dollars",
+            Self::Month => "monthly_budget_dollars",
+        }
+    }
 }
 
 #[derive(Debug, Clone, Subcommand)]

@@ -1,14 +1,15 @@
 //! `paramedic switch` and `paramedic flag`.
 
 use anyhow::Result;
-use paramedic_action::switch::Switch;
+use clap::CommandFactory as _;
 use paramedic_api::operations::flags::{FlagList, FlagView};
-use paramedic_api::operations::switches::SwitchChanged;
+use paramedic_api::operations::switches::{KnownSwitch, SwitchChanged, known_switches};
+use paramedic_model::switch::{Switch, ValueKind, find, own_name};
 use paramedic_model::{Clock as _, SystemClock, Timestamp};
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-use crate::args::{Common, FlagVerb, SwitchVerb};
+use crate::args::{Args, Common, FlagVerb, SwitchHow, SwitchVerb};
 use crate::exit::Exit;
 use crate::face::Face;
 use crate::show;
@@ -17,7 +18,6 @@ use crate::show;
 struct Listed {
     switches: Vec<Switch>,
     enforcers: Vec<Enforcer>,
-    known: Vec<Known>,
 }
 
 #[derive(Debug, Deserialize)]
@@ -25,28 +25,59 @@ struct Enforcer {
     name: String,
 }
 
-#[derive(Debug, Deserialize)]
-struct Known {
-    name: String,
-    kind: String,
-    what: String,
+pub(super) async fn switch(common: &Common, verb: &SwitchVerb) -> Result<Exit> {
+    match verb {
+        SwitchVerb::List => list_switches(common).await,
+        SwitchVerb::Known => known(common),
+        SwitchVerb::Set { name, value, how } => set(common, name, value, how).await,
+        SwitchVerb::Clear { id, scope, reason } => clear(common, id, scope.as_deref(), reason).await,
+    }
 }
 
-pub(super) async fn switch(common: &Common, verb: &SwitchVerb) -> Result<Exit> {
+/// What was written, as the switch wants it. An instance that knows more switches than this program judges the rest.
+fn value_of(name: &str, written: &str) -> Value {
+    match (find(name).map(|known| known.kind), written) {
+        (Ok(ValueKind::Flag), "on" | "yes") => Value::Bool(true),
+        (Ok(ValueKind::Flag), "off" | "no") => Value::Bool(false),
+        (Ok(ValueKind::Text | ValueKind::Word), text) => Value::String(text.to_owned()),
+        (_, text) => serde_json::from_str(text).unwrap_or_else(|_| Value::String(text.to_owned())),
+    }
+}
+
+/// Ends the program as every other wrong command line does.
+fn without_a_time(name: &str, value: &str) -> ! {
+    let what = format!("the switch {name} must end: say for how long it holds, as in\n  paramedic switch set {name} {value} --for 30m");
+    let mut command = Args::command();
+    command.build();
+    let set = command.find_subcommand_mut("switch").and_then(|switch| switch.find_subcommand_mut("set"));
+    let error = |command: &mut clap::Command| command.error(clap::error::ErrorKind::MissingRequiredArgument, &what);
+    set.map_or_else(|| error(&mut Args::command()), error).exit()
+}
+
+pub(super) async fn set(common: &Common, written: &str, value: &str, how: &SwitchHow) -> Result<Exit> {
+    let (name, SwitchHow { scope, lasts, reason }) = (own_name(written), how);
+    if lasts.is_none() && find(name).is_ok_and(|known| !known.lasting) {
+        without_a_time(written, value);
+    }
     let face = Face::open_running(common).await?;
-    let (operation, input) = match verb {
-        SwitchVerb::List => return list_switches(common, &face).await,
-        SwitchVerb::Set { name, value, ttl, scope, why } => {
-            let value: Value = serde_json::from_str(value).unwrap_or_else(|_| Value::String(value.clone()));
-            ("switch.set", json!({"switch": name, "value": value, "ttl": ttl, "scope": scope, "why": why}))
-        }
-        SwitchVerb::Clear { id, why } => ("switch.clear", json!({"id": id, "why": why})),
-    };
-    let (changed, value) = face.post::<SwitchChanged>(operation, &input).await?;
+    let input = json!({"switch": name, "value": value_of(name, value), "ttl": lasts, "scope": scope, "why": reason});
+    let (changed, answer) = face.post::<SwitchChanged>("switch.set", &input).await?;
     if common.json {
-        show::json(&value)?;
-    } else if operation == "switch.set" {
-        show::line(&words(&changed.switch))?;
+        show::json(&answer)?;
+        return Ok(Exit::Done);
+    }
+    if name != written {
+        show::line(&format!("{} is the switch {name}", show::clean(written)))?;
+    }
+    show::line(&words(&changed.switch))?;
+    Ok(Exit::Done)
+}
+
+pub(super) async fn clear(common: &Common, id: &str, scope: Option<&str>, reason: &str) -> Result<Exit> {
+    let face = Face::open_running(common).await?;
+    let (changed, answer) = face.post::<SwitchChanged>("switch.clear", &json!({"id": id, "scope": scope, "why": reason})).await?;
+    if common.json {
+        show::json(&answer)?;
     } else {
         show::line(&format!("{} does not hold any more", show::clean(&changed.switch.id)))?;
     }
@@ -55,10 +86,28 @@ pub(super) async fn switch(common: &Common, verb: &SwitchVerb) -> Result<Exit> {
 
 fn words(switch: &Switch) -> String {
     let why = if switch.why.is_empty() { String::new() } else { format!(": {}", show::clean(&switch.why)) };
-    format!("{} = {} until {}, by {}{why}", show::clean(&switch.id), switch.value, switch.expires_at, show::clean(&switch.by))
+    let until = match find(&switch.switch) {
+        // Only a flag makes a switch last that may not.
+        Ok(known) if switch.lasts() && !known.lasting => "until its flag changes".to_owned(),
+        _ if switch.lasts() => "until it is cleared".to_owned(),
+        _ => format!("until {}", switch.expires_at),
+    };
+    format!("{} = {} {until}, by {}{why}", show::clean(&switch.id), show::clean(&plain(&switch.value)), show::clean(&switch.by))
 }
 
-async fn list_switches(common: &Common, face: &Face) -> Result<Exit> {
+/// `20`, not `20.0`; `claude-haiku` without quotes.
+fn plain(value: &Value) -> String {
+    match value {
+        Value::String(text) => text.clone(),
+        Value::Number(number) => {
+            number.as_f64().filter(|_| number.is_f64()).map_or_else(|| number.to_string(), |amount| amount.to_string())
+        }
+        other => other.to_string(),
+    }
+}
+
+async fn list_switches(common: &Common) -> Result<Exit> {
+    let face = Face::open_running(common).await?;
     let (all, value) = face.get::<Listed>("switch.list", &json!({})).await?;
     if common.json {
         show::json(&value)?;
@@ -70,8 +119,29 @@ async fn list_switches(common: &Common, face: &Face) -> Result<Exit> {
     all.switches.iter().try_for_each(|switch| show::line(&words(switch)))?;
     let enforcers: Vec<String> = all.enforcers.iter().map(|one| show::clean(&one.name)).collect();
     let enforced = if enforcers.is_empty() { "nobody: what is set here does nothing yet".to_owned() } else { enforcers.join(", ") };
-    show::line(&format!("enforced by {enforced}\n"))?;
-    show::table(&["switch", "value", "what it does"], all.known.into_iter().map(|known| vec![known.name, known.kind, known.what]))?;
+    show::line(&format!("enforced by {enforced}"))?;
+    show::line("paramedic switch known lists all that can be set")?;
+    Ok(Exit::Done)
+}
+
+/// All switches of this program; no instance is asked.
+fn known(common: &Common) -> Result<Exit> {
+    let all = known_switches();
+    if common.json {
+        show::json(&json!({ "known": all }))?;
+        return Ok(Exit::Done);
+    }
+    let takes = |one: &KnownSwitch| match one.kind {
+        ValueKind::Flag => "true, false".to_owned(),
+        ValueKind::Count => "a whole number".to_owned(),
+        ValueKind::Amount => "a number".to_owned(),
+        ValueKind::Text => "a name".to_owned(),
+        ValueKind::Word => one.words.join(", "),
+    };
+    let name = |one: &KnownSwitch| if one.name.ends_with(':') { format!("{}NAME", one.name) } else { one.name.to_owned() };
+    let row = |one: KnownSwitch| vec![name(&one), takes(&one), one.what.to_owned(), one.flag_names.join(", ")];
+    show::table(&["switch", "takes", "what it does", "also called"], all.into_iter().map(row))?;
+    show::line("\nEach holds for a time (--for 30m, at most 24h); budgets hold until they are cleared.")?;
     Ok(Exit::Done)
 }
 
@@ -88,9 +158,13 @@ pub(super) async fn flag(common: &Common, verb: &FlagVerb) -> Result<Exit> {
     };
     let (flag, value) = face.post::<FlagView>(operation, &input).await?;
     if common.json {
-        show::json(&value)?
+        show::json(&value)?;
     } else {
-        show::line(&flag_words(&flag))?
+        show::line(&flag_words(&flag))?;
+        let switch = own_name(&flag.flag.name);
+        if switch != flag.flag.name && find(switch).is_ok_and(|known| known.kind == ValueKind::Flag) {
+            show::line(&format!("the gateway takes it for the switch {switch} = {} for all", flag.flag.enabled))?;
+        }
     }
     Ok(Exit::Done)
 }

@@ -209,6 +209,58 @@ fn actions_flags_and_switches_are_set_by_hand() {
 }
 
 #[test]
+fn switches_and_budgets_are_set_as_people_say_it() {
+    let desk = Desk::new();
+    assert!(desk.done("ana", &["switch", "known"]).contains("ENABLE_DEGRADED_MODE"), "no instance is needed");
+    assert_eq!(desk.json(&["switch", "known"])["known"][0]["name"], "blocked");
+    let (code, told) = desk.refused("ana", &["switch", "set", "fast_fail", "true"]);
+    assert!(code == Some(2) && told.contains("paramedic switch set fast_fail true --for 30m"), "{told}");
+    let _instance = desk.up();
+    let set = ["switch", "set", "RATE_LIMIT_PER_USER", "20", "--scope", "user=u-42", "--for", "30m", "--reason", "a loop"];
+    let said = desk.done("ana", &set);
+    assert!(
+        said.starts_with("RATE_LIMIT_PER_USER is the switch rate_limit_per_user\nrate_limit_per_user@user:u-42 = 20 until 2"),
+        "{said}"
+    );
+    assert!(said.ends_with("by ana: a loop\n"), "{said}");
+    assert!(desk.done("ana", &["switch", "set", "fast_fail", "on", "--for", "1h"]).contains("fast_fail@all = true"));
+    assert!(desk.done("ana", &["switch", "set", "budget_action", "pause", "--for", "1h"]).contains("budget_action@all = pause until 2"));
+    assert!(
+        desk.done("ana", &["budget", "set", "$20", "--per", "day"]).starts_with("daily_budget_dollars@all = 20 until it is cleared, by")
+    );
+    desk.done("ana", &["budget", "set", "2.50", "--per", "month", "--scope", "team=search", "--for", "48h", "--reason", "a trial"]);
+    let stands = desk.done("ana", &["flag", "enable", "ENABLE_DEGRADED_MODE"]);
+    assert!(stands.contains("takes it for the switch degraded_mode = true"), "{stands}");
+    let list = desk.done("ana", &["switch", "list"]);
+    for words in ["degraded_mode@all = true until its flag changes, by flag", "monthly_budget_dollars@team:search = 2.5 until 2"] {
+        assert!(list.contains(words), "{words}: {list}");
+    }
+    let held = desk.json(&["switch", "list"]);
+    assert_eq!(held["switches"].as_array().unwrap().len(), 6, "{held:#}");
+    for (wrong, code, words) in [
+        (&["switch", "clear", "degraded_mode"][..], 6, "ENABLE_DEGRADED_MODE"),
+        (&["switch", "clear", "max_input_bytes"], 4, "it is not set"),
+        (&["switch", "clear", "fast_fail", "--scope", "user=u-42"], 4, "fast_fail@user:u-42"),
+        (&["switch", "set", "fast_fail", "true", "--for", "25h"], 1, "at most 24 h"),
+        (&["switch", "set", "fast_fail", "true", "--for", "soon"], 1, "is not a duration"),
+        (&["switch", "set", "fast_fail", "7", "--for", "1h"], 1, "true or false"),
+        (&["switch", "set", "fast_fail", "true", "--for", "1h", "--scope", "group=x"], 1, "user, team"),
+        (&["budget", "set", "much", "--per", "day"], 1, "daily_budget_dollars"),
+        (&["budget", "set", "20"], 2, "--per"),
+        (&["budget", "set", "20", "--per", "year"], 2, "month"),
+    ] {
+        let (exit, told) = desk.refused("ana", wrong);
+        assert!(exit == Some(code) && told.contains(words), "{wrong:?}: {exit:?} {told}");
+    }
+    desk.done("ana", &["switch", "clear", "RATE_LIMIT_PER_USER", "--scope", "user=u-42", "--reason", "over"]);
+    desk.done("ana", &["switch", "clear", "fast_fail"]);
+    desk.done("ana", &["budget", "clear", "--per", "month", "--scope", "team:search"]);
+    desk.done("ana", &["budget", "clear", "--per", "day"]);
+    let held = desk.json(&["switch", "list"]);
+    assert_eq!(held["switches"].as_array().unwrap().len(), 2, "{held:#}");
+}
+
+#[test]
 fn an_incident_is_led_by_its_verbs() {
     let desk = Desk::new();
     let _instance = desk.up();
