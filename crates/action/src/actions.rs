@@ -4,10 +4,13 @@ use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
 
+use paramedic_model::secret;
+use serde_json::Value;
 use tokio_util::sync::CancellationToken;
 
 use crate::call::{Call, Done, Plan};
 use crate::error::ActionError;
+use crate::http::is_secret;
 use crate::metrics::Metrics;
 use crate::spec::{Effect, Spec};
 
@@ -76,7 +79,7 @@ impl Actions {
     pub async fn plan(&self, call: &Call) -> Result<Plan, ActionError> {
         self.check(call)?;
         let (_, adapter) = self.find(&call.action)?;
-        let planned = adapter.plan(call).await;
+        let planned = adapter.plan(call).await.and_then(|plan| keep_way_back(call, plan));
         self.metrics.planned(&call.action, planned.is_ok());
         planned
     }
@@ -90,6 +93,34 @@ impl Actions {
         let (spec, adapter) = self.find(&call.action)?;
         let done = adapter.execute(call, &plan, cancel).await;
         self.metrics.executed(&call.action, done.as_ref().is_ok_and(|done| done.verified.holds), spec.effect > Effect::Read);
-        Ok((plan, done?))
+        let mut done = done?;
+        done.inverse = done.inverse.filter(|inverse| !holds_secret(inverse));
+        Ok((plan, done))
     }
+}
+
+/// A plan with its way back only where that may be written down: the journal is for ever, and masked it would send the mask.
+fn keep_way_back(call: &Call, mut plan: Plan) -> Result<Plan, ActionError> {
+    if plan.inverse.take_if(|inverse| holds_secret(inverse)).is_none() {
+        return Ok(plan);
+    }
+    if plan.reverts_after_s.is_some() {
+        // Nobody could take it back when its time is over.
+        let why = "it is for a time, and what takes it back holds a secret, which is not kept".to_owned();
+        return Err(ActionError::Refused { action: call.action.clone(), why });
+    }
+    plan.warnings.push("what takes it back holds a secret and is not kept: it has to be asked for by hand".to_owned());
+    Ok(plan)
+}
+
+/// Whether something in a call looks like a secret, or stands where secrets stand: in headers and queries of such names.
+fn holds_secret(call: &Call) -> bool {
+    let is_filled = |value: &Value| value.as_str().is_none_or(|text| !text.is_empty());
+    let headers = call.arguments.get("headers").and_then(Value::as_object);
+    let in_headers = headers.is_some_and(|headers| headers.iter().any(|(name, value)| is_secret(name) && is_filled(value)));
+    let url = call.arguments.get("url").and_then(Value::as_str).and_then(|url| reqwest::Url::parse(url).ok());
+    let in_url =
+        url.is_some_and(|url| url.password().is_some() || url.query_pairs().any(|(name, value)| is_secret(&name) && !value.is_empty()));
+    let text = Value::Object(call.arguments.clone()).to_string();
+    in_headers || in_url || secret::mask(&text) != text
 }

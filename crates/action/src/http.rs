@@ -14,6 +14,7 @@ use serde_json::json;
 use tokio_util::sync::CancellationToken;
 
 use self::request::Request;
+pub(crate) use self::request::is_secret;
 use crate::actions::{Adapter, BoxFuture};
 use crate::call::{Call, Done, Object, Plan, Verified};
 use crate::error::ActionError;

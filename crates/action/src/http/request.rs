@@ -183,7 +183,7 @@ fn body(call: &Call, headers: &mut HeaderMap) -> Result<Option<String>, ActionEr
     Ok(Some(body))
 }
 
-pub(super) fn is_secret(name: &str) -> bool {
+pub(crate) fn is_secret(name: &str) -> bool {
     const WORDS: &[&str] = &["auth", "cookie", "token", "key", "secret", "password", "signature", "credential"];
     let name = name.to_ascii_lowercase();
     WORDS.iter().any(|word| name.contains(word))

@@ -180,6 +180,25 @@ async fn a_request_is_taken_back_by_the_one_that_is_named() {
 }
 
 #[tokio::test]
+async fn a_way_back_with_a_secret_in_it_is_not_kept() {
+    let (address, seen) = server().await;
+    let forth = call("POST", address, "/maintenance").with("undo_method", "PUT");
+    for (name, value) in [("PRIVATE-TOKEN", "s3cr3t"), ("Cookie", "a=s3cr3t"), ("Authorization", "s3cr3t"), ("X-Note", "password=s3cr3t")] {
+        let forth = forth.clone().with("headers", json!({ name: value, "X-Team": "a" }));
+        let (plan, done) = actions(Settings::default()).execute(&forth, &CancellationToken::new()).await.unwrap();
+        assert!(done.verified.holds && done.inverse.is_none() && plan.inverse.is_none(), "{name}");
+        assert!(plan.warnings.iter().any(|warning| warning.contains("is not kept")), "{:?}", plan.warnings);
+        assert!(!serde_json::to_string(&(plan, done)).unwrap().contains("s3cr3t"), "{name}");
+    }
+    for secret in ["/x?access_token=s3cr3t", "/x?sig=1&X-Amz-Signature=s3cr3t"] {
+        let done = execute(&forth.clone().with("undo_url", format!("http://{address}{secret}"))).await.unwrap();
+        assert!(done.verified.holds && done.inverse.is_none(), "{secret}");
+    }
+    assert_eq!(seen.lock().unwrap().len(), 6, "they were all sent as they were asked for");
+    assert!(execute(&forth.with("headers", json!({ "Cookie": "", "X-Team": "a" }))).await.unwrap().inverse.is_some());
+}
+
+#[tokio::test]
 async fn a_secret_comes_from_its_file_and_goes_to_its_host_only() {
     let (address, seen) = server().await;
     let folder = tempfile::tempdir().unwrap();
