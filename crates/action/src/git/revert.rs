@@ -114,8 +114,8 @@ impl<'a> Revert<'a> {
             plan.exact.push(self.push_command(upstream).shown());
             plan.warnings.push(format!("the branch {} of {} changes for everybody", upstream.branch, upstream.remote));
         }
-        // Which commit that will be is known when it is made; until then this call finds nothing.
-        plan.inverse = Some(inverse(call, "(the new commit)"));
+        // Which commit that will be is known when it is made: a call written down now would find nothing.
+        plan.warnings.push("what takes it back is git.revert of the new commit, which has no name before it is made".to_owned());
         plan.stands_on = self.stands_on();
         plan.warnings.extend(self.warnings);
         plan
