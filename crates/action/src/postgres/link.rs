@@ -13,7 +13,7 @@ use crate::error::ActionError;
 /// How our own connections are called; they are never ended by ourselves.
 pub(super) const OWN_NAME: &str = "paramedic action";
 
-pub(super) struct Link {
+pub(crate) struct Link {
     client: Client,
     driving: tokio::task::JoinHandle<()>,
     action: String,
@@ -29,7 +29,7 @@ impl Drop for Link {
 
 impl Link {
     /// Connects to the database of the address, or to another one of the same server.
-    pub(super) async fn open(settings: &Settings, action: &str, database: Option<&str>) -> Result<Self, ActionError> {
+    pub(crate) async fn open(settings: &Settings, action: &str, database: Option<&str>) -> Result<Self, ActionError> {
         if settings.url.is_empty() {
             return Err(not_set(action, "action.postgres.url"));
         }
@@ -63,17 +63,17 @@ impl Link {
         answer.map_err(|_| self.late())?.map_err(|error| self.failed(reason(&error)))
     }
 
-    pub(super) async fn row(&self, statement: &str, values: &[&(dyn ToSql + Sync)]) -> Result<Row, ActionError> {
+    pub(crate) async fn row(&self, statement: &str, values: &[&(dyn ToSql + Sync)]) -> Result<Row, ActionError> {
         self.rows(statement, values).await?.into_iter().next().ok_or_else(|| self.failed("PostgreSQL answers with no row"))
     }
 
     /// A statement without an answer, outside of any transaction.
-    pub(super) async fn run(&self, statement: &str) -> Result<(), ActionError> {
+    pub(crate) async fn run(&self, statement: &str) -> Result<(), ActionError> {
         let answer = timeout(self.limit, self.client.batch_execute(statement)).await;
         answer.map_err(|_| self.late())?.map_err(|error| self.failed(reason(&error)))
     }
 
-    pub(super) fn get<'a, T: FromSql<'a>>(&self, row: &'a Row, column: &str) -> Result<T, ActionError> {
+    pub(crate) fn get<'a, T: FromSql<'a>>(&self, row: &'a Row, column: &str) -> Result<T, ActionError> {
         row.try_get(column).map_err(|error| self.failed(format!("PostgreSQL answers in another way than expected: {error}")))
     }
 
@@ -105,7 +105,7 @@ impl Link {
 }
 
 /// What the server says, or what is wrong with the way to it.
-pub(crate) fn reason(error: &tokio_postgres::Error) -> String {
+fn reason(error: &tokio_postgres::Error) -> String {
     match error.as_db_error() {
         Some(said) => format!("PostgreSQL says: {} ({})", said.message(), said.code().code()),
         None => {

@@ -4,7 +4,7 @@ use std::ffi::OsStr;
 use std::path::Path;
 use std::time::Duration;
 
-use tokio_postgres::{Config, NoTls};
+use tokio_postgres::Config;
 use tokio_util::sync::CancellationToken;
 
 use super::Settings;
@@ -12,7 +12,8 @@ use super::program::run;
 use crate::address::shown;
 use crate::call::{Call, Verified};
 use crate::error::ActionError;
-use crate::postgres::link::reason;
+use crate::postgres;
+use crate::postgres::link::Link;
 
 /// Until it is whole a database has this ending; names have at most 63 bytes.
 const PARTIAL: &str = "_restoring";
@@ -34,6 +35,7 @@ pub(super) fn exact(name: &str, backup: &Path) -> Vec<String> {
 
 /// The server, with how to say what it says.
 struct Server {
+    settings: postgres::Settings,
     config: Config,
     password: Option<String>,
     action: String,
@@ -46,31 +48,28 @@ impl Server {
             why: "the setting action.restore.postgres is not an address like postgres://user@host:5432/postgres".to_owned(),
         })?;
         let password = config.get_password().map(|password| String::from_utf8_lossy(password).into_owned());
-        Ok(Self { config, password, action: call.action.clone() })
+        let settings =
+            postgres::Settings { url: settings.postgres.clone(), timeout_s: settings.timeout_s, ..postgres::Settings::default() };
+        Ok(Self { settings, config, password, action: call.action.clone() })
     }
 
     fn failed(&self, why: &str) -> ActionError {
         ActionError::Failed { action: self.action.clone(), why: shown(why, self.password.as_deref()) }
     }
 
-    /// Runs one statement, or asks for one number.
-    async fn ask(&self, database: Option<&str>, statement: &str) -> Result<i64, ActionError> {
-        let mut config = self.config.clone();
-        config.connect_timeout(CONNECT_TIMEOUT).application_name("paramedic action");
-        if let Some(database) = database {
-            config.dbname(database);
-        }
-        let (client, connection) = config.connect(NoTls).await.map_err(|error| self.failed(&reason(&error)))?;
-        let driving = tokio::spawn(connection);
-        let answer = client.simple_query(statement).await;
-        drop(client);
-        driving.abort();
-        let messages = answer.map_err(|error| self.failed(&reason(&error)))?;
-        let number = messages.iter().find_map(|message| match message {
-            tokio_postgres::SimpleQueryMessage::Row(row) => row.get(0)?.parse().ok(),
-            _ => None,
-        });
-        Ok(number.unwrap_or(0))
+    async fn link(&self, database: Option<&str>) -> Result<Link, ActionError> {
+        let opened = tokio::time::timeout(CONNECT_TIMEOUT, Link::open(&self.settings, &self.action, database)).await;
+        opened.map_err(|_| self.failed(&format!("PostgreSQL does not answer within {CONNECT_TIMEOUT:?}")))?
+    }
+
+    async fn run(&self, statement: &str) -> Result<(), ActionError> {
+        self.link(None).await?.run(statement).await
+    }
+
+    async fn number(&self, database: Option<&str>, statement: &str) -> Result<i64, ActionError> {
+        let link = self.link(database).await?;
+        let row = link.row(statement, &[]).await?;
+        link.get(&row, "number")
     }
 
     /// `host=… port=… user=… dbname=…`, without the password, which goes through the environment.
@@ -92,8 +91,8 @@ impl Server {
 /// Names are checked by [`is_name`] before, so they need no quoting here.
 pub(super) async fn must_be_new(settings: &Settings, call: &Call, name: &str) -> Result<(), ActionError> {
     let server = Server::of(settings, call)?;
-    let statement = format!("SELECT count(*) FROM pg_database WHERE datname IN ('{name}', '{name}{PARTIAL}')");
-    if server.ask(None, &statement).await? == 0 {
+    let statement = format!("SELECT count(*) AS number FROM pg_database WHERE datname IN ('{name}', '{name}{PARTIAL}')");
+    if server.number(None, &statement).await? == 0 {
         return Ok(());
     }
     let why = format!("the database {name} or {name}{PARTIAL} is there already, and nothing is written over it");
@@ -110,17 +109,17 @@ pub(super) async fn restore(
     must_be_new(settings, call, name).await?;
     let server = Server::of(settings, call)?;
     let partial = format!("{name}{PARTIAL}");
-    server.ask(None, &format!("CREATE DATABASE \"{partial}\" TEMPLATE template0")).await?;
+    server.run(&format!("CREATE DATABASE \"{partial}\" TEMPLATE template0")).await?;
     match fill(settings, &server, backup, &partial, cancel).await {
         Ok(how) => {
-            server.ask(None, &format!("ALTER DATABASE \"{partial}\" RENAME TO \"{name}\"")).await?;
-            let there = server.ask(Some(name), "SELECT 1").await? == 1;
+            server.run(&format!("ALTER DATABASE \"{partial}\" RENAME TO \"{name}\"")).await?;
+            let there = server.number(Some(name), "SELECT 1::int8 AS number").await? == 1;
             Ok(if there { Verified::seen(how) } else { Verified::missed(how) })
         }
         Err(why) => {
             // We made it a moment ago, under a name that was free.
-            let swept = server.ask(None, &format!("DROP DATABASE \"{partial}\" WITH (FORCE)")).await;
-            let swept = swept.map_or_else(|error| format!("{partial} was left behind: {error}"), |_| "nothing was left behind".to_owned());
+            let swept = server.run(&format!("DROP DATABASE \"{partial}\" WITH (FORCE)")).await;
+            let swept = swept.map_or_else(|error| format!("{partial} was left behind: {error}"), |()| "nothing was left behind".to_owned());
             if cancel.is_cancelled() {
                 return Err(ActionError::CalledOff { action: call.action.clone(), done: swept });
             }
@@ -132,6 +131,9 @@ pub(super) async fn restore(
 async fn fill(settings: &Settings, server: &Server, backup: &Path, partial: &str, cancel: &CancellationToken) -> Result<String, String> {
     let limit = Duration::from_secs(settings.timeout_s);
     let listed = run("pg_restore", &["--list".as_ref(), backup.as_os_str()], &[], limit).await?;
+    if !listed.good {
+        return Err(listed.text);
+    }
     let text = String::from_utf8_lossy(&listed.stdout);
     let expected = text.lines().filter(|line| !line.starts_with(';') && line.contains(" TABLE ") && !line.contains(" TABLE DATA ")).count();
     let address = server.address(partial);
@@ -152,9 +154,9 @@ async fn fill(settings: &Settings, server: &Server, backup: &Path, partial: &str
     if !said.good {
         return Err(said.text);
     }
-    let count = "SELECT count(*) FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace WHERE c.relkind IN ('r', 'p') \
+    let count = "SELECT count(*) AS number FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace WHERE c.relkind IN ('r', 'p') \
         AND n.nspname NOT IN ('pg_catalog', 'information_schema') AND n.nspname NOT LIKE 'pg_toast%'";
-    let found = server.ask(Some(partial), count).await.map_err(|error| error.to_string())?;
+    let found = server.number(Some(partial), count).await.map_err(|error| error.to_string())?;
     if usize::try_from(found).unwrap_or(0) < expected {
         return Err(format!("the dump names {expected} tables, and {found} are there"));
     }
