@@ -90,10 +90,8 @@ impl Access {
         } else if let (Ok(host), Ok(port)) = (std::env::var("KUBERNETES_SERVICE_HOST"), std::env::var("KUBERNETES_SERVICE_PORT")) {
             Self::from_service_account(&host, &port)?
         } else {
-            return Err(
-                "no cluster is set up; set actions.kubernetes.kubeconfig, or actions.kubernetes.server with token_file and ca_file"
-                    .to_owned(),
-            );
+            return Err("no cluster is set up; set action.kubernetes.kubeconfig, or action.kubernetes.server with token_file and ca_file"
+                .to_owned());
         };
         access.refuse_open_line()?;
         Ok(access)

@@ -7,7 +7,7 @@ const DEPLOYMENT: Argument = Argument::required("deployment", Kind::Text, "the n
 const WORKLOAD: Argument = Argument::optional("kind", Kind::Text, "deployment (the default), statefulset or daemonset");
 const SCALABLE: Argument = Argument::optional("kind", Kind::Text, "deployment (the default) or statefulset");
 const WITHIN: Argument =
-    Argument::optional("within", Kind::Duration, "how long the rollout is watched; default actions.kubernetes.verify_s");
+    Argument::optional("within", Kind::Duration, "how long the rollout is watched; default action.kubernetes.verify_s");
 const NODE: Argument = Argument::required("node", Kind::Text, "the name of the node");
 const FOR: Argument = Argument::optional("for", Kind::Duration, "after this time it is taken back by itself; default never");
 
@@ -113,7 +113,7 @@ pub(crate) const SPECS: &[Spec] = &[
         &[
             NAMESPACE,
             Argument::required("name", Kind::Text, "the name of the network policy"),
-            Argument::required("for", Kind::Duration, "after this time it is made again; at most actions.kubernetes.suspend_max_s"),
+            Argument::required("for", Kind::Duration, "after this time it is made again; at most action.kubernetes.suspend_max_s"),
         ],
         "apply with the policy as it was, by itself when the time is over",
     ),

@@ -212,7 +212,7 @@ impl Work<'_> {
     /// The namespace, where something is to be changed in it.
     pub(super) fn open_namespace(&self, namespace: &str) -> Result<(), ActionError> {
         if self.settings.protected_namespaces.iter().any(|name| name == namespace) {
-            return Err(self.refused(&format!("the namespace {namespace} is one of actions.kubernetes.protected_namespaces")));
+            return Err(self.refused(&format!("the namespace {namespace} is one of action.kubernetes.protected_namespaces")));
         }
         Ok(())
     }
