@@ -201,7 +201,7 @@ impl Agent {
     pub(crate) fn hear(&mut self, event: &Event) {
         self.source(event.source).events += 1;
         self.started_us = self.started_us.min(event.at.as_micros());
-        if event.source != Source::Process {
+        if event.source != Source::Process && !self.is_only_passing(event) {
             self.last_us = self.last_us.max(event.at.as_micros());
         }
         self.compacted = false;
@@ -243,8 +243,26 @@ impl Agent {
         }
     }
 
+    /// The gateway tells it, and somebody else tells where the agent is in its turn. The gateway sees calls of background chores
+    /// among those of the conversation, and each of them end later than the conversation's own record begins to tell of it.
+    pub(crate) fn is_only_passing(&self, event: &Event) -> bool {
+        let tells_turns =
+            |source: Source| !matches!(source, Source::Gateway | Source::Process | Source::OtlpMetric | Source::OtlpSpan | Source::Log);
+        event.source == Source::Gateway && self.sources.iter().any(|count| tells_turns(count.source))
+    }
+
+    /// A client tells as another kind of failure what the gateway told at that time: it is no older than itself.
+    pub(crate) fn overtake(&mut self, told_us: i64, event: &Event) {
+        if self.phase_us == told_us {
+            self.phase_us = told_us.min(event.at.as_micros());
+        }
+    }
+
     /// A new fact: where is the agent in its turn now? A fact older than the present phase changes nothing.
     pub(crate) fn advance(&mut self, event: &Event, tool_id: u64) {
+        if matches!(event.fact, Fact::ModelCall { .. }) && (self.is_only_passing(event) || is_unfinished(event)) {
+            return;
+        }
         self.describe(event);
         match &event.fact {
             Fact::ModelError { .. } => self.model_errors += 1,
@@ -426,6 +444,11 @@ impl Agent {
 /// These stop reasons hand the turn back.
 pub(crate) fn ends_turn(stop_reason: Option<&str>) -> bool {
     matches!(stop_reason, Some("end_turn" | "stop_sequence" | "refusal" | "stop"))
+}
+
+/// The gateway counts what an answer cost that did not come to its end; that it failed is told beside it.
+fn is_unfinished(event: &Event) -> bool {
+    event.source == Source::Gateway && event.attributes.contains_key("unfinished")
 }
 
 /// Facts that say nothing about what the agent does now.

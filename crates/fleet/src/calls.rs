@@ -1,7 +1,7 @@
 //! Model calls whose numbers may still grow, found by message id and by request id.
 //!
-//! One call is told by up to four sources: the transcript and stream-json know both ids or the message id, OTLP the
-//! request id. An event with both ids joins what was told under each. Calls are kept open in the order they were first
+//! One call is told by up to five sources: the gateway and the transcript know both ids, stream-json the message id, OTLP
+//! the request id. An event with both ids joins what was told under each. Calls are kept open in the order they were first
 //! told; the oldest is closed when there is no room, and from then on its ids are only remembered.
 
 use std::collections::VecDeque;
@@ -25,6 +25,18 @@ pub(crate) enum Grade {
     Record,
 }
 
+/// What the gateway told of a call. It saw the bytes: which model it names is the one that answered, and what it costs is
+/// what the ledger says.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default)]
+pub(crate) enum Passed {
+    /// Nothing: the call did not pass through one, or has not been told yet.
+    #[default]
+    No,
+    Yes,
+    /// To another model than was asked for. Whoever asked takes it for the other one's price.
+    Rerouted,
+}
+
 /// One open call: the union of what was told about it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub(crate) struct Call {
@@ -42,6 +54,7 @@ pub(crate) struct Call {
     pub(crate) exact: bool,
     /// Picodollars as a source reported them.
     pub(crate) reported: Option<u64>,
+    pub(crate) passed: Passed,
 }
 
 impl Call {
@@ -52,7 +65,11 @@ impl Call {
 
     /// The same call as told by two. `priced` says whether a model has a price: that name is the more useful one.
     pub(crate) fn join(&self, other: &Self, priced: impl Fn(u16) -> bool) -> Self {
-        let rank = |call: &Self| (priced(call.model), call.model != crate::tally::MODEL_NONE, call.grade, std::cmp::Reverse(call.model));
+        let named = |call: &Self| call.model != crate::tally::MODEL_NONE;
+        let rank = |call: &Self| {
+            let seen = call.passed != Passed::No && named(call);
+            (seen, priced(call.model), named(call), call.grade, std::cmp::Reverse(call.model))
+        };
         let model = if rank(other) > rank(self) { other.model } else { self.model };
         // A sub-agent beats its session, else who told first stays: a resumed session's copy moves nothing.
         let place = if other.exact && !self.exact && other.session == self.session { other } else { self };
@@ -70,8 +87,23 @@ impl Call {
             model,
             grade: self.grade.max(other.grade),
             exact: place.exact,
-            reported: self.reported.max(other.reported),
+            reported: self.reported_with(other),
+            passed: self.passed.max(other.passed),
         }
+    }
+
+    /// What the gateway reports overrules all others. Where it knows no price, others may, unless they asked for another model.
+    fn reported_with(&self, other: &Self) -> Option<u64> {
+        let [worse, better] = if self.passed > other.passed { [other, self] } else { [self, other] };
+        if worse.passed == better.passed {
+            return worse.reported.max(better.reported);
+        }
+        better.reported.or(if better.passed == Passed::Rerouted { None } else { worse.reported })
+    }
+
+    /// Told neither by the gateway nor by a record of the conversation itself: it may have to be taken back.
+    pub(crate) fn is_provisional(&self) -> bool {
+        self.passed == Passed::No && self.grade < Grade::Record
     }
 }
 
@@ -125,6 +157,7 @@ impl OpenCalls {
             grade: Grade::Metric,
             exact: false,
             reported: None,
+            passed: Passed::No,
         };
         self.list.get(self.place(number)).unwrap_or(&NOTHING)
     }

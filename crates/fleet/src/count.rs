@@ -2,12 +2,12 @@
 
 use paramedic_model::{Event, Fact, Source, Temporality, Usage};
 
-use crate::calls::{Call, Found, Grade};
+use crate::calls::{Call, Found, Grade, Passed};
 use crate::fleet::{FACT_WINDOW_MS, Fleet, Novelty, Place};
 use crate::key::{api_key, domain, key, mix};
 use crate::session::{Cell, Provisional};
 use crate::tally::Tally;
-use crate::told::{Kind, Telling};
+use crate::told::{Kind, Telling, teller};
 use crate::tools::{Tool, better_outcome, bit};
 
 /// No model call has more tokens of one kind, and none costs more than ten thousand dollars.
@@ -32,7 +32,20 @@ const fn grade(source: Source) -> Grade {
         Source::OtlpMetric => Grade::Metric,
         Source::OtlpSpan => Grade::Span,
         Source::OtlpLog => Grade::Otlp,
+        // It is no record of the conversation: what it is better at stands beside the grade.
+        Source::Gateway => Grade::Metric,
         Source::Transcript | Source::StreamJson | Source::Hook | Source::Log | Source::Process => Grade::Record,
+    }
+}
+
+/// The attribute in which the gateway names the model that was asked for, where another one answered.
+const ASKED_MODEL: &str = "asked_model";
+
+fn passed(event: &Event) -> Passed {
+    match event.source {
+        Source::Gateway if event.attributes.contains_key(ASKED_MODEL) => Passed::Rerouted,
+        Source::Gateway => Passed::Yes,
+        _ => Passed::No,
     }
 }
 
@@ -58,36 +71,46 @@ impl Fleet {
             grade: grade(event.source),
             exact: self.agents.get(&place.agent).is_some_and(|agent| agent.is_subagent()),
             reported: cost_usd.and_then(|usd| self.reported(usd)),
+            passed: passed(event),
         };
-        let message_only = call.message != 0 && call.request == 0;
-        self.heard_call(place.session, call.grade, message_only);
-        let novelty = if call.message == 0 && call.request == 0 { self.anonymous_call(event, &call) } else { self.known_call(call) };
+        let message_only = call.message != 0 && call.request == 0 && call.passed == Passed::No;
+        if call.passed != Passed::No
+            && let Some(session) = self.sessions.get_mut(&place.session)
+        {
+            session.through_gateway = true;
+        }
+        // Whoever sees all calls pass is as good as the conversation's own record for those that nobody names.
+        let best = if call.passed == Passed::No { call.grade } else { Grade::Record };
+        self.heard_call(place.session, best, message_only);
+        let (novelty, first_record) =
+            if call.message == 0 && call.request == 0 { (self.anonymous_call(event, &call), false) } else { self.known_call(call) };
         self.settle(place.session);
         if novelty != Novelty::Duplicate {
             self.after_call(event, &call);
         }
         // A call is told in pieces, and only the last one says that it hands the turn back.
         if let Some(agent) = self.agents.get_mut(&place.agent)
-            && (novelty == Novelty::New || crate::agent::ends_turn(stop_reason.as_deref()))
+            && (novelty == Novelty::New || first_record || crate::agent::ends_turn(stop_reason.as_deref()))
         {
             agent.advance(event, 0);
         }
         novelty
     }
 
-    /// A call with an id: new, or joined with what was told of it.
-    fn known_call(&mut self, told: Call) -> Novelty {
+    /// A call with an id: new, or joined with what was told of it. The second value says that the conversation's own record
+    /// tells for the first time what the gateway told before: it knows what was said, and where in the turn.
+    fn known_call(&mut self, told: Call) -> (Novelty, bool) {
         let before = match self.calls.find(told.message, told.request, &self.seen) {
-            Found::Closed => return Novelty::Duplicate,
+            Found::Closed => return (Novelty::Duplicate, false),
             Found::New => {
                 let entry = self.entry(&told);
                 self.calls.push(told, self.settings.open_max, &mut self.seen);
                 // The session's own record names no request ids, so it tells this call under a name that cannot be matched.
                 if !self.entry_counts(&entry) {
-                    return Novelty::Duplicate;
+                    return (Novelty::Duplicate, false);
                 }
                 self.count(&entry);
-                return Novelty::New;
+                return (Novelty::New, false);
             }
             Found::Open(number) => number,
             Found::Two(number, other) => {
@@ -101,18 +124,20 @@ impl Fleet {
         };
         let known = *self.calls.get(before);
         let joined = known.join(&told, |model| self.models.price(model).is_some());
+        let first_record = known.passed != Passed::No && known.grade < Grade::Record && told.grade == Grade::Record;
         if joined == known {
-            return Novelty::Duplicate;
+            return (Novelty::Duplicate, false);
         }
         // An id or a better source alone changes the books, but is no news for anyone.
         let grew = joined.tokens != known.tokens || joined.model != known.model || joined.reported != known.reported;
         let counted = self.entry_counts(&self.entry(&known));
         self.replace(before, &joined);
-        match (counted, grew) {
+        let novelty = match (counted, grew || first_record) {
             (false, _) => Novelty::New,
             (true, true) => Novelty::Update,
             (true, false) => Novelty::Duplicate,
-        }
+        };
+        (novelty, first_record)
     }
 
     fn replace(&mut self, number: u64, joined: &Call) {
@@ -125,20 +150,14 @@ impl Fleet {
 
     /// A call without any id counts where its source is the best of its session.
     fn anonymous_call(&mut self, event: &Event, call: &Call) -> Novelty {
-        let why = (call.grade < Grade::Record).then_some(Provisional::Anonymous(call.grade));
+        let why = call.is_provisional().then_some(Provisional::Anonymous(call.grade));
         let entry = Entry { why, ..self.entry(call) };
         let counts = self.entry_counts(&entry);
         if counts {
             self.count(&entry);
         }
-        let telling = Telling {
-            kind: Kind::ModelCall,
-            source: u16::from(bit(event.source)),
-            at: event.at,
-            id: 0,
-            detail: 0,
-            window_ms: FACT_WINDOW_MS,
-        };
+        let telling =
+            Telling { kind: Kind::ModelCall, source: teller(event.source), at: event.at, id: 0, detail: 0, window_ms: FACT_WINDOW_MS };
         let new = self.agents.get_mut(&call.agent).is_none_or(|agent| agent.told.is_new(&telling));
         match (counts, new) {
             (false, _) => Novelty::Duplicate,
@@ -151,7 +170,7 @@ impl Fleet {
     fn after_call(&mut self, event: &Event, call: &Call) {
         let Some(agent) = self.agents.get_mut(&call.agent) else { return };
         let [input, _, read, written, _] = call.tokens.map(u64::from);
-        if is_main_chain(event) {
+        if is_main_chain(event) && !agent.is_only_passing(event) {
             agent.context(event.at, call.model, input + read + written);
         }
         agent.sample(event.at);
@@ -161,7 +180,7 @@ impl Fleet {
         let usage = call.usage();
         let nothing = call.message == 0 && call.request == 0 && call.agent == 0;
         let tally = if nothing { Tally::default() } else { Tally::of(usage, 1, self.models.price(call.model), call.reported) };
-        let why = (call.grade < Grade::Record).then_some(Provisional::RequestOnly);
+        let why = call.is_provisional().then_some(Provisional::RequestOnly);
         Entry { agent: call.agent, session: call.session, day: call.day, model: call.model, tally, why }
     }
 

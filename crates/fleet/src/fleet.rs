@@ -13,8 +13,8 @@ use crate::session::Session;
 use crate::settle;
 use crate::state::{Reason, State, decide_state};
 use crate::tally::{Books, Models};
-use crate::told::{Kind, Telling};
-use crate::tools::{OpenTools, bit};
+use crate::told::{Kind, Telling, teller};
+use crate::tools::OpenTools;
 
 /// Two sources tell a prompt within this time of one another, by their own clocks.
 const PROMPT_WINDOW_MS: i64 = 2_000;
@@ -31,7 +31,7 @@ const RETRIES_EXHAUSTED: &str = "claude_code.api_retries_exhausted";
 const AFTERWORD: u16 = 1 << 8;
 
 /// The sources that tell a sub-agent's failure under the name of its session.
-const FROM_AFAR: u16 = AFTERWORD | bit(Source::OtlpLog) as u16;
+const FROM_AFAR: u16 = AFTERWORD | teller(Source::OtlpLog);
 
 /// Whether an event tells a fact that was not known before.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -156,13 +156,34 @@ impl Fleet {
         if matches!(event.fact, Fact::Prompt) {
             agent.source(event.source).prompts += 1;
         }
-        if matches!(event.fact, Fact::ModelError { .. }) {
-            return self.model_error(event, place);
+        match event.fact {
+            Fact::ModelError { .. } => return self.model_error(event, place),
+            Fact::ModelRetry { .. } => return self.model_retry(event, place),
+            _ => {}
         }
         if let Some(telling) = telling(event)
             && !agent.told.is_new(&telling)
         {
             return Novelty::Duplicate;
+        }
+        agent.advance(event, 0);
+        Novelty::New
+    }
+
+    /// A failure that is tried again. The gateway takes every failed call for one that may be.
+    fn model_retry(&mut self, event: &Event, place: Place) -> Novelty {
+        let Some(telling) = telling(event) else { return Novelty::New };
+        let Some(agent) = self.agents.get_mut(&place.agent) else { return Novelty::New };
+        if agent.told.joins(&telling, u16::MAX) || (event.source == Source::Gateway && agent.told.joins_failure(&telling)) {
+            return Novelty::Duplicate;
+        }
+        if event.source != Source::Gateway
+            && let Some(told_us) = agent.told.corrects(&telling)
+        {
+            agent.model_errors = agent.model_errors.saturating_sub(1);
+            agent.overtake(told_us, event);
+        } else {
+            agent.told.note(&telling);
         }
         agent.advance(event, 0);
         Novelty::New
@@ -176,8 +197,16 @@ impl Fleet {
             return Novelty::Duplicate;
         }
         let Some(agent) = self.agents.get_mut(&place.agent) else { return Novelty::New };
-        if !agent.told.is_new(&telling) {
+        if agent.told.joins(&telling, u16::MAX) || (event.source == Source::Gateway && agent.told.joins_failure(&telling)) {
             return Novelty::Duplicate;
+        }
+        if event.source != Source::Gateway
+            && let Some(told_us) = agent.told.corrects(&telling)
+        {
+            agent.retries = agent.retries.saturating_sub(1);
+            agent.overtake(told_us, event);
+        } else {
+            agent.told.note(&telling);
         }
         let parent = agent.parent_key();
         if is_from_afar {
@@ -352,7 +381,7 @@ fn record_key(event: &Event, uid: u64) -> u64 {
 /// How to recognise the fact when another source tells it; `None` where every telling is a fact.
 fn telling(event: &Event) -> Option<Telling> {
     let request = || event.correlation.request.as_deref().map_or(0, |id| key(domain::REQUEST, id));
-    let fact = |kind, detail, window_ms| Telling { kind, source: u16::from(bit(event.source)), at: event.at, id: 0, detail, window_ms };
+    let fact = |kind, detail, window_ms| Telling { kind, source: teller(event.source), at: event.at, id: 0, detail, window_ms };
     Some(match &event.fact {
         Fact::Prompt => {
             let id = event.correlation.prompt.as_deref().map_or(0, |id| key(domain::PROMPT, id));
@@ -363,14 +392,18 @@ fn telling(event: &Event) -> Option<Telling> {
         Fact::SessionEnded { .. } => fact(Kind::SessionEnded, 0, FACT_WINDOW_MS),
         Fact::ModelError { class, .. } => {
             // What one source calls unknown, or an error of the server, may have a name in another.
-            let is_vague = matches!(class, ApiErrorClass::Unknown | ApiErrorClass::Server);
+            let is_vague = matches!(class, ApiErrorClass::Unknown | ApiErrorClass::Server) || event.source == Source::Gateway;
             let detail = if is_vague { 0 } else { *class as u32 + 1 };
             let told = Telling { id: request(), ..fact(Kind::ModelError, detail, FACT_WINDOW_MS) };
             // Telemetry tells the last failed try and then, in a record of its own, that it was the last.
             let source = if &*event.name == RETRIES_EXHAUSTED { AFTERWORD } else { told.source };
             Telling { source, ..told }
         }
-        Fact::ModelRetry { attempt, .. } => fact(Kind::ModelRetry, attempt.saturating_add(1), FACT_WINDOW_MS),
+        Fact::ModelRetry { attempt, .. } => {
+            // The gateway sees no attempts of clients that do not number them.
+            let detail = if event.source == Source::Gateway { 0 } else { attempt.saturating_add(1) };
+            Telling { id: request(), ..fact(Kind::ModelRetry, detail, FACT_WINDOW_MS) }
+        }
         Fact::Compaction { .. } => fact(Kind::Compaction, 0, FACT_WINDOW_MS),
         Fact::Waiting { reason } => {
             let detail = match reason {

@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use xxhash_rust::xxh3::xxh3_64;
 
 use crate::agent::Agent;
-use crate::calls::{Call, Grade, OpenCalls};
+use crate::calls::{Call, Grade, OpenCalls, Passed};
 use crate::config::Settings;
 use crate::fleet::Fleet;
 use crate::metrics::Metrics;
@@ -192,7 +192,8 @@ impl Writer {
         }
         self.u32(call.day.cast_unsigned());
         self.u32(u32::from(call.model));
-        self.0.extend_from_slice(&[call.grade as u8, u8::from(call.exact)]);
+        // Both in one byte: readers before the gateway refuse what they would misread, and rebuild.
+        self.0.extend_from_slice(&[call.grade as u8 | (call.passed as u8) << 4, u8::from(call.exact)]);
     }
 
     fn tool(&mut self, id: u64, tool: &Tool) {
@@ -207,6 +208,7 @@ impl Writer {
 const OUTCOMES: [ToolOutcome; 5] =
     [ToolOutcome::Success, ToolOutcome::Error, ToolOutcome::Rejected, ToolOutcome::Interrupted, ToolOutcome::SiblingError];
 const GRADES: [Grade; 4] = [Grade::Metric, Grade::Span, Grade::Otlp, Grade::Record];
+const PASSED: [Passed; 3] = [Passed::No, Passed::Yes, Passed::Rerouted];
 
 fn outcome_number(outcome: Option<ToolOutcome>) -> u8 {
     let place = OUTCOMES.iter().position(|known| Some(*known) == outcome);
@@ -262,8 +264,9 @@ impl<'a> Reader<'a> {
         let day = self.u32()?.cast_signed();
         let model = u16::try_from(self.u32()?).map_err(|_| LoadError::Damaged("a model's number is too large"))?;
         let [grade, exact] = self.array()?;
-        let grade = *GRADES.get(usize::from(grade)).ok_or(LoadError::Damaged("a grade is unknown"))?;
-        Ok(Call { message, request, agent, session, tokens, day, model, grade, exact: exact != 0, reported })
+        let passed = *PASSED.get(usize::from(grade >> 4)).ok_or(LoadError::Damaged("a grade is unknown"))?;
+        let grade = *GRADES.get(usize::from(grade & 15)).ok_or(LoadError::Damaged("a grade is unknown"))?;
+        Ok(Call { message, request, agent, session, tokens, day, model, grade, exact: exact != 0, reported, passed })
     }
 
     fn tool(&mut self) -> Result<(u64, Tool), LoadError> {

@@ -81,6 +81,9 @@ pub(crate) struct Session {
     /// The last sign of life of any of them, in microseconds.
     #[serde(rename = "l", default)]
     pub(crate) last_us: i64,
+    /// Its calls pass through a gateway, which tells all of them.
+    #[serde(rename = "g", default, skip_serializing_if = "std::ops::Not::not")]
+    pub(crate) through_gateway: bool,
 }
 
 impl Session {
@@ -160,10 +163,19 @@ impl Session {
     /// Compares accounts with calls. Gives the accounts that changed, each as it was and as it is.
     pub(crate) fn settle(&mut self) -> Vec<(Account, Account)> {
         let mut changed = Vec::new();
+        // A run accounts a call that was passed to another model under the model that it asked for: where the gateway tells
+        // the calls, no more is missing than the accounts of all models have more than all calls.
+        let accounted = self.accounts.iter().fold(Usage::default(), |sum, account| sum.plus(account.total));
+        let told = self.counted.iter().fold(Usage::default(), |sum, (_, usage)| sum.plus(*usage));
+        let mut unexplained = accounted.minus(told);
         for account in &mut self.accounts {
             let counted = self.counted.iter().find(|(model, _)| *model == account.model).map(|(_, usage)| *usage).unwrap_or_default();
             let before = *account;
             account.missing = account.total.minus(counted);
+            if self.through_gateway {
+                account.missing = account.missing.minus(account.missing.minus(unexplained));
+                unexplained = unexplained.minus(account.missing);
+            }
             if account.missing != before.missing {
                 changed.push((before, *account));
             }

@@ -2,8 +2,19 @@
 
 use std::collections::VecDeque;
 
-use paramedic_model::Timestamp;
+use paramedic_model::{Source, Timestamp};
 use serde::{Deserialize, Serialize};
+
+/// The gateway's bit. Those of the others are their numbers, and the ninth is taken by what telemetry tells twice.
+pub(crate) const GATEWAY: u16 = 1 << 9;
+
+/// The bit of a source.
+pub(crate) const fn teller(source: Source) -> u16 {
+    match source {
+        Source::Gateway => GATEWAY,
+        _ => 1 << source as u16,
+    }
+}
 
 /// Facts remembered per agent.
 const FACTS_MAX: usize = 16;
@@ -66,17 +77,45 @@ impl Told {
         if self.joins(telling, u16::MAX) {
             return false;
         }
+        self.note(telling);
+        true
+    }
+
+    /// Remembers a telling of a fact that is new.
+    pub(crate) fn note(&mut self, telling: &Telling) {
         if self.0.len() >= FACTS_MAX {
             self.0.pop_front();
         }
         let Telling { kind, source: sources, at, id, detail, .. } = *telling;
         self.0.push_back(Fact { kind, sources, at_us: at.as_micros(), id, detail });
-        true
     }
 
     /// Notes a telling of a fact that is known, if one is that only these sources told.
     pub(crate) fn joins(&mut self, telling: &Telling, only: u16) -> bool {
-        let Some(fact) = self.0.iter_mut().rev().find(|fact| fact.sources & !only == 0 && fact.is_told_by(telling)) else { return false };
+        self.join(telling, &[telling.kind], only).is_some()
+    }
+
+    /// The gateway sees a call fail; only the client knows whether it tries again. Notes the gateway's telling of a failure that
+    /// the client told, whichever it was.
+    pub(crate) fn joins_failure(&mut self, telling: &Telling) -> bool {
+        self.join(telling, &[Kind::ModelRetry, Kind::ModelError], !GATEWAY).is_some()
+    }
+
+    /// Notes a client's telling of a failure that only the gateway told, and as the other kind: the client's word counts. Gives
+    /// the time that the gateway told.
+    pub(crate) fn corrects(&mut self, telling: &Telling) -> Option<i64> {
+        let other = if telling.kind == Kind::ModelRetry { Kind::ModelError } else { Kind::ModelRetry };
+        let fact = self.join(telling, &[other], GATEWAY)?;
+        fact.kind = telling.kind;
+        Some(fact.at_us)
+    }
+
+    /// Of the facts that it may be, the one with the same id, else the nearest in time: in a storm of failures each telling
+    /// finds its own.
+    fn join(&mut self, telling: &Telling, kinds: &[Kind], only: u16) -> Option<&mut Fact> {
+        let fits = |fact: &&mut Fact| kinds.contains(&fact.kind) && fact.sources & !only == 0 && fact.is_told_by(telling);
+        let far = |fact: &&mut Fact| (fact.id == 0 || fact.id != telling.id, fact.at_us.abs_diff(telling.at.as_micros()));
+        let fact = self.0.iter_mut().rev().filter(fits).min_by_key(far)?;
         fact.sources |= telling.source;
         if fact.id == 0 {
             fact.id = telling.id;
@@ -84,7 +123,7 @@ impl Told {
         if fact.detail == 0 {
             fact.detail = telling.detail;
         }
-        true
+        Some(fact)
     }
 
     pub(crate) fn forget(&mut self) {
@@ -94,9 +133,6 @@ impl Told {
 
 impl Fact {
     fn is_told_by(&self, telling: &Telling) -> bool {
-        if self.kind != telling.kind {
-            return false;
-        }
         if self.id != 0 && telling.id != 0 {
             return self.id == telling.id;
         }

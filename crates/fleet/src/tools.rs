@@ -45,9 +45,12 @@ pub(crate) fn better_outcome(known: Option<ToolOutcome>, told: ToolOutcome) -> T
     known.filter(|known| rank(*known) >= rank(told)).unwrap_or(told)
 }
 
-/// The bit of a source.
+/// The bit of a source. The gateway sees no tools run, and neither does the process table: they share the last one.
 pub(crate) const fn bit(source: Source) -> u8 {
-    1 << source as u8
+    match source {
+        Source::Gateway => 1 << 7,
+        _ => 1 << source as u8,
+    }
 }
 
 /// Recent tool calls, oldest first; older ones are only remembered as counted.

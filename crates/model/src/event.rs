@@ -111,6 +111,7 @@ named! {
         OtlpSpan = "otlp-span" / "OTLP span",
         Log = "log" / "Log line",
         Process = "process" / "Process table",
+        Gateway = "gateway" / "Gateway",
     }
 }
 

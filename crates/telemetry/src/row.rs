@@ -11,7 +11,8 @@ use rusqlite::{Connection, Row, Statement};
 use crate::store::StoredEvent;
 
 /// The position in these lists is what is stored. Only ever append.
-pub(crate) const SOURCES: [&str; 8] = ["transcript", "stream-json", "hook", "otlp-log", "otlp-metric", "otlp-span", "log", "process"];
+pub(crate) const SOURCES: [&str; 9] =
+    ["transcript", "stream-json", "hook", "otlp-log", "otlp-metric", "otlp-span", "log", "process", "gateway"];
 pub(crate) const LEVELS: [&str; 4] = ["debug", "info", "warn", "error"];
 
 const fn source_code(source: Source) -> i64 {
@@ -24,6 +25,7 @@ const fn source_code(source: Source) -> i64 {
         Source::OtlpSpan => 5,
         Source::Log => 6,
         Source::Process => 7,
+        Source::Gateway => 8,
     }
 }
 

@@ -27,16 +27,22 @@ fn tell(turns: &[Turn], source: Source) -> Vec<Event> {
     let delay = match source {
         Source::Transcript => 0,
         Source::StreamJson => 7,
+        Source::Gateway => 20,
         Source::Hook => 40,
         _ => 300,
     };
     let mut out = Vec::new();
     for (t, turn) in turns.iter().enumerate() {
         let start = i64::try_from(t).unwrap() * 60_000 + delay;
-        out.push(event_of(source, "s", "s", start, Fact::Prompt));
+        if source != Source::Gateway {
+            out.push(event_of(source, "s", "s", start, Fact::Prompt));
+        }
         for (i, (usage, model, sub)) in turn.calls.iter().enumerate() {
             let at = start + 3_000 + i64::try_from(i).unwrap() * 100;
             tell_call(source, at, &format!("{t:08}{i:08}"), *usage, MODELS[*model], *sub, &mut out);
+        }
+        if source == Source::Gateway {
+            continue;
         }
         for (i, (failed, sub)) in turn.tools.iter().enumerate() {
             let at = start + 6_000 + i64::try_from(i).unwrap() * 100;
@@ -74,6 +80,8 @@ fn tell_call(source: Source, at: i64, id: &str, usage: Usage, model: &str, sub: 
                 out.push(request(event_of(source, "s", agent, at, call(Some(&message), model, usage)), &req));
             }
         }
+        // Once, at its end.
+        Source::Gateway => out.push(request(event_of(source, "s", agent, at, call(Some(&message), model, usage)), &req)),
         // Only the run's account knows how many tokens came out.
         Source::StreamJson => out.push(event_of(source, "s", agent, at, call(Some(&message), model, early))),
         Source::OtlpLog => out.push(request(event_of(source, "s", "s", at, call(None, model, usage)), &req)),
@@ -145,6 +153,25 @@ proptest! {
         let sources = [Source::StreamJson, Source::OtlpLog, Source::Hook, Source::Transcript];
         let together = observed(&interleave(sources.map(|source| tell(&turns, source)).into(), &choices));
         prop_assert_eq!(shown(&together), shown(&alone));
+    }
+
+    #[test]
+    fn five_sources_in_any_order_are_one_session(turns in turns(), choices in prop::collection::vec(0..5usize, 1..200)) {
+        let alone = observed(&tell(&turns, Source::Transcript));
+        let sources = [Source::Gateway, Source::StreamJson, Source::OtlpLog, Source::Hook, Source::Transcript];
+        let together = observed(&interleave(sources.map(|source| tell(&turns, source)).into(), &choices));
+        prop_assert_eq!(shown(&together), shown(&alone));
+    }
+
+    /// The gateway knows the ids of both, so that the two can be matched.
+    #[test]
+    fn the_gateway_joins_stream_json_and_telemetry(turns in turns(), choices in prop::collection::vec(0..3usize, 1..200)) {
+        let sums = |fleet: &Fleet| (fleet.totals().calls, fleet.totals().usage, fleet.totals().cost);
+        let alone = observed(&tell(&turns, Source::Gateway));
+        let sources = [Source::Gateway, Source::StreamJson, Source::OtlpLog];
+        let together = observed(&interleave(sources.map(|source| tell(&turns, source)).into(), &choices));
+        prop_assert_eq!(sums(&together), sums(&alone));
+        prop_assert_eq!(together.cost_report().by_model, alone.cost_report().by_model);
     }
 
     /// Without a transcript the two cannot be matched by id; the record of the conversation is believed.

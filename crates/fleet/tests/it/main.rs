@@ -6,6 +6,7 @@ mod checkpoint;
 mod corpus;
 mod counting;
 mod delegated;
+mod gateway;
 mod interleaving;
 mod prices;
 mod told;
