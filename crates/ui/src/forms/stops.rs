@@ -1,18 +1,17 @@
 //! The kill switch, the fleet's brake, and switches of the gateway.
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use axum::body::Body;
 use axum::extract::State;
 use axum::http::{HeaderMap, header};
 use axum::response::Response;
-use paramedic_action::switch::{Scope, SwitchError};
-use paramedic_api::error::Code;
 use paramedic_api::operations::people::responding;
-use paramedic_api::{ApiError, Context};
+use paramedic_api::operations::switches::{self, ClearInput, SwitchInput};
+use paramedic_api::{ApiError, Caller, Context};
 use paramedic_runbook::brake::Stopped;
 use paramedic_runbook::gate::Person;
+use serde_json::Value;
 
 use super::fields::{Fields, own_path, saying};
 use super::runs::{finish, refused};
@@ -62,27 +61,22 @@ pub(crate) async fn switches(State(context): State<Arc<Context>>, headers: Heade
         Err(error) => return page::refusal(&context, &error).await,
     };
     let Some(signed) = Signed::of(&headers, fields.get("who")) else { return who::ask(&context, "/switches", &fields.0).await };
-    let led = switch(&context, &signed.name, &fields).await.map(|done| saying("/switches", done));
+    let led = switch(context.clone(), signed.caller(), &fields).await.map(|done| saying("/switches", done));
     finish(&context, &signed, Some("/switches"), led).await
 }
 
-async fn switch(context: &Context, by: &str, fields: &Fields) -> Result<&'static str, ApiError> {
-    let store = &responding(context)?.switches;
-    let bad = |error: SwitchError| ApiError::new(Code::BadRequest, format!("failed to {error}"), "");
-    let scope: Scope = if fields.get("scope").is_empty() {
-        Scope::All
-    } else {
-        fields.get("scope").parse().map_err(|fault| bad(SwitchError::Fault(fault)))?
-    };
+async fn switch(context: Arc<Context>, caller: Caller, fields: &Fields) -> Result<&'static str, ApiError> {
     let name = format!("{}{}", fields.get("switch"), fields.get("of"));
-    let (why, now) = (fields.get("why"), context.now());
+    let (scope, why) = (Some(fields.get("scope").to_owned()), fields.get("why").to_owned());
     if fields.get("do") == "clear" {
-        return store.clear(&name, &scope, by, why, now).await.map(|_| "switch-cleared").map_err(bad);
+        let scope = scope.filter(|scope| !scope.is_empty()).or_else(|| Some("all".to_owned()));
+        return switches::clear(context, caller, ClearInput { id: name, scope, why }).await.map(|_| "switch-cleared");
     }
-    let minutes: u64 = fields.get("minutes").parse().map_err(|_| ApiError::bad_key("minutes", "it must be a whole number"))?;
-    let until = now.after(Duration::from_secs(minutes.min(60 * 24 * 400) * 60));
-    let value = serde_json::Value::from(fields.get("value"));
-    store.set(&name, &value, &scope, until, by, why, now).await.map(|_| "switch-set").map_err(bad)
+    let minutes = fields.get("minutes");
+    let ttl = if minutes.is_empty() { fields.get("for").to_owned() } else { format!("{minutes}m") };
+    let input = SwitchInput { switch: name, value: Value::from(fields.get("value")), scope, ttl: Some(ttl), why };
+    let set = switches::set(context, caller, input).await?;
+    Ok(if set.switch.lasts() { "switch-lasts" } else { "switch-set" })
 }
 
 pub(super) fn done_words(what: &str) -> Option<&'static str> {
@@ -92,6 +86,7 @@ pub(super) fn done_words(what: &str) -> Option<&'static str> {
         "lifted" => "Lifted: what was approved may run again.",
         "released" => "Released: policies may act again.",
         "switch-set" => "Set. It ends by itself.",
+        "switch-lasts" => "Set. It holds until somebody clears it.",
         "switch-cleared" => "Cleared.",
         _ => return None,
     })

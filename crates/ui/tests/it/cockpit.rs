@@ -269,6 +269,47 @@ async fn an_action_is_planned_and_started_as_a_run() {
     assert!(acting.get("kim", "/switches").await.contains("1 switch is set"));
     let cleared = acting.post("kim", "/switches", "do=clear&switch=fast_fail&scope=all").await;
     assert_eq!(location(&cleared), "/switches?done=switch-cleared");
+    for (form, done) in [
+        ("switch=blocked_user%3A&of=ana%40x&value=true&scope=&for=30m&why=a+loop", "switch-set"),
+        ("switch=rate_limit_per_minute&value=1200&scope=user%3Du-42&for=1h&why=a+loop", "switch-set"),
+        ("switch=daily_budget_dollars&value=20&scope=team%3Dsearch&for=&why=a+cap", "switch-lasts"),
+        ("switch=ENABLE_FAST_FAIL&value=true&scope=&for=5m&why=%3Cb%3E", "switch-set"),
+    ] {
+        let answer = acting.post("kim", "/switches", form).await;
+        assert_eq!((answer.status, location(&answer)), (303, format!("/switches?done={done}").as_str()), "{form}: {}", answer.body);
+    }
+    let board = acting.get("kim", "/switches").await;
+    for words in [
+        "4 switches are set",
+        "<b>ana@x</b> <b>true</b> for all",
+        "<b>1,200</b> for user:u-42",
+        "<b>$20.00</b> for team:search · until it is cleared",
+        "value=\"blocked_user:ana@x\"",
+        "&lt;b&gt;",
+        "MAX_HISTORY_LENGTH",
+    ] {
+        assert!(board.contains(words), "{words}: {board}");
+    }
+    assert_eq!(board.matches("name=\"do\" value=\"clear\"").count(), 4);
+    for (form, told) in [
+        ("switch=fast_fail&value=true&scope=all&for=&why=x", "it must be said for how long"),
+        ("switch=fast_fail&value=true&scope=all&for=25h&why=x", "at most 24 h"),
+        ("switch=fast_fail&value=true&scope=user%3D&for=5m&why=x", "it must be all, or key"),
+        ("switch=blocked_user%3A&of=&value=true&for=5m&why=x", "there is none of that name"),
+        ("do=clear&switch=max_input_bytes&scope=all", "it is not set"),
+    ] {
+        let refused = acting.post("kim", "/switches", form).await;
+        assert!((400..500).contains(&refused.status) && refused.body.contains(told), "{form}: {} {}", refused.status, refused.body);
+    }
+    acting.post("kim", "/switches", "do=clear&switch=blocked_user%3Aana%40x&scope=all").await;
+    assert!(acting.get("kim", "/switches").await.contains("3 switches are set"));
+    for user in 0..300 {
+        let form = format!("switch=blocked_user%3A&of=user-{user}-{}&value=true&for=5m&why={}", "x".repeat(60), "why+".repeat(30));
+        assert_eq!(acting.post("kim", "/switches", &form).await.status, 303);
+    }
+    let board = acting.get("web", "/switches").await;
+    assert!(board.contains("of 300 shown") && board.len() < 60_000, "{} bytes", board.len());
+    eprintln!("a switchboard with 303 settings has {} bytes", board.len());
 }
 
 #[tokio::test(flavor = "multi_thread")]
