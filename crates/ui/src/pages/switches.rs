@@ -27,11 +27,11 @@ const ENDED_MAX: usize = 12;
 
 pub(crate) async fn page(State(context): State<Arc<Context>>, RawQuery(query): RawQuery, headers: HeaderMap) -> Response {
     let actor = forms::actor(&headers);
-    let result = show(&context, query.as_deref().unwrap_or(""), &actor);
+    let result = show(&context, query.as_deref().unwrap_or(""));
     answer(&context, Tab::Runbooks, actor, result).await
 }
 
-fn show(context: &Context, query: &str, actor: &str) -> Result<(String, Markup), ApiError> {
+fn show(context: &Context, query: &str) -> Result<(String, Markup), ApiError> {
     let (store, now) = (&responding(context)?.switches, context.now());
     let (active, ended) = (holding(context)?, store.ended());
     let title = match active.len() {
@@ -53,7 +53,7 @@ fn show(context: &Context, query: &str, actor: &str) -> Result<(String, Markup),
                 @if shown < active.len() { p class="faint" { (shown) " of " (active.len()) " shown" } }
             }
         }
-        (board::board(&active, actor, now))
+        (board::board(&active, now))
         (lately(&ended, now))
     };
     Ok((title, body))

@@ -269,6 +269,8 @@ async fn an_action_is_planned_and_started_as_a_run() {
     assert!(acting.get("kim", "/switches").await.contains("1 switch is set"));
     let cleared = acting.post("kim", "/switches", "do=clear&switch=fast_fail&scope=all").await;
     assert_eq!(location(&cleared), "/switches?done=switch-cleared");
+    let asked = acting.post("web", "/switches", "switch=fast_fail&value=true&scope=&for=5m&why=try").await;
+    assert!(asked.body.contains("Who are you?") && asked.body.contains("name=\"for\" value=\"5m\""), "{}", asked.body);
     for (form, done) in [
         ("switch=blocked_user%3A&of=ana%40x&value=true&scope=&for=30m&why=a+loop", "switch-set"),
         ("switch=rate_limit_per_minute&value=1200&scope=user%3Du-42&for=1h&why=a+loop", "switch-set"),
@@ -281,7 +283,7 @@ async fn an_action_is_planned_and_started_as_a_run() {
     let board = acting.get("kim", "/switches").await;
     for words in [
         "4 switches are set",
-        "<b>ana@x</b> <b>true</b> for all",
+        "<b>ana@x</b> = <b>true</b> for all",
         "<b>1,200</b> for user:u-42",
         "<b>$20.00</b> for team:search · until it is cleared",
         "value=\"blocked_user:ana@x\"",

@@ -6,7 +6,6 @@ use paramedic_model::switch::{FLAG_NAMES, KNOWN, Known, Switch, ValueKind};
 
 use super::{by_flag, until, value};
 use crate::format::{ago, count, short};
-use crate::forms::who::asked;
 use crate::page::{row_key, within};
 
 /// Settings of all switches together; who has more of them looks with the command line.
@@ -89,7 +88,7 @@ pub(super) fn anchor(name: &str) -> &str {
     name.split(':').next().unwrap_or(name)
 }
 
-pub(super) fn board(active: &[Switch], actor: &str, now: Timestamp) -> Markup {
+pub(super) fn board(active: &[Switch], now: Timestamp) -> Markup {
     let mut left = SETTINGS_BYTES_MAX;
     html! {
         datalist id="scopes" { @for scope in ["all", "key=", "user=", "team=", "agent=", "session=", "model=", "plugin="] { option value=(scope) {} } }
@@ -99,20 +98,20 @@ pub(super) fn board(active: &[Switch], actor: &str, now: Timestamp) -> Markup {
             h2 id=(format!("group{number}")) { (title) }
             ul class="rows board" id=(format!("board{number}")) data-live {
                 @for known in names.iter().filter_map(|name| KNOWN.iter().find(|known| known.name == *name)) {
-                    (row(known, active, actor, now, &mut left))
+                    (row(known, active, now, &mut left))
                 }
             }
         }
     }
 }
 
-fn row(known: &Known, active: &[Switch], actor: &str, now: Timestamp, left: &mut usize) -> Markup {
+fn row(known: &Known, active: &[Switch], now: Timestamp, left: &mut usize) -> Markup {
     let is = |switch: &&Switch| match switch.switch.strip_prefix(known.name) {
         Some(rest) => rest.is_empty() || known.name.ends_with(':'),
         None => false,
     };
     let set: Vec<&Switch> = active.iter().filter(is).collect();
-    let (settings, shown) = within(*left, &set, |switch| setting(switch, actor, now));
+    let (settings, shown) = within(*left, &set, |switch| setting(switch, now));
     *left = left.saturating_sub(settings.0.len());
     let flags = FLAG_NAMES.iter().filter(|(_, switch)| *switch == known.name).map(|(flag, _)| *flag).collect::<Vec<_>>().join(", ");
     html! {
@@ -127,19 +126,19 @@ fn row(known: &Known, active: &[Switch], actor: &str, now: Timestamp, left: &mut
                 @if shown < set.len() { p class="small faint" { (shown) " of " (set.len()) " shown; all: " code { "paramedic switch list" } } }
                 details id=(format!("set-{}", anchor(known.name))) {
                     summary { @if set.is_empty() { "Set" } @else { "Set anew, or for others" } }
-                    (form(known, actor))
+                    (form(known))
                 }
             }
         }
     }
 }
 
-fn setting(switch: &Switch, actor: &str, now: Timestamp) -> Markup {
+fn setting(switch: &Switch, now: Timestamp) -> Markup {
     let of = switch.switch.split_once(':').map(|(_, of)| short(of, 80));
     html! {
         div class="setting" data-row=(row_key(&switch.id)) {
             div {
-                p { @if let Some(of) = of { b { (of) } " " } b { (value(switch)) } " for " (short(&switch.scope.to_string(), 80)) " · " (until(switch, now)) }
+                p { @if let Some(of) = of { b { (of) } " = " } b { (value(switch)) } " for " (short(&switch.scope.to_string(), 80)) " · " (until(switch, now)) }
                 p class="small soft wrap" { "by " (short(&switch.by, 60)) " " (ago(switch.set_at, now)) @if !switch.why.is_empty() { ": " (short(&switch.why, 200)) } }
                 (effect(effect_of(switch).as_ref()))
             }
@@ -148,7 +147,6 @@ fn setting(switch: &Switch, actor: &str, now: Timestamp) -> Markup {
                     input type="hidden" name="do" value="clear";
                     input type="hidden" name="switch" value=(switch.switch);
                     input type="hidden" name="scope" value=(switch.scope.to_string());
-                    (asked(actor))
                     button { "Clear" }
                 }
             }
@@ -168,7 +166,8 @@ fn of_what(name: &str) -> Option<&'static str> {
     })
 }
 
-fn form(known: &Known, actor: &str) -> Markup {
+/// Who has no name in this browser yet is asked for it afterwards, once.
+fn form(known: &Known) -> Markup {
     let of = of_what(known.name);
     html! {
         form class="inline" method="post" action="/switches" {
@@ -179,7 +178,6 @@ fn form(known: &Known, actor: &str) -> Markup {
             @if known.lasting { label { "For how long" input name="for" list="times" size="14" placeholder="until cleared"; } }
             @else { label { "For how long" input name="for" list="times" size="6" value="30m" required; } }
             label { "Why" input name="why" required maxlength="500"; }
-            (asked(actor))
             button { "Set" }
         }
     }
