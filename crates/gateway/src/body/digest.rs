@@ -19,7 +19,7 @@ const REMINDER: &str = "<system-reminder>";
 
 /// A text block that tells of the messages for which `left` holds.
 pub(super) fn block(body: &[u8], messages: &Messages, left: impl Fn(usize) -> bool) -> String {
-    let (open, close) = (r#"{"type":"text","text":""#, r#""}"#);
+    let (open, close) = (r#"{"type":"text","text":"["#, r#"]"}"#);
     let mut room = DIGEST_BYTES_MAX - open.len() - close.len();
     let mut written = String::from(open);
     for line in lines(body, messages, left) {
@@ -36,7 +36,7 @@ pub(super) fn block(body: &[u8], messages: &Messages, left: impl Fn(usize) -> bo
 
 fn lines(body: &[u8], messages: &Messages, left: impl Fn(usize) -> bool) -> Vec<String> {
     let gone: Vec<usize> = (0..messages.list.len()).filter(|index| left(*index)).collect();
-    let mut lines = vec![format!("[{} earlier messages of this conversation were left out to shorten it.", gone.len())];
+    let mut lines = vec![format!("{} earlier messages of this conversation were left out to shorten it.", gone.len())];
     let mut counts: HashMap<&[u8], (u64, Place)> = HashMap::new();
     for tool in messages.uses.iter().filter(|tool| left(tool.message)) {
         counts.entry(tool.name.raw(body)).or_insert((0, tool.name)).0 += 1;
@@ -65,7 +65,7 @@ fn lines(body: &[u8], messages: &Messages, left: impl Fn(usize) -> bool) -> Vec<
                 .collect(),
         };
         let said = texts.into_iter().map(|place| place.text(body)).filter(|text| !text.trim().is_empty() && !text.starts_with(REMINDER));
-        lines.extend(said.map(|text| format!("\n- {}", capped(text.trim(), TEXT_LETTERS_MAX))));
+        lines.extend(said.map(|text| format!("\n- {}", capped(text.trim(), TEXT_LETTERS_MAX).trim_end())));
         // More than this never fits.
         if lines.len() > DIGEST_BYTES_MAX / 4 {
             break;
@@ -74,7 +74,6 @@ fn lines(body: &[u8], messages: &Messages, left: impl Fn(usize) -> bool) -> Vec<
     if lines.len() > first {
         lines.insert(first, " The user said in them:".to_owned());
     }
-    lines[0].push(']');
     lines
 }
 

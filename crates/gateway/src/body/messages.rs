@@ -2,7 +2,7 @@
 
 use super::place::{Place, Text};
 use super::scan::{Cursor, Malformed, Scan};
-use super::{Content, Facts, Size};
+use super::{Facts, Media, Size};
 
 /// The API takes no longer conversations. In one that is longer nothing is changed.
 const MESSAGES_MAX: usize = 100_000;
@@ -60,28 +60,29 @@ pub fn messages(facts: &Facts, body: &[u8]) -> Option<Messages> {
     let section = facts.messages.filter(|section| facts.valid && section.items > 0 && section.items <= MESSAGES_MAX as u64)?;
     let mut messages = Messages { list: Vec::with_capacity(usize::try_from(section.items).ok()?), ..Messages::default() };
     let mut cursor = Cursor::at(body, section.place).ok()?;
-    cursor.items(|cursor| message(cursor, &mut messages)).ok()?;
+    // Images are rare, and to find them the blocks within blocks are walked over once more.
+    let with_media = section.media.bytes > 0;
+    cursor.items(|cursor| message(cursor, &mut messages, with_media)).ok()?;
     Some(messages)
 }
 
-fn message(cursor: &mut Cursor<'_>, messages: &mut Messages) -> Scan<()> {
+fn message(cursor: &mut Cursor<'_>, messages: &mut Messages, with_media: bool) -> Scan<()> {
     let body = cursor.body();
     let mut message = MessagePlace::default();
-    let mut content = None;
+    let mut blocks = Vec::new();
     message.place = cursor.placed(|cursor| {
         cursor.fields(|cursor, key| match key.name(body).as_ref() {
             b"role" => Ok(message.role = cursor.text()?.map_or(Role::Other, |role| named(&role, body))),
-            b"content" => {
-                let mut media = Content::default();
-                let place = cursor.placed(|cursor| Ok(media = super::content(cursor, false)?))?;
-                Ok(content = Some((place, media)))
-            }
+            b"content" => Ok(message.content = Some(cursor.placed(|cursor| Ok(blocks = blocks_here(cursor)?))?)),
             _ => cursor.skip(),
         })
     })?;
-    message.size = Size::of(message.place, content.map(|(_, content)| content.media).unwrap_or_default());
-    message.content = content.map(|(place, _)| place);
-    for (at, block) in message.content.map(|place| blocks(body, place)).transpose()?.unwrap_or_default().iter().enumerate() {
+    let media = match message.content.filter(|_| with_media) {
+        Some(content) => super::content(&mut Cursor::at(body, content)?, false)?.media,
+        None => Media::default(),
+    };
+    message.size = Size::of(message.place, media);
+    for (at, block) in blocks.iter().enumerate() {
         let index = messages.list.len();
         match block.kind {
             BlockKind::ToolUse => {
@@ -145,10 +146,15 @@ pub(super) struct BlockPlace {
 
 /// The blocks of an array; none when it is something else.
 pub(super) fn blocks(body: &[u8], content: Place) -> Scan<Vec<BlockPlace>> {
+    blocks_here(&mut Cursor::at(body, content)?)
+}
+
+fn blocks_here(cursor: &mut Cursor<'_>) -> Scan<Vec<BlockPlace>> {
     let mut blocks = Vec::new();
-    let mut cursor = Cursor::at(body, content)?;
     if cursor.peek() == b'[' {
         cursor.items(|cursor| Ok(blocks.push(block(cursor)?)))?;
+    } else {
+        cursor.skip()?;
     }
     Ok(blocks)
 }

@@ -83,11 +83,10 @@ impl Number {
     }
 }
 
-/// A string on the way: where its content is, and whether escapes are in it.
+/// A string on the way: where its content is.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Text {
     pub(super) place: Place,
-    pub(super) escaped: bool,
 }
 
 impl Text {
@@ -95,7 +94,7 @@ impl Text {
     #[inline]
     pub(super) fn name<'b>(&self, body: &'b [u8]) -> Cow<'b, [u8]> {
         let raw = self.place.raw(body);
-        if !self.escaped || raw.len() > ESCAPED_KEY_BYTES_MAX {
+        if raw.len() > ESCAPED_KEY_BYTES_MAX || !raw.contains(&b'\\') {
             return Cow::Borrowed(raw);
         }
         Cow::Owned(self.place.text(body).into_owned().into_bytes())
