@@ -128,43 +128,55 @@ fn whole(body: &[u8], facts: &mut Facts) -> Scan<()> {
     let mut cursor = Cursor::new(body)?;
     cursor.blank();
     facts.valid = cursor.peek() == b'{';
-    cursor.fields(|cursor, key| match key.name(body).as_ref() {
-        b"model" => Ok(facts.model = cursor.text()?.map(|text| text.place)),
-        b"stream" => {
-            facts.stream = cursor.peek() == b't';
-            cursor.skip()
+    cursor.fields(|cursor, key| {
+        match key.name(body).as_ref() {
+            b"model" => facts.model = cursor.text()?.map(|text| text.place),
+            b"stream" => {
+                facts.stream = cursor.peek() == b't';
+                cursor.skip()?;
+            }
+            b"max_tokens" => facts.max_tokens = Number::read(cursor.placed(Cursor::skip)?, body),
+            b"thinking" => thinking(cursor, facts)?,
+            b"metadata" => metadata(cursor, facts)?,
+            b"cache_control" => {
+                facts.marks_itself = cursor.peek() == b'{';
+                cursor.skip()?;
+            }
+            b"tools" => facts.tools = Some(tools(cursor)?),
+            b"system" => facts.system = Some(system(cursor)?),
+            b"messages" => {
+                (facts.first_text, facts.last_is_tool_result) = (None, false);
+                facts.messages = Some(history_section(cursor, facts)?);
+            }
+            _ => cursor.skip()?,
         }
-        b"max_tokens" => Ok(facts.max_tokens = Number::read(cursor.placed(Cursor::skip)?, body)),
-        b"thinking" => thinking(cursor, facts),
-        b"metadata" => {
-            facts.user_id = None;
-            cursor.fields(|cursor, key| match key.is(body, b"user_id") {
-                true => Ok(facts.user_id = cursor.text()?.map(|text| text.place)),
-                false => cursor.skip(),
-            })
-        }
-        b"cache_control" => {
-            facts.marks_itself = cursor.peek() == b'{';
-            cursor.skip()
-        }
-        b"tools" => Ok(facts.tools = Some(tools(cursor)?)),
-        b"system" => Ok(facts.system = Some(system(cursor)?)),
-        b"messages" => {
-            (facts.first_text, facts.last_is_tool_result) = (None, false);
-            Ok(facts.messages = Some(history_section(cursor, facts)?))
-        }
-        _ => cursor.skip(),
+        Ok(())
     })?;
     cursor.end()
+}
+
+fn metadata(cursor: &mut Cursor<'_>, facts: &mut Facts) -> Scan<()> {
+    let body = cursor.body();
+    facts.user_id = None;
+    cursor.fields(|cursor, key| {
+        if !key.is(body, b"user_id") {
+            return cursor.skip();
+        }
+        facts.user_id = cursor.text()?.map(|text| text.place);
+        Ok(())
+    })
 }
 
 fn thinking(cursor: &mut Cursor<'_>, facts: &mut Facts) -> Scan<()> {
     let body = cursor.body();
     (facts.thinking_budget, facts.thinking_enabled) = (None, false);
-    cursor.fields(|cursor, key| match key.name(body).as_ref() {
-        b"type" => Ok(facts.thinking_enabled = cursor.text()?.is_some_and(|kind| kind.is(body, b"enabled"))),
-        b"budget_tokens" => Ok(facts.thinking_budget = Number::read(cursor.placed(Cursor::skip)?, body)),
-        _ => cursor.skip(),
+    cursor.fields(|cursor, key| {
+        match key.name(body).as_ref() {
+            b"type" => facts.thinking_enabled = cursor.text()?.is_some_and(|kind| kind.is(body, b"enabled")),
+            b"budget_tokens" => facts.thinking_budget = Number::read(cursor.placed(Cursor::skip)?, body),
+            _ => cursor.skip()?,
+        }
+        Ok(())
     })
 }
 
@@ -204,9 +216,12 @@ fn history_section(cursor: &mut Cursor<'_>, facts: &mut Facts) -> Scan<Section> 
     section.place = cursor.placed(|cursor| {
         cursor.items(|cursor| {
             let mut last = Content::default();
-            cursor.fields(|cursor, key| match key.is(body, b"content") {
-                true => Ok(last = content(cursor, false)?),
-                false => cursor.skip(),
+            cursor.fields(|cursor, key| {
+                if !key.is(body, b"content") {
+                    return cursor.skip();
+                }
+                last = content(cursor, false)?;
+                Ok(())
             })?;
             if section.items == 0 {
                 facts.first_text = last.first_text;
@@ -245,16 +260,19 @@ fn content(cursor: &mut Cursor<'_>, within: bool) -> Scan<Content> {
 fn block(cursor: &mut Cursor<'_>, content: &mut Content, within: bool) -> Scan<()> {
     let body = cursor.body();
     let (mut kind, mut text, mut marked, mut media, mut inner) = (None, None, false, Media::default(), Content::default());
-    cursor.fields(|cursor, key| match key.name(body).as_ref() {
-        b"type" => Ok(kind = cursor.text()?),
-        b"text" => Ok(text = cursor.text()?),
-        b"cache_control" => {
-            marked = cursor.peek() == b'{';
-            cursor.skip()
+    cursor.fields(|cursor, key| {
+        match key.name(body).as_ref() {
+            b"type" => kind = cursor.text()?,
+            b"text" => text = cursor.text()?,
+            b"cache_control" => {
+                marked = cursor.peek() == b'{';
+                cursor.skip()?;
+            }
+            b"source" => media = source(cursor)?,
+            b"content" if !within => inner = self::content(cursor, true)?,
+            _ => cursor.skip()?,
         }
-        b"source" => Ok(media = source(cursor)?),
-        b"content" if !within => Ok(inner = self::content(cursor, true)?),
-        _ => cursor.skip(),
+        Ok(())
     })?;
     content.blocks += 1;
     content.marks += u64::from(marked) + inner.marks;

@@ -1,5 +1,7 @@
 //! Changes of single bytes: a list of splices, put into a body in one copy.
 
+use std::fmt;
+
 use bytes::{Bytes, BytesMut};
 
 use super::place::Place;
@@ -11,10 +13,17 @@ pub const BODY_BYTES_MAX: u64 = 32_000_000;
 const THINKING_TOKENS_MIN: u64 = 1024;
 
 /// What stands in places of a body is replaced. A place without bytes is one where something is put in.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[derive(Clone, Default, PartialEq, Eq)]
 pub struct Edits {
     /// By place, none over another.
     list: Vec<(Place, Vec<u8>)>,
+}
+
+/// What is put in may be out of a prompt: only its length is shown.
+impl fmt::Debug for Edits {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_list().entries(self.list.iter().map(|(place, by)| (place.range(), by.len()))).finish()
+    }
 }
 
 impl Edits {

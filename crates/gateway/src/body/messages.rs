@@ -71,10 +71,19 @@ fn message(cursor: &mut Cursor<'_>, messages: &mut Messages, with_media: bool) -
     let mut message = MessagePlace::default();
     let mut blocks = Vec::new();
     message.place = cursor.placed(|cursor| {
-        cursor.fields(|cursor, key| match key.name(body).as_ref() {
-            b"role" => Ok(message.role = cursor.text()?.map_or(Role::Other, |role| named(&role, body))),
-            b"content" => Ok(message.content = Some(cursor.placed(|cursor| Ok(blocks = blocks_here(cursor)?))?)),
-            _ => cursor.skip(),
+        cursor.fields(|cursor, key| {
+            match key.name(body).as_ref() {
+                b"role" => message.role = cursor.text()?.map_or(Role::Other, |role| named(&role, body)),
+                b"content" => {
+                    let content = cursor.placed(|cursor| {
+                        blocks = blocks_here(cursor)?;
+                        Ok(())
+                    })?;
+                    message.content = Some(content);
+                }
+                _ => cursor.skip()?,
+            }
+            Ok(())
         })
     })?;
     let media = match message.content.filter(|_| with_media) {
@@ -152,7 +161,10 @@ pub(super) fn blocks(body: &[u8], content: Place) -> Scan<Vec<BlockPlace>> {
 fn blocks_here(cursor: &mut Cursor<'_>) -> Scan<Vec<BlockPlace>> {
     let mut blocks = Vec::new();
     if cursor.peek() == b'[' {
-        cursor.items(|cursor| Ok(blocks.push(block(cursor)?)))?;
+        cursor.items(|cursor| {
+            blocks.push(block(cursor)?);
+            Ok(())
+        })?;
     } else {
         cursor.skip()?;
     }

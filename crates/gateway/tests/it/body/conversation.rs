@@ -4,7 +4,7 @@ use proptest::prelude::*;
 use serde_json::{Value, json};
 
 /// Texts that a careless reader of bytes falls over.
-pub fn text() -> impl Strategy<Value = String> {
+pub(super) fn text() -> impl Strategy<Value = String> {
     prop_oneof![
         4 => "[a-zA-Z ,.]{1,60}",
         2 => any::<String>().prop_map(|text| format!("{text}.")),
@@ -78,7 +78,7 @@ fn push_steps(messages: &mut Vec<Value>, turn: &Turn, names: &mut usize) {
             *names += 1;
             let id = format!("toolu_{names}");
             content.push(json!({"type": "tool_use", "id": id, "name": name, "input": input}));
-            let said = if *names % 2 == 0 { json!("done") } else { json!([{"type": "text", "text": "done \\ \"so\""}]) };
+            let said = if names.is_multiple_of(2) { json!("done") } else { json!([{"type": "text", "text": "done \\ \"so\""}]) };
             results.push(json!({"type": "tool_result", "tool_use_id": id, "content": said}));
         }
         results.extend(step.adds.as_ref().map(|text| json!({"type": "text", "text": text})));
@@ -88,7 +88,7 @@ fn push_steps(messages: &mut Vec<Value>, turn: &Turn, names: &mut usize) {
 }
 
 /// The messages of a conversation as the API takes them.
-pub fn messages() -> impl Strategy<Value = Value> {
+pub(super) fn messages() -> impl Strategy<Value = Value> {
     (proptest::collection::vec(turn(), 1..8), any::<bool>()).prop_map(|(turns, in_loop)| {
         let mut messages = Vec::new();
         let (mut names, last) = (0, turns.len() - 1);
@@ -109,7 +109,7 @@ pub fn messages() -> impl Strategy<Value = Value> {
 }
 
 /// A whole request.
-pub fn request() -> impl Strategy<Value = Value> {
+pub(super) fn request() -> impl Strategy<Value = Value> {
     let system = prop_oneof![
         Just(Value::Null),
         text().prop_map(Value::from),
@@ -151,8 +151,8 @@ fn marked_if(mut block: Value, marked: bool) -> Value {
 }
 
 /// The value with blanks, escapes and an order of fields of its own.
-pub fn oddly_written(value: &Value, seed: u64) -> Vec<u8> {
-    let mut odd = Odd { seed: seed | 1, plain: seed % 3 == 0, out: String::new() };
+pub(super) fn oddly_written(value: &Value, seed: u64) -> Vec<u8> {
+    let mut odd = Odd { seed: seed | 1, plain: seed.is_multiple_of(3), out: String::new() };
     odd.value(value);
     odd.blank();
     odd.out.into_bytes()

@@ -1,7 +1,9 @@
 //! Changes in a body: exactly what is meant, and nothing else.
 
 use bytes::Bytes;
-use paramedic_gateway::body::{BODY_BYTES_MAX, Edits, Ratio, apply, cap_max_tokens, mark_for_cache, read, set_model};
+use paramedic_gateway::body::{
+    BODY_BYTES_MAX, Edits, Limits, Print, Ratio, Shortening, apply, cap_max_tokens, mark_for_cache, read, set_model, shorten_history,
+};
 use proptest::prelude::*;
 use serde_json::{Value, json};
 
@@ -35,10 +37,11 @@ proptest! {
         let body = oddly_written(&request, seed);
         let capped = cap_max_tokens(&body, &read(&body), max);
         let enabled = request["thinking"]["type"] == "enabled";
-        let Some(asked) = request["max_tokens"].as_u64() else { return Ok(prop_assert!(capped.is_none())) };
-        let lowest = if enabled { 2_048 } else { 1 };
-        let Some(capped) = capped else { return Ok(prop_assert!(asked <= max.max(lowest))) };
-        prop_assert_eq!(capped.max_tokens, max.max(lowest));
+        let asked = request["max_tokens"].as_u64();
+        let lowest = max.max(if enabled { 2_048 } else { 1 });
+        prop_assert_eq!(capped.is_some(), asked.is_some_and(|asked| asked > lowest));
+        let Some(capped) = capped else { return Ok(()) };
+        prop_assert_eq!(capped.max_tokens, lowest);
         let after = tree(&edited(&body, &capped.edits));
         let mut expect = request;
         expect["max_tokens"] = json!(capped.max_tokens);
@@ -64,6 +67,36 @@ proptest! {
         prop_assert!(marked.bytes_marked >= 1_024);
         let after = tree(&after);
         prop_assert_eq!(unmarked(after, &request), request);
+    }
+
+    #[test]
+    fn a_body_that_parses_does_so_after_all_changes(request in request(), seed: u64, changes in proptest::collection::vec((any::<u32>(), any::<u8>()), 0..3), digest: bool) {
+        let mut body = oddly_written(&request, seed);
+        for (at, by) in changes {
+            let at = at as usize % body.len();
+            body[at] = by;
+        }
+        let parses = serde_json::from_slice::<Value>(&body).is_ok();
+        let facts = read(&body);
+        let limits = Limits { messages_max: Some(1 + seed % 9), tokens_max: Some(1 + seed % 500), digest };
+        let shortened = match shorten_history(&body, &facts, limits, Ratio::exact(3.0)) {
+            Shortening::Shortened(shortened) => Some(shortened.edits),
+            Shortening::Fits | Shortening::Stuck(_) => None,
+        };
+        let made = [
+            set_model(&body, &facts, "other"),
+            cap_max_tokens(&body, &facts, 1 + seed % 50_000).map(|capped| capped.edits),
+            mark_for_cache(&body, &facts, Ratio::exact(1.0)).map(|marked| marked.edits),
+            shortened,
+        ];
+        prop_assert!(facts.valid || made.iter().all(Option::is_none));
+        for edits in made.into_iter().flatten() {
+            let after = edited(&body, &edits);
+            prop_assert!(read(&after).valid);
+            prop_assert!(!parses || serde_json::from_slice::<Value>(&after).is_ok());
+        }
+        let _ = Print::of(&body, &facts);
+        let _ = facts.user(&body);
     }
 
     #[test]
@@ -191,6 +224,13 @@ fn no_change_leads_over_the_largest_body() {
     assert!(apply(&Bytes::from(full), &edits).is_none());
     // Changes that are not for a body do nothing to it.
     assert!(apply(&Bytes::from_static(b"{}"), &edits).is_none());
+}
+
+#[test]
+fn what_is_put_in_is_not_shown() {
+    let body = br#"{"model":"a","messages":[]}"#;
+    let edits = set_model(body, &read(body), "planted-secret").unwrap();
+    assert_eq!(format!("{edits:?}"), "[(10..11, 14)]");
 }
 
 #[test]
