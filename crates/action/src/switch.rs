@@ -21,7 +21,7 @@ mod act;
 
 mod by_flag;
 
-pub use by_flag::{from_flags, with_flags};
+pub use by_flag::{from_flags, is_by_flag, with_flags};
 pub use paramedic_model::switch::{FLAG_NAMES, KNOWN, Known, Scope, Switch, SwitchFault, ValueKind, checked, find, never, own_name};
 pub use store::{End, Ended, Enforcer, SwitchError, SwitchReader, SwitchStore, Switches as SwitchFold, TTL_MAX_S, checked_end, id_of};
 

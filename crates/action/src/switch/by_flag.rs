@@ -11,6 +11,7 @@ use crate::flag::{Flag, FlagStore};
 
 /// Who is said to have set such a switch; the person is in its reason.
 const BY: &str = "flag";
+const WHY: &str = "the flag ";
 
 /// The switches that our flags stand for now. Where several flags stand for one switch, the one that was set last is it. Each
 /// holds until its flag changes: at the flag's end, or, without one, until somebody sets it.
@@ -37,11 +38,17 @@ fn standing_for(switch: &str, flag: &Flag, now: Timestamp) -> Switch {
         value: Value::from(flag.enabled_at(now)),
         scope: Scope::All,
         by: BY.to_owned(),
-        why: format!("the flag {}, set by {}{why}", flag.name, flag.by),
+        why: format!("{WHY}{}, set by {}{why}", flag.name, flag.by),
         set_at: flag.set_at,
         expires_at: flag.expires_at.filter(|at| *at > now).unwrap_or_else(never),
         seq: flag.seq,
     }
+}
+
+/// A flag stands for it; nobody set it, so nobody can clear it. Somebody who is called that gives other reasons.
+#[must_use]
+pub fn is_by_flag(switch: &Switch) -> bool {
+    switch.by == BY && switch.why.starts_with(WHY)
 }
 
 /// Switches that were set, and those that flags stand for. Where both are there, the one that was set holds.

@@ -7,7 +7,7 @@ use std::time::Duration;
 use paramedic_action::call::Call;
 use paramedic_action::flag::FlagStore;
 use paramedic_action::switch::{End, Scope, SwitchError, SwitchFold, SwitchReader as _, SwitchStore, Switches};
-use paramedic_action::switch::{FLAG_NAMES, KNOWN, ValueKind, find, from_flags, never, own_name, with_flags};
+use paramedic_action::switch::{FLAG_NAMES, KNOWN, ValueKind, find, from_flags, is_by_flag, never, own_name, with_flags};
 use paramedic_action::{ActionError, Adapter};
 use paramedic_journal::{Entry, Fold as _, Journal, SqliteJournal};
 use paramedic_model::{ManualClock, Timestamp};
@@ -269,7 +269,9 @@ async fn a_flag_stands_for_its_switch_and_what_was_set_wins() {
     assert_eq!((degraded.expires_at, degraded.why.as_str()), (at(60), "the flag ENABLE_DEGRADED_MODE, set by ana: too much"));
     assert_eq!((degraded.seq, degraded.set_at), (flags.get("ENABLE_DEGRADED_MODE").unwrap().seq, at(0)));
     assert_eq!(held(at(60)), [one("degraded_mode@all", json!(false), "flag")], "at its very moment it is what it is afterwards");
-    assert!(from_flags(&flags, at(60))[0].lasts());
+    assert!(from_flags(&flags, at(60))[0].lasts() && is_by_flag(&degraded));
+    let named_so = store.set("fast_fail", &json!(true), &Scope::All, at(61), "flag", "a test", at(60)).await.unwrap();
+    assert!(!is_by_flag(&named_so), "somebody is called that");
 
     // Of several names of one switch, the one that was set last.
     flags.set("ENABLE_RATE_LIMITING", false, "ana", "", None, at(61)).await.unwrap();

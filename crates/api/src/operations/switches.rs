@@ -3,8 +3,9 @@
 use std::sync::Arc;
 
 use paramedic_action::Call;
-use paramedic_action::switch::{Ended, Enforcer, SwitchError, SwitchReader as _, checked_end, from_flags, id_of, with_flags};
+use paramedic_action::switch::{Ended, Enforcer, SwitchError, SwitchReader as _, checked_end, from_flags, id_of, is_by_flag, with_flags};
 use paramedic_model::switch::{FLAG_NAMES, KNOWN, Known, Scope, Switch, ValueKind, find, own_name};
+use paramedic_model::text;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -136,22 +137,32 @@ pub async fn clear(context: Arc<Context>, caller: Caller, input: ClearInput) -> 
         Some(scope) => id_of(own_name(&input.id), &scope_of(Some(scope))?),
         None => input.id,
     };
-    let Some(set) = parts.switches.find(&id) else { return Err(not_set(&id, &from_flags(&parts.flags, now))) };
+    let Some(set) = parts.switches.find(&id) else { return Err(not_set(&id, &holding(&context)?)) };
     let switch = parts.switches.clear(&set.switch, &set.scope, &caller.actor, &input.why, now).await?;
     Ok(SwitchChanged { switch })
 }
 
-/// There is nothing to clear: because there is no such switch, because it is not set, or because a flag says it.
-fn not_set(id: &str, from_flags: &[Switch]) -> ApiError {
-    let name = own_name(id.split_once('@').map_or(id, |(name, _)| name));
-    if let Some(switch) = from_flags.iter().find(|switch| switch.id == id || switch.switch == name && !id.contains('@')) {
+/// There is nothing to clear: because there is no such switch, because a flag says it, or because it is set for others only.
+fn not_set(id: &str, holding: &[Switch]) -> ApiError {
+    let whole = own_name(id);
+    let name = holding.iter().map(|switch| switch.switch.as_str()).find(|name| {
+        // What follows a colon may hold an @ itself.
+        whole.strip_prefix(name).is_some_and(|rest| rest.is_empty() || rest.starts_with('@'))
+    });
+    let name = name.unwrap_or_else(|| own_name(id.split_once('@').map_or(id, |(name, _)| name)));
+    let of_that_name = || holding.iter().filter(|switch| switch.switch == name);
+    if let Some(switch) = of_that_name().find(|switch| is_by_flag(switch) && (switch.id == id || whole == name)) {
         let message = format!("failed to clear the switch {}: it was not set, but {} stands for it", switch.id, switch.why);
         return ApiError::new(Code::Conflict, message, "set that flag; a switch of the same name that you set wins over it");
     }
+    let scopes: Vec<String> = of_that_name().filter(|switch| !is_by_flag(switch)).take(5).map(|switch| switch.scope.to_string()).collect();
     match find(name) {
-        // What follows a colon may hold an @ itself.
         Err(fault) if !id.contains(':') => SwitchError::from(fault).into(),
-        _ => SwitchError::NotSet { id: paramedic_model::text::head(id, 300).to_owned() }.into(),
+        _ if scopes.is_empty() => SwitchError::NotSet { id: text::head(id, 300).to_owned() }.into(),
+        _ => {
+            let message = format!("failed to clear the switch {}: it is set only for {}", text::head(id, 300), scopes.join(", "));
+            ApiError::new(Code::NotFound, message, "say for whom: the scope, or NAME@SCOPE")
+        }
     }
 }
 

@@ -240,6 +240,7 @@ fn switches_and_budgets_are_set_as_people_say_it() {
     for (wrong, code, words) in [
         (&["switch", "clear", "degraded_mode"][..], 6, "ENABLE_DEGRADED_MODE"),
         (&["switch", "clear", "max_input_bytes"], 4, "it is not set"),
+        (&["switch", "clear", "RATE_LIMIT_PER_USER"], 4, "set only for user:u-42"),
         (&["switch", "clear", "fast_fail", "--scope", "user=u-42"], 4, "fast_fail@user:u-42"),
         (&["switch", "set", "fast_fail", "true", "--for", "25h"], 1, "at most 24 h"),
         (&["switch", "set", "fast_fail", "true", "--for", "soon"], 1, "is not a duration"),

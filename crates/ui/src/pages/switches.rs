@@ -77,11 +77,6 @@ fn value(switch: &Switch) -> String {
     }
 }
 
-/// What only a flag can be is a switch without an end that must have one.
-fn by_flag(switch: &Switch) -> bool {
-    switch.by == "flag"
-}
-
 fn until(switch: &Switch, now: Timestamp) -> Markup {
     html! {
         @if !switch.lasts() { "ends " (due(switch.expires_at, now)) }

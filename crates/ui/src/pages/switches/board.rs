@@ -1,10 +1,11 @@
 //! The switchboard: every switch in its group, with what it is set to for whom, and the form that sets it.
 
 use maud::{Markup, html};
+use paramedic_action::switch::is_by_flag;
 use paramedic_model::Timestamp;
 use paramedic_model::switch::{FLAG_NAMES, KNOWN, Known, Switch, ValueKind};
 
-use super::{by_flag, until, value};
+use super::{until, value};
 use crate::format::{ago, count, short};
 use crate::page::{row_key, within};
 
@@ -142,7 +143,7 @@ fn setting(switch: &Switch, now: Timestamp) -> Markup {
                 p class="small soft wrap" { "by " (short(&switch.by, 60)) " " (ago(switch.set_at, now)) @if !switch.why.is_empty() { ": " (short(&switch.why, 200)) } }
                 (effect(effect_of(switch).as_ref()))
             }
-            @if !by_flag(switch) {
+            @if !is_by_flag(switch) {
                 form class="answer" method="post" action="/switches" {
                     input type="hidden" name="do" value="clear";
                     input type="hidden" name="switch" value=(switch.switch);
