@@ -33,4 +33,18 @@ pub mod proxy;
 
 pub mod fault;
 
+pub mod traffic;
+
+pub mod observe;
+
+pub mod degraded;
+
+pub mod config;
+
+pub mod gateway;
+
+mod flow;
+
 pub use call::{Acted, Caller, Kind, Outcome, Pricing, Record};
+pub use config::Settings;
+pub use gateway::{Gateway, GatewayError, Parts};

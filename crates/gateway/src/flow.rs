@@ -1,0 +1,376 @@
+//! The way of one call, from its first byte to its record.
+//!
+//! Every step that is not the passing of bytes may fail without the call failing: what is not known is not acted upon. Only
+//! a switch, a limit or a budget that somebody set stops a call, and then the answer says which.
+
+mod admit;
+mod flight;
+mod prepare;
+mod send;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use hyper::body::{Body as _, Incoming};
+use hyper::header::{AUTHORIZATION, HeaderValue};
+use hyper::http::request::Parts;
+use hyper::{HeaderMap, Method, Request, Response};
+use paramedic_model::{Timestamp, Usage};
+use tokio::time::Instant;
+
+use crate::call::{Caller, Kind, Outcome, Record};
+use crate::config::{DegradedWay, Settings};
+use crate::degraded::{self, fixed_answer, is_marked_safe};
+use crate::fault::{Injection, Strike, Struck};
+use crate::gateway::{Inner, Ready};
+use crate::identity::complete;
+use crate::policy::Policy;
+use crate::proxy::{Answering, Body, CollectError, Collected, Handler, Peer, Relay, RelayLimits, SendBody, Wait, collect};
+use crate::refuse::{ACTED, Refusal, acted};
+use crate::traffic::{RunningCall, RunningState};
+
+use flight::Flight;
+use prepare::Read;
+use send::{Load, Sending};
+
+/// What requests come to.
+pub(crate) struct Front(pub(crate) Arc<Inner>);
+
+impl Handler for Front {
+    fn call(&self, request: Request<Incoming>, _: Peer) -> Answering {
+        let inner = Arc::clone(&self.0);
+        Box::pin(async move {
+            match take(inner, request).await {
+                Ok(answer) => answer,
+                Err(stop) => stop.answer,
+            }
+        })
+    }
+}
+
+/// The end of a call that is not passed on.
+struct Stop {
+    answer: Response<Body>,
+}
+
+/// Refuses a call, and says so in its record.
+fn refuse(flight: Flight, refusal: &Refusal) -> Stop {
+    end(flight, refusal, Outcome::Refused)
+}
+
+fn end(flight: Flight, refusal: &Refusal, outcome: Outcome) -> Stop {
+    flight.refused(refusal, outcome);
+    Stop { answer: refusal.answer() }
+}
+
+fn kind_of(parts: &Parts) -> Kind {
+    match (parts.method == Method::POST, parts.uri.path().trim_end_matches('/')) {
+        (true, "/v1/messages") => Kind::Inference,
+        (true, "/v1/messages/count_tokens") => Kind::CountTokens,
+        _ => Kind::Other,
+    }
+}
+
+async fn take(inner: Arc<Inner>, request: Request<Incoming>) -> Result<Response<Body>, Stop> {
+    let begun = Instant::now();
+    let ready = inner.ready();
+    let (mut parts, body) = request.into_parts();
+    let kind = kind_of(&parts);
+    let mut caller = ready.names.caller(&parts.headers);
+    let known = own_key(&mut caller, &mut parts.headers, &ready);
+    let record = record(&inner, kind, caller, &parts, &ready);
+    let mut flight = Flight::new(Arc::clone(&inner), record, begun);
+    if !known && ready.settings.own_keys_only {
+        let mut refusal = Refusal::new(hyper::StatusCode::UNAUTHORIZED, "authentication_error", "this key is not known here");
+        refusal.should_retry = Some(false);
+        return Err(refuse(flight, &refusal));
+    }
+    let load = read(&mut flight, kind, &parts, body, &ready).await;
+    let load = match load {
+        Ok(load) => load,
+        Err(error) => return Err(unread(flight, error)),
+    };
+    go(flight, parts, load, kind, &ready).await
+}
+
+fn record(inner: &Inner, kind: Kind, caller: Caller, parts: &Parts, ready: &Ready) -> Record {
+    Record {
+        id: inner.traffic.next_id(),
+        at: inner.clock.now(),
+        kind,
+        caller,
+        method: parts.method.as_str().into(),
+        path: paramedic_model::text::head(parts.uri.path(), 300).into(),
+        upstream: ready.upstreams[0].0.name().into(),
+        model: None,
+        served_model: None,
+        stream: false,
+        outcome: Outcome::ClientGone,
+        status: 0,
+        error_type: None,
+        request_id: None,
+        message_id: None,
+        usage: Usage::default(),
+        cost_pico: None,
+        stop_reason: None,
+        tries: 0,
+        waited: Duration::ZERO,
+        first_byte: None,
+        first_token: None,
+        duration: Duration::ZERO,
+        request_bytes: 0,
+        response_bytes: 0,
+        repeated_share: None,
+        acted: Vec::new(),
+    }
+}
+
+/// A key of ours gets its name, and the upstream's key in its place. False when it is none of ours.
+fn own_key(caller: &mut Caller, headers: &mut HeaderMap, ready: &Ready) -> bool {
+    let Some(own) = caller.key.as_ref().and_then(|key| ready.keys.get(key)) else { return ready.keys.is_empty() };
+    caller.key = Some(own.name.clone());
+    caller.user = caller.user.take().or_else(|| own.user.clone());
+    caller.team = caller.team.take().or_else(|| own.team.clone());
+    let Some(upstream) = &own.upstream_key else { return true };
+    let bearer = HeaderValue::from_str(&format!("Bearer {upstream}"));
+    let is_bearer = headers.contains_key(AUTHORIZATION) && !headers.contains_key("x-api-key");
+    let value = if is_bearer { bearer } else { HeaderValue::from_str(upstream) };
+    if let Ok(mut value) = value {
+        value.set_sensitive(true);
+        if is_bearer {
+            headers.insert(AUTHORIZATION, value);
+        } else {
+            headers.remove(AUTHORIZATION);
+            headers.insert("x-api-key", value);
+        }
+    }
+    true
+}
+
+/// Reads what has to be read of a request; everything else passes as it comes.
+async fn read(flight: &mut Flight, kind: Kind, parts: &Parts, body: Incoming, ready: &Ready) -> Result<Load, CollectError> {
+    let settings = &ready.settings;
+    let wait = Wait { between: Some(Duration::from_secs(settings.client_timeout_s)), total: None };
+    if let Some(record) = flight.record() {
+        record.request_bytes = body.size_hint().lower();
+    }
+    if kind != Kind::Inference || parts.headers.contains_key("content-encoding") {
+        return Ok(Load::Passing(Some(SendBody::passing(Vec::new(), body, wait))));
+    }
+    let (bytes, trailers) = match collect(body, settings.request_bytes_max, wait).await? {
+        Collected::Whole { bytes, trailers } => (bytes, trailers),
+        Collected::TooLarge { head, rest } => return Ok(Load::Passing(Some(SendBody::passing(head, rest, wait)))),
+    };
+    let read = Read::of(flight, bytes);
+    flight.size = read.facts.size();
+    let user = read.facts.user(&read.bytes);
+    if let Some(record) = flight.record() {
+        record.request_bytes = read.bytes.len() as u64;
+        record.model = read.model();
+        record.stream = read.facts.stream;
+        let account = user.name.as_deref().or(user.account.as_deref()).or(user.device.as_deref());
+        complete(&mut record.caller, user.session.as_deref(), account);
+    }
+    Ok(send::whole(read, trailers))
+}
+
+fn unread(mut flight: Flight, error: CollectError) -> Stop {
+    match error {
+        CollectError::Cut => {
+            flight.over(Outcome::ClientGone);
+            Stop { answer: Refusal::invalid("the request's body was cut").answer() }
+        }
+        CollectError::TooSlow(_) => {
+            let mut refusal = Refusal::timeout("the request's body came too slowly");
+            refusal.status = hyper::StatusCode::REQUEST_TIMEOUT;
+            end(flight, &refusal, Outcome::ClientGone)
+        }
+    }
+}
+
+/// The call from the moment when it is known who asks for what.
+async fn go(mut flight: Flight, parts: Parts, mut load: Load, kind: Kind, ready: &Ready) -> Result<Response<Body>, Stop> {
+    let inner = Arc::clone(&flight.inner);
+    let settings = &ready.settings;
+    let now = inner.clock.now();
+    let asked = flight.model();
+    let caller = flight.record.as_ref().map(|record| record.caller.clone()).unwrap_or_default();
+    let policy = inner.policies().of(&caller, asked.as_deref(), now);
+    begin(&mut flight, caller, asked.as_deref());
+    if let Some(refusal) = stopped(&policy, asked.as_deref()) {
+        return Err(refuse(flight, &refusal));
+    }
+    if let Some(max) = policy.max_input_bytes.as_ref().filter(|max| matches!(load, Load::Passing(_)) && over(&flight, max.value)) {
+        let said = format!("this request has more than an operator's limit of {} bytes", max.value);
+        return Err(refuse(flight, &Refusal::too_large(said).by(&*max.switch)));
+    }
+    let struck = strikes(&flight, asked.as_deref());
+    if let Some(answer) = struck.as_ref().and_then(Struck::answer) {
+        if let Some(record) = flight.record() {
+            record.status = answer.status().as_u16();
+        }
+        flight.over(Outcome::Answered);
+        return Err(Stop { answer });
+    }
+    if let (Kind::Inference, Load::Whole { read, .. }) = (kind, &mut load) {
+        let growth = if read.facts.valid { prepare::compare(&mut flight, read) } else { None };
+        if let Err(refusal) = prepare::guard(&policy, read, growth) {
+            return Err(refuse(flight, &refusal));
+        }
+        if let Some(answer) = degraded_answer(&mut flight, &policy, read, &parts.headers, settings, now) {
+            flight.over(Outcome::Degraded);
+            return Err(Stop { answer });
+        }
+        if let Err(refusal) = prepare::edit(&mut flight, &policy, read, settings) {
+            return Err(refuse(flight, &refusal));
+        }
+        if let Err(refusal) = admit::reserve(&mut flight, &policy, read, settings).await {
+            return Err(refuse(flight, &refusal));
+        }
+        let upstream = ready.upstream_for(read.model().as_deref());
+        if let Err(refusal) = admit::admit(&mut flight, &policy, read, settings, ready.upstreams[upstream].0.name()).await {
+            return Err(refuse(flight, &refusal));
+        }
+        // It may have waited: what was set meanwhile holds too.
+        if let Some(refusal) = blocked_meanwhile(&flight, asked.as_deref()) {
+            return Err(refuse(flight, &refusal));
+        }
+    }
+    pass(flight, Sending::new(parts, load, &policy, ready), struck).await
+}
+
+fn begin(flight: &mut Flight, caller: Caller, model: Option<&str>) {
+    let Some(record) = flight.record.as_deref() else { return };
+    let call = RunningCall {
+        id: record.id,
+        began: record.at,
+        caller,
+        model: model.map(Into::into),
+        path: record.path.clone(),
+        request_bytes: record.request_bytes,
+        state: RunningState::Waiting,
+        output_tokens: 0,
+    };
+    flight.ticket = Some(flight.inner.traffic.begin(call));
+}
+
+fn over(flight: &Flight, bytes_max: u64) -> bool {
+    flight.record.as_ref().is_some_and(|record| record.request_bytes > bytes_max)
+}
+
+/// A block or a kill switch.
+fn stopped(policy: &Policy, model: Option<&str>) -> Option<Refusal> {
+    let switch = policy.blocked.as_ref().or(policy.break_off.as_ref())?;
+    if model.is_some_and(|model| switch.starts_with(&format!("blocked_model:{model}@"))) {
+        return Some(Refusal::model_not_allowed(model.unwrap_or_default()).by(&**switch));
+    }
+    let refusal = Refusal::blocked(format!("an operator stopped these calls (switch {switch}); ask whoever is on call"));
+    Some(refusal.by(&**switch))
+}
+
+fn blocked_meanwhile(flight: &Flight, model: Option<&str>) -> Option<Refusal> {
+    let record = flight.record.as_deref()?;
+    if record.waited < Duration::from_millis(1) {
+        return None;
+    }
+    let policy = flight.inner.policies().of(&record.caller, model, flight.inner.clock.now());
+    stopped(&policy, model)
+}
+
+fn strikes(flight: &Flight, model: Option<&str>) -> Option<Struck> {
+    let record = flight.record.as_deref()?;
+    flight.inner.faults.strikes(record.id, &record.caller, model)
+}
+
+/// The answer of degraded mode, where it has one. Otherwise the call goes to the cheaper model.
+fn degraded_answer(
+    flight: &mut Flight,
+    policy: &Policy,
+    read: &mut Read,
+    headers: &HeaderMap,
+    settings: &Settings,
+    now: Timestamp,
+) -> Option<Response<Body>> {
+    let key = flight.record.as_ref().and_then(|record| record.caller.key.clone());
+    let safe = is_marked_safe(headers).then(|| degraded::same(&read.bytes, key.as_deref(), headers));
+    if let Some(same) = safe {
+        flight.keep_as(same);
+    }
+    let switch = policy.degraded.clone()?;
+    let way = settings.degraded.way;
+    if way == DegradedWay::FixedAnswer {
+        flight.acted(&switch, "got the fixed answer");
+        let (model, id) = (read.model().unwrap_or_default(), flight.record.as_ref().map_or(0, |record| record.id));
+        let answer = fixed_answer(&settings.degraded.answer, &model, read.facts.stream, id);
+        return Some(marked(flight, answer));
+    }
+    if let (DegradedWay::Cached, Some(same)) = (way, safe)
+        && let Some(answer) = flight.inner.cache.find(same, Duration::from_secs(settings.degraded.cache_s), now)
+    {
+        flight.acted(&switch, "got the answer that the same call got before");
+        return Some(marked(flight, answer));
+    }
+    prepare::to_model(flight, read, &settings.models.cheaper, &switch);
+    None
+}
+
+fn marked(flight: &mut Flight, mut answer: Response<Body>) -> Response<Body> {
+    if let Some(record) = flight.record() {
+        record.status = answer.status().as_u16();
+    }
+    say_what_acted(flight, answer.headers_mut());
+    answer
+}
+
+/// Says on an answer which switches did something.
+fn say_what_acted(flight: &Flight, headers: &mut HeaderMap) {
+    let Some(record) = flight.record.as_deref().filter(|record| !record.acted.is_empty()) else { return };
+    let mut switches: Vec<&str> = record.acted.iter().map(|acted| &*acted.switch).collect();
+    switches.dedup();
+    headers.insert(ACTED, acted("acted", Some(&switches.join(","))));
+}
+
+/// Sends the call and passes its answer on.
+async fn pass(mut flight: Flight, mut sending: Sending<'_>, struck: Option<Struck>) -> Result<Response<Body>, Stop> {
+    let mut fault: Option<Injection> = None;
+    match struck.as_ref().map(|struck| &struck.what) {
+        Some(Strike::Delay(delay)) => tokio::time::sleep(*delay).await,
+        Some(Strike::Inject(injection)) => fault = Some(*injection),
+        Some(Strike::Answer(_)) | None => {}
+    }
+    if let Some(record) = flight.record() {
+        record.upstream = sending.ready.upstreams[sending.upstream].0.name().into();
+    }
+    let break_off = flight.ticket.as_ref().map(|ticket| ticket.cancel.clone()).unwrap_or_default();
+    let sent = tokio::select! {
+        biased;
+        () = break_off.cancelled() => None,
+        sent = sending.send(&mut flight) => Some(sent),
+    };
+    let answer = match sent {
+        Some(Ok(answer)) => answer,
+        Some(Err(failed)) => return Err(end(flight, &failed.refusal, failed.outcome)),
+        None => return Err(end(flight, &Refusal::blocked("an operator broke this call off"), Outcome::BrokenOff)),
+    };
+    let (mut parts, body) = answer.into_parts();
+    flight.answering(parts.status.as_u16(), &parts.headers);
+    say_what_acted(&flight, &mut parts.headers);
+    let between = sending.policy.between_tokens_timeout.as_ref().map(|ruling| ruling.value);
+    let between = between.unwrap_or(Duration::from_secs(sending.ready.settings.between_tokens_timeout_s));
+    let limits = RelayLimits {
+        between_frames: Some(between).filter(|between| !between.is_zero()),
+        total: sending.total().map(|total| total.saturating_sub(flight.begun.elapsed())),
+        break_off: Some(break_off),
+        farewell: Some(Arc::clone(&flight.inner.farewell)),
+        fault,
+    };
+    flight.keep_headers(&parts.headers);
+    // The request is not needed any more: a stream may last for minutes.
+    drop(sending);
+    let relay = Relay::new(body, &parts.headers, Some(Box::new(flight)), limits);
+    let mut answer = Response::from_parts(parts, Body::from(relay));
+    if let Some(struck) = &struck {
+        struck.mark(&mut answer);
+    }
+    Ok(answer)
+}
