@@ -10,7 +10,7 @@ use crate::key::{domain, key};
 use crate::series::{Sample, Series};
 use crate::state::{Condition, Phase, ProcessSign, State};
 use crate::tally::Tally;
-use crate::told::Told;
+use crate::told::{Kind, Telling, Told};
 
 /// Bytes kept of the line that says what happened last, and of an error.
 const LINE_BYTES_MAX: usize = 200;
@@ -246,16 +246,47 @@ impl Agent {
     /// The gateway tells it, and somebody else tells where the agent is in its turn. The gateway sees calls of background chores
     /// among those of the conversation, and each of them end later than the conversation's own record begins to tell of it.
     pub(crate) fn is_only_passing(&self, event: &Event) -> bool {
-        let tells_turns =
-            |source: Source| !matches!(source, Source::Gateway | Source::Process | Source::OtlpMetric | Source::OtlpSpan | Source::Log);
-        event.source == Source::Gateway && self.sources.iter().any(|count| tells_turns(count.source))
+        let is_failure = matches!(event.fact, Fact::ModelRetry { .. } | Fact::ModelError { .. });
+        let tells = |source: Source| match source {
+            Source::Transcript | Source::StreamJson => true,
+            // Hooks and telemetry tell turns, but not each failure.
+            Source::Hook | Source::OtlpLog => !is_failure,
+            _ => false,
+        };
+        event.source == Source::Gateway && self.sources.iter().any(|count| tells(count.source))
     }
 
-    /// A client tells as another kind of failure what the gateway told at that time: it is no older than itself.
-    pub(crate) fn overtake(&mut self, told_us: i64, event: &Event) {
+    /// Whether a told failure is news. What was counted at the gateway's word alone is counted anew at the client's.
+    pub(crate) fn takes_failure(&mut self, telling: &Telling, event: &Event) -> bool {
+        let is_record = matches!(event.source, Source::Transcript | Source::StreamJson);
+        let (same, other) = if telling.kind == Kind::ModelRetry {
+            (&mut self.retries, &mut self.model_errors)
+        } else {
+            (&mut self.model_errors, &mut self.retries)
+        };
+        let told_us = if is_record && let Some(told_us) = self.told.details(telling) {
+            *same = same.saturating_sub(1);
+            told_us
+        } else if self.told.joins(telling, u16::MAX) {
+            return false;
+        } else if event.source == Source::Gateway {
+            let is_new = !self.told.joins_failure(telling);
+            if is_new {
+                self.told.note(telling);
+            }
+            return is_new;
+        } else if let Some(told_us) = self.told.corrects(telling) {
+            *other = other.saturating_sub(1);
+            told_us
+        } else {
+            self.told.note(telling);
+            return true;
+        };
+        // What the client tells is no older than what the gateway told of the same.
         if self.phase_us == told_us {
             self.phase_us = told_us.min(event.at.as_micros());
         }
+        true
     }
 
     /// A new fact: where is the agent in its turn now? A fact older than the present phase changes nothing.
@@ -274,7 +305,7 @@ impl Agent {
         if let Fact::ToolResult { tool, .. } = &event.fact {
             self.answered(tool_id, tool.as_deref());
         }
-        if at_us < self.phase_us && !self.explains_end(event) {
+        if (at_us < self.phase_us && !self.explains_end(event)) || self.is_only_passing(event) {
             return;
         }
         match &event.fact {

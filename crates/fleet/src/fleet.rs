@@ -174,16 +174,8 @@ impl Fleet {
     fn model_retry(&mut self, event: &Event, place: Place) -> Novelty {
         let Some(telling) = telling(event) else { return Novelty::New };
         let Some(agent) = self.agents.get_mut(&place.agent) else { return Novelty::New };
-        if agent.told.joins(&telling, u16::MAX) || (event.source == Source::Gateway && agent.told.joins_failure(&telling)) {
+        if !agent.takes_failure(&telling, event) {
             return Novelty::Duplicate;
-        }
-        if event.source != Source::Gateway
-            && let Some(told_us) = agent.told.corrects(&telling)
-        {
-            agent.model_errors = agent.model_errors.saturating_sub(1);
-            agent.overtake(told_us, event);
-        } else {
-            agent.told.note(&telling);
         }
         agent.advance(event, 0);
         Novelty::New
@@ -197,16 +189,8 @@ impl Fleet {
             return Novelty::Duplicate;
         }
         let Some(agent) = self.agents.get_mut(&place.agent) else { return Novelty::New };
-        if agent.told.joins(&telling, u16::MAX) || (event.source == Source::Gateway && agent.told.joins_failure(&telling)) {
+        if !agent.takes_failure(&telling, event) {
             return Novelty::Duplicate;
-        }
-        if event.source != Source::Gateway
-            && let Some(told_us) = agent.told.corrects(&telling)
-        {
-            agent.retries = agent.retries.saturating_sub(1);
-            agent.overtake(told_us, event);
-        } else {
-            agent.told.note(&telling);
         }
         let parent = agent.parent_key();
         if is_from_afar {

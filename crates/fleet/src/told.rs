@@ -110,6 +110,12 @@ impl Told {
         Some(fact.at_us)
     }
 
+    /// Notes a telling of a failure by the conversation's own record. It knows more than the gateway (how often, how long it waits),
+    /// so it is news once more. Gives the time that the gateway told, if nobody else has.
+    pub(crate) fn details(&mut self, telling: &Telling) -> Option<i64> {
+        self.join(telling, &[telling.kind], GATEWAY).map(|fact| fact.at_us)
+    }
+
     /// Of the facts that it may be, the one with the same id, else the nearest in time: in a storm of failures each telling
     /// finds its own.
     fn join(&mut self, telling: &Telling, kinds: &[Kind], only: u16) -> Option<&mut Fact> {

@@ -10,6 +10,7 @@ use crate::catalogue::Metric;
 use crate::ledger::{Ledger, lock};
 use crate::meter::Meter;
 use crate::names::Kind;
+use crate::passing::last_end;
 use crate::requests::End;
 
 /// The job that agents' processes are under.
@@ -156,10 +157,12 @@ impl Meter {
         }
         let Some(mut course) = self.courses.remove(agent.agent) else { return };
         if let Some(turn) = course.turn {
-            let end = match (has_died, turn.answered) {
-                (true, _) => End::Error("process_died"),
-                (false, true) => End::Success,
-                (false, false) => End::Cancelled,
+            let failed = last_end(&course, turn.answered);
+            let end = match (has_died, turn.answered, &failed) {
+                (true, ..) => End::Error("process_died"),
+                (false, true, _) => End::Success,
+                (false, false, Some(class)) => End::Error(class),
+                (false, false, None) => End::Cancelled,
             };
             let at = agent.process.map_or(agent.last_event_at, |process| process.at.max(agent.last_event_at));
             let live = at >= now.before(Duration::from_secs(self.settings.history_s));

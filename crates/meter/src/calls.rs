@@ -17,6 +17,17 @@ pub(crate) struct Call {
     cache_told: bool,
     #[serde(rename = "r")]
     refused: bool,
+    /// The gateway told it: what it costs is settled.
+    #[serde(rename = "g", default, skip_serializing_if = "std::ops::Not::not")]
+    passed: bool,
+    /// Somebody else told it.
+    #[serde(rename = "o", default = "told")]
+    told: bool,
+}
+
+/// Calls of a state from before the gateway.
+const fn told() -> bool {
+    true
 }
 
 /// What a telling adds.
@@ -29,6 +40,18 @@ pub(crate) struct Growth {
     /// Whether the prompt cache was hit, when this telling is the first to say so.
     pub(crate) cache_hit: Option<bool>,
     pub(crate) refused: bool,
+    /// Nobody but the gateway told it before, and now somebody else does.
+    pub(crate) first_told: bool,
+}
+
+/// What a telling says of its call.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct Told {
+    pub(crate) usage: Usage,
+    pub(crate) cost: Option<f64>,
+    pub(crate) refused: bool,
+    /// The gateway tells it.
+    pub(crate) passed: bool,
 }
 
 /// The latest calls by their ids.
@@ -75,7 +98,7 @@ impl Calls {
     }
 
     /// Notes a telling of a call and says what it adds. Ids of the API are unique in the world; others only in a session.
-    pub(crate) fn tell(&mut self, identity: &Identity<'_>, usage: Usage, cost: Option<f64>, refused: bool) -> Growth {
+    pub(crate) fn tell(&mut self, identity: &Identity<'_>, told: Told) -> Growth {
         let keys = [self.key(1, "msg_", identity.session, identity.message), self.key(2, "req_", identity.session, identity.request)];
         let known = keys.iter().filter(|key| **key != 0).find_map(|key| self.ids.get(key).copied());
         let number = known.unwrap_or_else(|| self.push(keys));
@@ -87,7 +110,7 @@ impl Calls {
                 self.ids.insert(key, number);
             }
         }
-        call.grow(known.is_none(), usage, cost, refused)
+        call.grow(known.is_none(), told)
     }
 
     /// Whether a call with one of these ids is remembered.
@@ -123,7 +146,10 @@ impl Calls {
 }
 
 impl Call {
-    fn grow(&mut self, first: bool, usage: Usage, cost: Option<f64>, refused: bool) -> Growth {
+    fn grow(&mut self, first: bool, told: Told) -> Growth {
+        let Told { usage, refused, passed, .. } = told;
+        // Whoever asked for another model than the one that answered takes it for that one's price.
+        let cost = told.cost.filter(|_| passed || !self.passed);
         let all = self.usage.largest(usage);
         let cost = cost.map_or(0.0, |cost| (cost - self.cost).max(0.0));
         let says_cache = !self.cache_told && all.context_tokens() > 0;
@@ -133,7 +159,10 @@ impl Call {
             cost,
             cache_hit: says_cache.then_some(all.cache_read_tokens > 0),
             refused: refused && !self.refused,
+            first_told: !passed && !self.told,
         };
+        self.passed |= passed;
+        self.told |= !passed;
         self.usage = all;
         self.cost += cost;
         self.cache_told |= says_cache;
@@ -154,7 +183,7 @@ mod tests {
 
     fn tell(calls: &mut Calls, message: Option<&str>, request: Option<&str>, output_tokens: u64, cost: f64) -> Growth {
         let usage = Usage { output_tokens, ..Usage::default() };
-        calls.tell(&Identity { session: "s", message, request }, usage, Some(cost), false)
+        calls.tell(&Identity { session: "s", message, request }, Told { usage, cost: Some(cost), ..Told::default() })
     }
 
     #[test]
@@ -174,6 +203,18 @@ mod tests {
         assert!(tell(&mut calls, None, Some("req_1"), 5, 0.5).first);
         assert!(!tell(&mut calls, Some("msg_1"), Some("req_1"), 5, 0.5).first);
         assert!(!tell(&mut calls, Some("msg_1"), None, 5, 0.5).first);
+    }
+
+    #[test]
+    fn what_the_gateway_said_of_the_cost_stands() {
+        let mut calls = calls(10);
+        let identity = Identity { session: "s", message: Some("msg_1"), request: None };
+        let told = |cost, passed| Told { cost: Some(cost), passed, ..Told::default() };
+        let first = calls.tell(&identity, told(0.2, true));
+        assert_eq!((first.first, first.first_told, first.cost), (true, false, 0.2));
+        let other = calls.tell(&identity, told(1.0, false));
+        assert_eq!((other.first, other.first_told, other.cost), (false, true, 0.0));
+        assert!(!calls.tell(&identity, told(1.0, false)).first_told);
     }
 
     #[test]

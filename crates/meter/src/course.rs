@@ -6,6 +6,8 @@ use std::sync::Arc;
 use paramedic_model::Timestamp;
 use serde::{Deserialize, Serialize};
 
+use crate::passing::Passing;
+
 /// Tool calls of one agent that may wait for their result.
 const TOOLS_MAX: usize = 64;
 /// MCP servers of one session.
@@ -52,6 +54,15 @@ pub(crate) struct Course {
     /// Some source tells its model calls one by one.
     pub(crate) tells_calls: bool,
     pub(crate) ended: bool,
+    /// Somebody other than the gateway tells of its turns.
+    #[serde(default)]
+    pub(crate) is_told: bool,
+    /// The conversation's own record does, which tells each failure too.
+    #[serde(default)]
+    pub(crate) is_recorded: bool,
+    /// What the gateway saw fail, and the client has not told.
+    #[serde(default)]
+    pub(crate) passing: Passing,
     /// Whether each MCP server that it named is connected.
     servers: BTreeMap<Arc<str>, bool>,
 }
@@ -75,6 +86,9 @@ impl Course {
             last_at: at,
             tells_calls: false,
             ended: false,
+            is_told: false,
+            is_recorded: false,
+            passing: Passing::default(),
             servers: BTreeMap::new(),
         }
     }

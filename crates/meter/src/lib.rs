@@ -25,6 +25,8 @@ mod agents;
 mod alerts;
 mod course;
 mod model_calls;
+
+mod passing;
 mod requests;
 mod tools;
 

@@ -17,6 +17,7 @@ use crate::exposition::Exposition;
 use crate::ledger::{Ledger, Which, Written, lock};
 use crate::metrics::Metrics;
 use crate::names::{Kind, Names};
+use crate::passing::{is_gateways, is_refused};
 
 /// Whether an event told something new.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -118,6 +119,7 @@ impl Meter {
         let id = event.agent.as_ref().map_or("", |agent| agent.as_str());
         let mut course = self.courses.remove(id).unwrap_or_else(|| self.begin(&moment, id));
         course.last_at = course.last_at.max(event.at);
+        course.heard_from(event.source);
         if let Some(user) = &event.correlation.user
             && *course.user != **user
         {
@@ -170,10 +172,18 @@ impl Meter {
             Fact::Prompt => self.request_begins(moment, course),
             Fact::TurnEnded { duration } => self.turn_ended(moment, course, *duration),
             Fact::ModelRetry { class, status, .. } => {
-                course.works_at(event.at);
-                self.failed_try(moment, course, *class, *status);
-                self.retried(moment);
+                if is_gateways(event) {
+                    self.passing_failure(moment, course, class.as_str());
+                } else {
+                    course.works_at(event.at);
+                    Self::client_told(course);
+                    self.retried(moment);
+                }
+                if !is_refused(event) && !(!is_gateways(event) && course.passing.claim(event)) {
+                    self.failed_try(moment, course, *class, *status);
+                }
             }
+            Fact::Record if is_gateways(event) && &*event.name == "gateway/client_gone" => self.client_gone(moment, course),
             Fact::ModelError { class, status, duration, .. } => self.model_error(moment, course, *class, *status, *duration),
             Fact::ToolCall { id, tool, .. } => {
                 course.works_at(event.at);

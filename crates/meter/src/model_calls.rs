@@ -4,12 +4,13 @@ use std::sync::Arc;
 
 use paramedic_model::{ApiErrorClass, Fact, Temporality, Timestamp, Usage};
 
-use crate::calls::{Growth, Identity};
+use crate::calls::{Growth, Identity, Told};
 use crate::catalogue::Metric;
 use crate::course::{Course, seconds};
 use crate::ledger::lock;
 use crate::meter::{Meter, Moment, Novelty};
 use crate::names::Kind;
+use crate::passing::is_gateways;
 
 /// What Claude Code names as the model of lines that no model wrote.
 const SYNTHETIC: &str = "<synthetic>";
@@ -40,20 +41,30 @@ impl Meter {
             self.metrics.updates_unknown.inc();
         } else {
             let cost = cost_usd.filter(|cost| cost.is_finite() && (0.0..=USD_MAX).contains(cost));
-            let growth = self.calls.tell(&identity, *usage, cost, stop_reason.as_deref() == Some("refusal"));
+            let passed = is_gateways(event);
+            let told = Told { usage: *usage, cost, refused: stop_reason.as_deref() == Some("refusal"), passed };
+            let growth = self.calls.tell(&identity, told);
+            let is_finished = !(passed && novelty == Novelty::New) || self.passing_answer(moment, course, *duration);
             self.days.add(event.at, growth.cost, now);
             if moment.live {
                 self.count_growth(moment.now_ms, course, &growth);
             }
-            if growth.first {
-                self.tried(moment, course, "success", "200");
+            if growth.first && is_finished {
+                let model = Arc::clone(&course.model);
+                self.tried(moment, &model, "success", "200");
                 let told = duration.map(|took| took.as_secs_f64());
                 self.call_took(moment, course, "success", told);
+            }
+            // The answer that somebody waited for may be told after a chore's in the background, which only the gateway sees.
+            let is_works = if passed { growth.first && is_finished && !course.is_told } else { growth.first || growth.first_told };
+            if is_works {
                 course.works_at(event.at);
                 self.answered(moment, course);
             }
         }
-        if ends_turn(stop_reason.as_deref()) {
+        if is_gateways(event) {
+            self.passing_ended(moment, course, stop_reason.as_deref());
+        } else if ends_turn(stop_reason.as_deref()) {
             self.turn_ended(moment, course, None);
         }
     }
@@ -90,11 +101,11 @@ impl Meter {
     }
 
     /// One try of a model call.
-    fn tried(&mut self, moment: &Moment<'_>, course: &Course, status: &str, code: &str) {
+    fn tried(&mut self, moment: &Moment<'_>, model: &str, status: &str, code: &str) {
         if !moment.live {
             return;
         }
-        let (model, now_ms) = (&*course.model, moment.now_ms);
+        let now_ms = moment.now_ms;
         let mut ledger = lock(&self.ledger);
         ledger.inc(Metric::LlmRequests, &[model, status], now_ms);
         ledger.inc(Metric::ExternalRequests, &[api_name(model), "messages", code], now_ms);
@@ -107,11 +118,14 @@ impl Meter {
     /// A try of a model call that failed, whether or not it is tried again.
     pub(crate) fn failed_try(&mut self, moment: &Moment<'_>, course: &Course, class: ApiErrorClass, status: Option<u16>) {
         let code = status.map(|status| status.to_string());
-        self.tried(moment, course, "error", code.as_deref().unwrap_or(class.as_str()));
+        // The gateway knows which model was asked for.
+        let told = moment.event.attributes.get("model").filter(|_| is_gateways(moment.event)).and_then(serde_json::Value::as_str);
+        let model = told.map_or_else(|| Arc::clone(&course.model), |model| self.names.admit(Kind::Model, model, moment.now_ms));
+        self.tried(moment, &model, "error", code.as_deref().unwrap_or(class.as_str()));
         if !moment.live {
             return;
         }
-        let (model, now_ms) = (&*course.model, moment.now_ms);
+        let (model, now_ms) = (&*model, moment.now_ms);
         let mut ledger = lock(&self.ledger);
         ledger.inc(Metric::LlmErrors, &[model, class.as_str()], now_ms);
         if class == ApiErrorClass::Timeout {

@@ -10,6 +10,7 @@ use crate::course::{Course, Turn, seconds};
 use crate::ledger::lock;
 use crate::meter::{Meter, Moment, is_log};
 use crate::names::Kind;
+use crate::passing::{REFUSED, is_gateways, is_refused};
 
 /// How a request ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -77,12 +78,24 @@ impl Meter {
             if moment.live {
                 lock(&self.ledger).inc(Metric::Timeouts, &[], moment.now_ms);
             }
-        } else {
+        } else if is_gateways(moment.event) {
+            self.passing_failure(moment, course, class.as_str());
+        }
+        let is_known = !is_gateways(moment.event) && course.passing.claim(moment.event);
+        if !is_gateways(moment.event) {
+            Self::client_told(course);
+        }
+        if !is_run && !is_known && !is_refused(moment.event) {
             self.failed_try(moment, course, class, status);
             self.call_took(moment, course, "error", duration.map(|took| took.as_secs_f64()));
         }
+        // Others tell whether the turn ended with it.
+        if course.is_passing(moment.event) && course.is_recorded {
+            return;
+        }
         if course.turn.is_some() || is_run || !is_log(moment.event) {
-            self.close(moment, course, End::Error(class.as_str()), moment.event.at, None);
+            let class = if is_refused(moment.event) { REFUSED } else { class.as_str() };
+            self.close(moment, course, End::Error(class), moment.event.at, None);
         }
     }
 
@@ -117,7 +130,7 @@ impl Meter {
     }
 
     /// The end of a turn. Sub-agents work for their main agent's request, so theirs are not counted.
-    fn close(&mut self, moment: &Moment<'_>, course: &mut Course, end: End<'_>, at: Timestamp, told: Option<Duration>) {
+    pub(crate) fn close(&mut self, moment: &Moment<'_>, course: &mut Course, end: End<'_>, at: Timestamp, told: Option<Duration>) {
         self.close_at(moment.now_ms, moment.live, course, end, at, told);
     }
 

@@ -182,6 +182,17 @@ fn the_conversations_own_record_is_still_news_to_detectors() {
     again.uid = Some(7);
     assert_eq!(fleet.observe(&again), Novelty::Duplicate, "the call's ids are known");
     assert_eq!(fleet.totals().calls, 1);
+    // So is a failure, which the record knows more of: how often, how long the wait is. Others add nothing.
+    let tells = [(Source::Gateway, Novelty::New), (Source::Transcript, Novelty::New), (Source::StreamJson, Novelty::Duplicate)];
+    for (source, novelty) in tells {
+        assert_eq!(fleet.observe(&retry(source, 9_000, 1, None)), novelty, "{source}");
+    }
+    let tells = [(Source::Gateway, Novelty::New), (Source::Hook, Novelty::Duplicate), (Source::OtlpLog, Novelty::Duplicate)];
+    for (source, novelty) in tells {
+        assert_eq!(fleet.observe(&error(source, 20_000, None)), novelty, "{source}");
+    }
+    let agent = fleet.agent(&"s".into()).unwrap();
+    assert_eq!((agent.retries, agent.model_errors), (1, 1));
 }
 
 /// A chore in the background (a title, say) passes through the gateway too, and ends with a stop reason of its own.
