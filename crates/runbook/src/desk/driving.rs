@@ -133,12 +133,16 @@ impl RunDesk {
         Ok(runs.next_number())
     }
 
-    /// Tells a run what was seen elsewhere. What it knows already is not said again.
+    /// Tells a run what was seen elsewhere, and makes it look at everything again where nothing was done yet. What it knows
+    /// already is not said again. Both are decided on the same state: what is told makes the run busy with it.
     pub(super) async fn observe(self: &Arc<Self>, active: &Arc<Active>, lines: &[String]) -> Result<(), DeskError> {
-        let lines = lines.to_vec();
+        let (runbook, lines) = (Arc::clone(&active.stage.runbook), lines.to_vec());
+        active.looked_at_ms.store(Moment::now(self.clock.as_ref()).uptime_ms, std::sync::atomic::Ordering::Relaxed);
         self.say(active, move |run| {
             let lines = shown_lines(&lines, &run.evidence);
-            Ok(if lines.is_empty() { Said { also_ended: true, ..Said::default() } } else { Said::one(Record::Observed { lines }) })
+            let observed = (!lines.is_empty()).then_some(Record::Observed { lines });
+            let records: Vec<Record> = observed.into_iter().chain(looking_again(run, &runbook, "something new was seen")).collect();
+            Ok(Said { also_ended: records.is_empty(), records, ..Said::default() })
         })
         .await
     }
@@ -337,8 +341,8 @@ impl RunDesk {
         let (runbook, why) = (Arc::clone(&active.stage.runbook), why.to_owned());
         active.looked_at_ms.store(Moment::now(self.clock.as_ref()).uptime_ms, std::sync::atomic::Ordering::Relaxed);
         self.say(active, move |run| {
-            let steps = if run.incident.is_some() && run.looks < run::LOOKS_MAX { run.to_look_at_again(&runbook) } else { Vec::new() };
-            Ok(if steps.is_empty() { Said { also_ended: true, ..Said::default() } } else { Said::one(Record::LookAgain { steps, why }) })
+            let records: Vec<Record> = looking_again(run, &runbook, &why).into_iter().collect();
+            Ok(Said { also_ended: records.is_empty(), records, ..Said::default() })
         })
         .await
     }
@@ -346,6 +350,13 @@ impl RunDesk {
     pub(super) fn wake_all(&self) {
         locked(&self.active).values().for_each(|active| active.stage.wake.notify_one());
     }
+}
+
+/// What is looked at again, where nothing was done yet.
+fn looking_again(run: &Run, runbook: &Runbook, why: &str) -> Option<Record> {
+    let may = run.incident.is_some() && run.looks < run::LOOKS_MAX;
+    let steps = if may { run.to_look_at_again(runbook) } else { Vec::new() };
+    (!steps.is_empty()).then(|| Record::LookAgain { steps, why: why.to_owned() })
 }
 
 /// Lines as a run keeps them, without those that it knows.

@@ -238,7 +238,6 @@ impl RunDesk {
             let active = locked(&self.active).get(&number).cloned();
             if let Some(active) = active {
                 self.observe(&active, lines).await?;
-                self.look_again(&active, "something new was seen").await?;
             }
         }
         Ok(())
