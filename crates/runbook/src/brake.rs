@@ -38,14 +38,16 @@ impl Moment {
     pub fn now(clock: &dyn Clock) -> Self {
         static BEGUN: std::sync::LazyLock<(std::time::Instant, Timestamp)> =
             std::sync::LazyLock::new(|| (std::time::Instant::now(), paramedic_model::SystemClock.now()));
+        // It stays the same as long as any process lives.
+        static BOOT: std::sync::LazyLock<Option<String>> =
+            std::sync::LazyLock::new(|| std::fs::read_to_string("/proc/sys/kernel/random/boot_id").ok().map(|boot| boot.trim().to_owned()));
         let uptime = std::fs::read_to_string("/proc/uptime").ok();
-        let boot = std::fs::read_to_string("/proc/sys/kernel/random/boot_id").ok();
         let seconds = uptime.as_deref().and_then(|text| text.split_whitespace().next()).and_then(|text| text.parse::<f64>().ok());
         let (begun, begun_at) = *BEGUN;
         let wall = clock.now();
-        match (seconds, boot) {
+        match (seconds, BOOT.as_deref()) {
             #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "an uptime is positive and below 2^53 ms")]
-            (Some(seconds), Some(boot)) => Self { wall, uptime_ms: (seconds * 1000.0) as u64, boot: boot.trim().to_owned() },
+            (Some(seconds), Some(boot)) => Self { wall, uptime_ms: (seconds * 1000.0) as u64, boot: boot.to_owned() },
             _ => Self {
                 wall,
                 uptime_ms: u64::try_from(begun.elapsed().as_millis()).unwrap_or(u64::MAX),

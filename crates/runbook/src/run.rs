@@ -308,7 +308,7 @@ pub struct Run {
     /// Why somebody calls it off.
     calling_off: Option<String>,
     /// What is given, checked, as long as it stays the same.
-    values: Option<(Given, Values)>,
+    values: Option<(Given, std::sync::Arc<Values>)>,
     watching: Option<next::Watching>,
     clock_ms: u64,
 }

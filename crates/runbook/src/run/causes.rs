@@ -32,7 +32,10 @@ pub fn rank(runbook: &Runbook, facts: &Facts, evidence: &[&str]) -> Vec<Ranked> 
 }
 
 fn judge(cause: &Cause, facts: &Facts, evidence: &[String]) -> Ranked {
-    let is_found = |pattern: &&String| evidence.iter().any(|text| text.lines().any(|line| holds(line, &pattern.to_lowercase())));
+    let is_found = |pattern: &&String| {
+        let pattern = pattern.to_lowercase();
+        evidence.iter().any(|text| text.lines().any(|line| holds(line, &pattern)))
+    };
     let found: Vec<String> = cause.patterns.iter().filter(is_found).cloned().collect();
     #[expect(clippy::cast_precision_loss, reason = "a runbook has few patterns")]
     let share = if cause.patterns.is_empty() { 0.0 } else { found.len() as f64 / cause.patterns.len() as f64 };

@@ -15,7 +15,6 @@ use crate::execute::{BoxFuture, Hands, Live};
 use crate::gate::{self, Mode, Policy};
 use crate::outcome::Outcome;
 use crate::plan::masked;
-use crate::render::Values;
 
 /// Where the record goes. Both answer when what they were given would survive the machine.
 pub trait Journal: Send + Sync {
@@ -130,7 +129,7 @@ pub async fn drive(run: &Mutex<Run>, stage: &Stage, cancel: &CancellationToken) 
             Next::Carry { begun, step, order } => {
                 let dry = matches!(*begun, Record::Begun { dry: true, .. });
                 let allowed = allowed(stage, &step, &begun);
-                let secrets = Values::resolve(&stage.runbook, &held.given).secrets().to_vec();
+                let values = held.checked(&stage.runbook);
                 drop(held);
                 let outcome = match foresee(run, stage, &step, &order, &allowed, cancel).await {
                     Ok(None) => carry(stage, &step, *order, cancel).await,
@@ -138,7 +137,7 @@ pub async fn drive(run: &Mutex<Run>, stage: &Stage, cancel: &CancellationToken) 
                     // It is not in doubt: without its way back in the record it was not done.
                     Err(why) => Outcome::fault(format!("it was not carried out, because its way back could not be written down: {why}")),
                 };
-                let done = done_of(&step, outcome, dry, &secrets);
+                let done = done_of(&step, outcome, dry, values.secrets());
                 let mut held = run.lock().await;
                 held.unwritten = Some(Record::Done { step: step.name.clone(), dry, done });
                 settle(&mut held, stage).await?;

@@ -1,6 +1,7 @@
 //! What a run does next: look, name causes, change what may be changed, watch whether it helped, take it back.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::Duration;
 
 use paramedic_model::Timestamp;
@@ -96,12 +97,12 @@ impl Run {
     }
 
     /// What is given, checked once as long as nothing new is found.
-    fn checked(&mut self, runbook: &Runbook) -> Values {
+    pub(super) fn checked(&mut self, runbook: &Runbook) -> Arc<Values> {
         match &self.values {
-            Some((given, values)) if *given == self.given => values.clone(),
+            Some((given, values)) if *given == self.given => Arc::clone(values),
             _ => {
-                let values = Values::resolve(runbook, &self.given);
-                self.values = Some((self.given.clone(), values.clone()));
+                let values = Arc::new(Values::resolve(runbook, &self.given));
+                self.values = Some((self.given.clone(), Arc::clone(&values)));
                 values
             }
         }
