@@ -6,7 +6,7 @@ use crate::{flag, git, http, kubernetes, postgres, process, redis, restore, serv
 /// Actions that an instance answers from its own journal. No adapter carries them out.
 pub const OF_THE_INSTANCE: &[Spec] = &[Spec {
     name: "recent_changes",
-    summary: "Lists what was changed before the incident began: steps that changed something, flags, switches.",
+    summary: "Lists what was changed before the incident began: steps that changed something, flags, switches. Only in a step of a runbook.",
     effect: Effect::Read,
     arguments: &[
         Argument::optional("window", Kind::Duration, "how far to look back; default 1h"),
