@@ -66,9 +66,11 @@ pub(crate) fn prepare(incident: &Incident, given: Given<'_>) -> Result<(Attachme
     let bytes = match (given.text, given.base64) {
         (Some(text), None) => within_cap(text.len(), "text").map(|()| text.as_bytes().to_vec())?,
         (None, Some(coded)) => {
-            // Four characters for three bytes: what cannot fit is not decoded.
-            within_cap(coded.len() / 4 * 3, "base64")?;
-            let bytes = BASE64_STANDARD.decode(coded.trim()).map_err(|error| invalid("base64", format!("cannot be decoded: {error}")))?;
+            // Four characters for three bytes, but for what fills the end: what cannot fit is not decoded.
+            let coded = coded.trim();
+            let filled = coded.bytes().rev().take(2).filter(|letter| *letter == b'=').count();
+            within_cap((coded.len() / 4 * 3).saturating_sub(filled), "base64")?;
+            let bytes = BASE64_STANDARD.decode(coded).map_err(|error| invalid("base64", format!("cannot be decoded: {error}")))?;
             within_cap(bytes.len(), "base64").map(|()| bytes)?
         }
         (Some(_), Some(_)) => return Err(invalid("text", "and base64 are both given: one of them is the content".to_owned())),

@@ -227,6 +227,19 @@ async fn an_attachment_is_masked_hashed_and_read_by_its_id() {
 }
 
 #[tokio::test]
+async fn what_fills_the_end_of_base64_is_not_counted() {
+    let (_dir, desk) = desk().await;
+    let coded = |bytes: usize| base64::prelude::BASE64_STANDARD.encode(vec![0xff; bytes]);
+    for bytes in ATTACHMENT_BYTES_MAX - 2..=ATTACHMENT_BYTES_MAX {
+        let attached = desk.command("ann", &attach("picture", None, Some(coded(bytes) + "\n")), minute(2.0)).await.unwrap();
+        assert_eq!(attached.attachments.last().unwrap().bytes, bytes);
+    }
+    let more = attach("more", None, Some(coded(ATTACHMENT_BYTES_MAX + 1)));
+    let said = desk.command("ann", &more, minute(2.0)).await.unwrap_err().to_string();
+    assert!(said.contains("base64 has 262145 bytes"), "{said}");
+}
+
+#[tokio::test]
 async fn an_attachment_has_a_cap_even_where_every_byte_needs_six() {
     let (_dir, desk) = desk().await;
     let full = "\u{1}".repeat(ATTACHMENT_BYTES_MAX);
