@@ -191,6 +191,13 @@ fn prompts_that_need_no_marks_get_none() {
         json!([{"role": "user", "content": [{"type": "text", "text": "x", "cache_control": mark}]}]),
     );
     assert_eq!(mark_for_cache(&own, &read(&own), Ratio::exact(4.0)), None);
+    // Four are the most that the API takes.
+    let tool = json!({"name": "a", "cache_control": mark});
+    let messages = json!([{"role": "user", "content": "x"}, {"role": "assistant", "content": "x"}, {"role": "user", "content": "y"}]);
+    for (own, ours) in [(1, Some(2)), (2, Some(2)), (3, Some(1)), (4, None), (5, None)] {
+        let body = claude(json!(long), json!(vec![tool.clone(); own]), messages.clone());
+        assert_eq!(mark_for_cache(&body, &read(&body), Ratio::exact(4.0)).map(|marked| marked.marks), ours, "{own} of its own");
+    }
     // In the tools only: the system prompt behind them is ours.
     let own = claude(json!(long), json!([{"name": "a", "cache_control": mark}]), json!([{"role": "user", "content": "x"}]));
     assert_eq!(mark_for_cache(&own, &read(&own), Ratio::exact(4.0)).map(|marked| marked.marks), Some(1));

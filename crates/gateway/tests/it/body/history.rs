@@ -285,3 +285,28 @@ fn conversations_that_are_none_are_left_alone() {
         }
     }
 }
+
+#[test]
+fn an_instruction_stays_with_the_prompt_that_it_follows() {
+    let instruction = json!({"role": "system", "content": "be brief"});
+    let messages: Vec<Value> = [user("the task"), instruction.clone()].into_iter().chain((0..30).flat_map(step)).collect();
+    let (after, told) = shortened(&body("adaptive", &messages), few(11));
+    check_conversation(list(&after));
+    assert!(told.within_limits && told.within_loop);
+    assert_eq!(list(&after)[..2], [user("the task"), instruction]);
+}
+
+#[test]
+fn no_cut_parts_a_use_from_a_result_that_comes_late() {
+    // Neighbours of one role are one turn for the API, so that a text may stand between the two.
+    let [used, result] = step(0);
+    let late = [user("one"), assistant("two"), user("three"), used, assistant("wait"), user("I do"), result, assistant("four")];
+    for (limit, kept) in [(8, 8), (7, 6), (6, 6), (5, 6), (1, 6)] {
+        let Shortening::Shortened(told) = shorten(&body("adaptive", &late), few(limit)) else {
+            assert_eq!(kept, 8);
+            continue;
+        };
+        assert_eq!((8 - told.left_out_messages, told.within_limits), (kept, kept <= limit), "{limit}");
+        assert!(!told.within_loop);
+    }
+}
