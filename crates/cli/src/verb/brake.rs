@@ -4,9 +4,10 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::{Context as _, Result};
-use paramedic_model::text;
+use paramedic_model::{secret, text};
 use paramedic_runbook::brake::Stopped;
 use paramedic_runbook::run::stopped_by;
+use paramedic_server::STOP_FILE;
 use serde_json::{Value, json};
 
 use crate::args::{BrakeVerb, Common};
@@ -14,8 +15,6 @@ use crate::exit::{Exit, Failure, message};
 use crate::face::{self, Face};
 use crate::show;
 
-/// The file in the data folder that stops everything while it is there.
-const STOP_FILE: &str = "BRAKE";
 /// An instance that does not answer within this time is stopped by the file.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(5);
 
@@ -80,7 +79,7 @@ fn write(file: &Path, what: &str, why: &str) -> Result<()> {
     if let Some(folder) = file.parent() {
         std::fs::create_dir_all(folder).with_context(named)?;
     }
-    let line = format!("{what}\nby: {}\nwhy: {}\n", face::actor(), text::one_line(text::head(why, 500)));
+    let line = format!("{what}\nby: {}\nwhy: {}\n", face::actor(), text::one_line(text::head(&secret::mask(why), 500)));
     std::fs::write(file, line).with_context(named)
 }
 
@@ -136,7 +135,7 @@ fn without_instance(common: &Common, file: &Path) -> Result<Exit> {
             Stopped::Writes => "stopped by a file: what changes something",
             Stopped::Everything => "stopped by a file: everything",
         };
-        show::line(&format!("{words} ({}); no instance is running", file.display()))?;
+        show::line(&format!("{words} ({}); no instance answers", file.display()))?;
     }
     Ok(Exit::Done)
 }

@@ -6,6 +6,7 @@ use std::path::Path;
 use anyhow::{Context as _, Result};
 use paramedic_api::operations::incidents::EvidenceAnswer;
 use paramedic_model::{IncidentKind, IncidentState, Moment, Role, Severity};
+use paramedic_respond::attachments::ATTACHMENT_BYTES_MAX;
 use serde_json::{Value, json};
 
 use super::{change, response, time};
@@ -13,9 +14,6 @@ use crate::args::{Common, IncidentChange};
 use crate::exit::{Exit, Failure, message};
 use crate::face::Face;
 use crate::show;
-
-/// The largest file that is attached, in bytes; the instance takes less of what is not text.
-const FILE_BYTES_MAX: u64 = 1024 * 1024;
 
 pub(super) async fn change_incident(common: &Common, id: &str, what: &IncidentChange) -> Result<Exit> {
     let (operation, input) = match what {
@@ -90,6 +88,7 @@ async fn assign(common: &Common, id: &str, assignments: &[String]) -> Result<Exi
 }
 
 fn attachment(id: &str, file: &Path, name: Option<&str>, source: &str) -> Result<Value> {
+    const FILE_BYTES_MAX: u64 = ATTACHMENT_BYTES_MAX as u64;
     let mut bytes = Vec::new();
     let read = if file.as_os_str() == "-" {
         std::io::stdin().lock().take(FILE_BYTES_MAX + 1).read_to_end(&mut bytes)
@@ -101,8 +100,8 @@ fn attachment(id: &str, file: &Path, name: Option<&str>, source: &str) -> Result
     if bytes.len() as u64 > FILE_BYTES_MAX {
         return Err(Failure::new(
             Exit::Failed,
-            format!("{} is larger than {FILE_BYTES_MAX} bytes", file.display()),
-            "attach the part that matters",
+            format!("{} is larger than {FILE_BYTES_MAX} bytes, the most of an attachment", file.display()),
+            "attach the part that matters, or a link to it",
         )
         .into());
     }
