@@ -271,3 +271,24 @@ fn empty(buffer: &mut Vec<u8>) {
     buffer.clear();
     buffer.shrink_to(BUFFER_KEPT_BYTES);
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn memory_is_bounded_whatever_comes() {
+        let endless: [&[u8]; 4] = [b"x", b"data: x", b"data: x\n", b"event: a\ndata: x\r"];
+        for unit in endless {
+            let (mut stream, mut seen) = (EventStream::default(), Seen::default());
+            let piece = unit.repeat(50_000 / unit.len());
+            for _ in 0..100 {
+                stream.push(&piece, &mut seen);
+                assert!(stream.line.capacity() + stream.event.data.capacity() <= 4 * EVENT_BYTES_MAX);
+            }
+            // It ends like any other, and what comes next is understood.
+            stream.push(b"\n\n\nevent: message_stop\ndata: {}\n\n", &mut seen);
+            assert!(seen.complete && stream.line.capacity() + stream.event.data.capacity() <= 2 * BUFFER_KEPT_BYTES);
+        }
+    }
+}
