@@ -84,6 +84,8 @@ pub(crate) struct Step {
     pub(crate) spent: u64,
     /// The turn ended, or a new one began.
     pub(crate) turn_border: bool,
+    /// The gateway tells it, and it says nothing of the agent's course: only what it cost counts.
+    pub(crate) passing: bool,
 }
 
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
@@ -101,6 +103,15 @@ pub(crate) struct Course {
     /// The same messages' cost so far, in millionths of a US dollar.
     #[serde(default)]
     costs: VecDeque<(u64, u64)>,
+    /// Of these, the ones that nobody but the gateway told.
+    #[serde(default, skip_serializing_if = "VecDeque::is_empty")]
+    passed: VecDeque<u64>,
+    /// Somebody other than the gateway tells of its turns.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    is_told: bool,
+    /// The conversation's own record does, which tells each failure too.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    is_recorded: bool,
     /// A workflow started the agent and waits for its result.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub(crate) owes_result: bool,
@@ -133,7 +144,17 @@ impl Course {
     /// Takes the event in. `at` is its time, never before the last one.
     pub(crate) fn observe(&mut self, event: &Event, at: Timestamp) -> Step {
         let mut step = Step::default();
+        if event.source == Source::Gateway {
+            step.passing = self.is_passing(event);
+        } else {
+            self.is_recorded |= matches!(event.source, Source::Transcript | Source::StreamJson);
+            self.is_told |= self.is_recorded || matches!(event.source, Source::Hook | Source::OtlpLog);
+        }
         match &event.fact {
+            Fact::ModelCall { message, usage, cost_usd, .. } if step.passing => {
+                self.pass(message.as_deref(), *usage, micros(*cost_usd), &mut step);
+            }
+            _ if step.passing => {}
             Fact::Prompt => {
                 self.begin_turn(at);
                 step.turn_border = true;
@@ -151,7 +172,8 @@ impl Course {
                 self.answer((message.as_deref(), model.as_deref()), *usage, micros(*cost_usd), &mut step);
             }
             Fact::ModelRetry { class, status, attempt, attempts_max, .. } => {
-                self.turn = Turn::AwaitingModel;
+                // Whether the client comes again, the gateway cannot know: nobody is owed an answer.
+                self.turn = if event.source == Source::Gateway { Turn::Idle } else { Turn::AwaitingModel };
                 self.retry(at, *class, *status, *attempt, *attempts_max);
             }
             Fact::ToolCall { id, tool, input_hash } => self.call(event, at, id.as_deref(), tool, *input_hash, &mut step),
@@ -161,15 +183,51 @@ impl Course {
             Fact::SubagentEnded { .. } => self.owes_result = false,
             _ => {}
         }
-        if is_activity(event) {
+        if is_activity(event) && !step.passing {
             self.last_at = at;
         }
         step
     }
 
+    /// Whether the gateway tells what says nothing of the agent's course: an answer whose place in the turn others tell, as it
+    /// may be a chore's in the background; one that did not come to its end; a failure that the record tells better; a refusal
+    /// of its own, which is somebody's decision and no failure.
+    fn is_passing(&self, event: &Event) -> bool {
+        match event.fact {
+            Fact::ModelCall { .. } => self.is_told || event.attributes.contains_key("unfinished"),
+            Fact::ModelRetry { .. } | Fact::ModelError { .. } => self.is_recorded || event.attributes.contains_key("refused_by"),
+            _ => false,
+        }
+    }
+
+    /// A call that counts for what it cost, and for nothing else until the client tells it.
+    fn pass(&mut self, message: Option<&str>, usage: Usage, cost: u64, step: &mut Step) {
+        let id = message.map_or(0, hash);
+        if id != 0 && self.messages.iter().any(|(known, _)| *known == id) {
+            return;
+        }
+        (step.usage, step.spent) = (usage, cost);
+        if id != 0 {
+            self.remember(id, usage, cost);
+            if self.passed.len() == MESSAGES_KEPT {
+                self.passed.pop_front();
+            }
+            self.passed.push_back(id);
+        }
+    }
+
+    fn remember(&mut self, id: u64, usage: Usage, cost: u64) {
+        if self.messages.len() == MESSAGES_KEPT {
+            self.messages.pop_front();
+            self.costs.pop_front();
+        }
+        self.messages.push_back((id, usage));
+        self.costs.push_back((id, cost));
+    }
+
     /// After the detectors have seen the event: what ends a burst of retries.
     pub(crate) fn settle(&mut self, event: &Event, step: &Step) {
-        if self.burst.retries > 0 && (step.answered || matches!(event.fact, Fact::Prompt | Fact::ModelError { .. })) {
+        if !step.passing && self.burst.retries > 0 && (step.answered || matches!(event.fact, Fact::Prompt | Fact::ModelError { .. })) {
             self.burst = Burst::default();
         }
         // A dead process owes nothing: what it left open is told by another detector than silence.
@@ -220,15 +278,31 @@ impl Course {
             let largest = known.largest(usage);
             step.usage = largest.minus(*known);
             *known = largest;
-            if let Some((_, known)) = self.costs.iter_mut().find(|(known, _)| *known == id) {
+            let passed = self.passed.iter().position(|known| *known == id);
+            // What the gateway said of the cost stands.
+            if passed.is_none()
+                && let Some((_, known)) = self.costs.iter_mut().find(|(known, _)| *known == id)
+            {
                 step.spent = cost.saturating_sub(*known);
                 *known = cost.max(*known);
             }
+            if let Some(i) = passed {
+                self.passed.remove(i);
+                self.answered(id, step);
+            }
             return;
         }
-        step.answered = true;
         step.usage = usage;
         step.spent = cost;
+        if id != 0 {
+            self.remember(id, usage, cost);
+        }
+        self.answered(id, step);
+    }
+
+    /// The model answered the conversation itself.
+    fn answered(&mut self, id: u64, step: &mut Step) {
+        step.answered = true;
         // A new message means that the model has been given every result: what still seems to run was lost.
         if id != 0 {
             self.pending.clear();
@@ -236,17 +310,7 @@ impl Course {
         if self.pending.is_empty() {
             self.turn = Turn::Idle;
         }
-        if id == 0 {
-            self.batch = self.batch.wrapping_add(2) | 1;
-        } else {
-            self.batch = id;
-            if self.messages.len() == MESSAGES_KEPT {
-                self.messages.pop_front();
-                self.costs.pop_front();
-            }
-            self.messages.push_back((id, usage));
-            self.costs.push_back((id, cost));
-        }
+        self.batch = if id == 0 { self.batch.wrapping_add(2) | 1 } else { id };
     }
 
     fn retry(&mut self, at: Timestamp, class: ApiErrorClass, status: Option<u16>, attempt: u32, attempts_max: Option<u32>) {

@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::time::Duration;
 
-use paramedic_model::{AgentId, AlertChange, Event, Timestamp};
+use paramedic_model::{AgentId, AlertChange, Event, Fact, Timestamp};
 use serde::{Deserialize, Serialize};
 
 use crate::alert::{Told, Who};
@@ -243,7 +243,10 @@ impl Agent {
         self.introduce(event);
         let step = self.course.observe(event, at);
         let moment = Moment { event, at, step: &step, course: &self.course, who: &self.who, settings };
-        self.states.observe(&moment, out);
+        // A call that passed counts for what it cost; a failure that others tell better counts for nothing.
+        if !step.passing || matches!(event.fact, Fact::ModelCall { .. }) {
+            self.states.observe(&moment, out);
+        }
         self.course.settle(event, &step);
     }
 

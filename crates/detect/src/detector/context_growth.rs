@@ -1,6 +1,6 @@
 //! The agent's context grows by leaps.
 
-use paramedic_model::{AlertChange, Fact, IncidentType};
+use paramedic_model::{AlertChange, Event, Fact, IncidentType, Source};
 use serde::{Deserialize, Serialize};
 
 use super::looping::border_words;
@@ -28,7 +28,9 @@ impl Detector for ContextGrowth {
     #[inline]
     fn observe(&mut self, moment: &Moment<'_>, out: &mut Vec<AlertChange>) {
         match &moment.event.fact {
-            Fact::ModelCall { usage, .. } if moment.step.answered && !usage.is_zero() => self.called(usage.context_tokens(), moment, out),
+            Fact::ModelCall { usage, .. } if moment.step.answered && !usage.is_zero() && is_one_conversation(moment.event) => {
+                self.called(usage.context_tokens(), moment, out);
+            }
             Fact::Compaction { .. } => {
                 (self.at_turn, self.last) = (0, 0);
                 self.alert.resolve(moment.told(), &Self::INFO, "the context was compacted", out);
@@ -44,6 +46,11 @@ impl Detector for ContextGrowth {
     fn alert(&mut self) -> &mut Alert {
         &mut self.alert
     }
+}
+
+/// Behind a user or a key that the gateway names for want of a session are many conversations.
+fn is_one_conversation(event: &Event) -> bool {
+    event.source != Source::Gateway || event.session.is_some()
 }
 
 impl ContextGrowth {

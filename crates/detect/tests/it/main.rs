@@ -12,4 +12,6 @@ mod recorded;
 
 mod laws;
 
+mod gateway;
+
 mod saved;
