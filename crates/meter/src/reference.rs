@@ -30,6 +30,15 @@ program itself.
   before any answer). Sub-agents work for their main agent's request; their tokens and cost are the main agent's. A failure
   that only a log tells is a failed model call; it is a failed request when the log says that the agent's run timed out, or
   when a request is known to be under way.
+- **Through the gateway** every call is seen, also those that no client tells: an answer that broke off and was asked for
+  again, a client that went away. Their tokens and cost count. A failed try counts when the gateway sees it; it counts as a
+  retry when the client has come again. What the gateway itself refused is no failure of the model API. The cost that the
+  gateway tells stands, whatever a client says that asked for another model than the one that served it.
+- **A request of an agent that only the gateway knows** (a program that calls the API without telling anything of itself):
+  its first call begins one, an answer that asks for no tool ends it. It is `error` when a call failed for good, or failed and
+  the client did not come again within two minutes; `error_type` is `refused` where a switch, a limit or a budget refused it.
+  It is `cancelled` when the client went away. Two conversations at the same time behind one key are told apart only by a
+  session or agent that their calls name.
 - **The duration of a request** is, unless set otherwise (`request_duration`), the time to its *first answer*: what a person
   waits for. Thresholds of 5 to 60 seconds in the documents mean that; a coding agent that then works for twenty minutes is
   healthy. `agent_turn_duration_seconds` has the whole. Buckets above 60 s are added to the documents' own, because nothing
@@ -51,6 +60,31 @@ id cannot be recognised, and counts twice in counters. Without telemetry, the du
 first record of its answer.
 
 ## Metrics
+";
+
+const GATEWAY: &str = "
+## Metrics of the gateway
+
+On `/metrics` of whatever runs the gateway; what is told by events is above. Labels are bounded: 200 keys (the one that was
+silent for longest gives way), 50 models (further ones are `other`), the names of the switches that there are, without whom
+they are for.
+
+| name | type | labels | what it says |
+|---|---|---|---|
+| `paramedic_gateway_calls_total` | counter | `kind`, `outcome`, `status` | Calls that ended. kind: inference, count-tokens, other; outcome: answered, cut, client-gone, timed-out, unreachable, refused, broken-off, degraded; status: the class of what the client got, such as 2xx |
+| `paramedic_gateway_upstream_tries_total` | counter | - | Times that an upstream was asked: more than calls where failed ones were tried again |
+| `paramedic_gateway_request_bytes_total` | counter (bytes) | - | Bytes of requests |
+| `paramedic_gateway_response_bytes_total` | counter (bytes) | - | Bytes of answers |
+| `paramedic_gateway_refused_total` | counter | `switch` | Calls that were refused or broken off, by the switch's name; none: by the settings |
+| `paramedic_gateway_changed_total` | counter | `switch` | Times that a switch changed or delayed a call that was passed on |
+| `paramedic_gateway_calls_in_flight` | gauge | - | Calls that run now |
+| `paramedic_gateway_calls_queued` | gauge | - | Calls that wait for a limit now |
+| `paramedic_gateway_events_lost_total` | counter | - | Events of calls that nobody took in time; the calls themselves were served |
+| `agent_gateway_ttfb_seconds` | histogram (seconds) | - | Time from an inference call to the first byte of its answer, waiting in the gateway included |
+| `agent_gateway_first_token_seconds` | histogram (seconds) | `model` | Time from an inference call to the first token, by the model that answered |
+| `anthropic_ratelimit_requests_limit`, `anthropic_ratelimit_tokens_limit`, `anthropic_ratelimit_input_tokens_limit`, `anthropic_ratelimit_output_tokens_limit` | gauge | `key` | The provider's limit, as an answer to this key last told it; the key's name, never the key |
+| `anthropic_ratelimit_requests_remaining`, `anthropic_ratelimit_tokens_remaining`, `anthropic_ratelimit_input_tokens_remaining`, `anthropic_ratelimit_output_tokens_remaining` | gauge | `key` | What remained of it then |
+| `anthropic_ratelimit_requests_reset_timestamp_seconds`, `anthropic_ratelimit_tokens_reset_timestamp_seconds`, `anthropic_ratelimit_input_tokens_reset_timestamp_seconds`, `anthropic_ratelimit_output_tokens_reset_timestamp_seconds` | gauge (seconds) | `key` | When all of it is there again, in Unix time |
 ";
 
 /// The whole reference as Markdown.
@@ -78,6 +112,7 @@ pub fn reference() -> String {
             let _ = writeln!(text, "- `{}`: {}", described.name, bounds.join(", "));
         }
     }
+    text.push_str(GATEWAY);
     text.push_str("\n## Names that events cannot give\n\nNothing is made up for these: where their source exists, it is scraped, probed or received.\n\n| names | why |\n|---|---|\n");
     for group in NOT_DERIVED {
         let _ = writeln!(text, "| `{}` | {} |", group.names.join("`, `"), group.why);

@@ -8,6 +8,7 @@ mod corpus;
 mod cost;
 mod counting;
 mod exposition;
+mod gateway;
 mod gauges;
 mod names;
 mod reference;
