@@ -23,7 +23,7 @@ use crate::call::{Caller, Kind, Outcome, Record};
 
 pub use limits::LimitNews;
 pub use outlet::{Outlet, outlet};
-pub use samples::Samples;
+pub use samples::{Held, Samples};
 
 use failure::Failure;
 
@@ -120,6 +120,9 @@ fn failed(record: &Record, failure: &Failure<'_>) -> Event {
     let mut event = event(record, event_name, fact, level, failure.text(record));
     if let Some(switch) = refused {
         event.attributes.insert(REFUSED_BY.to_owned(), head(switch, ID_BYTES_MAX).into());
+    }
+    if let Some(model) = &record.model {
+        event.attributes.insert("model".to_owned(), head(model, ID_BYTES_MAX).into());
     }
     if let Some(error) = &record.error_type {
         event.attributes.insert("error_type".to_owned(), head(error, ID_BYTES_MAX).into());
