@@ -120,8 +120,8 @@ fn inflate_some<'a>(inflate: &mut Decompress, mut input: &'a [u8], out: &mut Out
         input = &input[taken..];
         match status {
             Status::StreamEnd => return Ok(Some(input)),
-            // A part that is not full says that nothing more is there.
-            Status::Ok | Status::BufError if given < PART_BYTES && (input.is_empty() || taken == 0) => return Ok(None),
+            // A part that is not full does not say that nothing more is there: the decoder stops where its window ends.
+            Status::Ok | Status::BufError if given == 0 && (input.is_empty() || taken == 0) => return Ok(None),
             Status::Ok | Status::BufError => {}
         }
     }
@@ -147,3 +147,6 @@ fn brotli_some(
         }
     }
 }
+
+#[cfg(test)]
+mod tests;
