@@ -2,8 +2,11 @@
 
 #![allow(clippy::unwrap_used)]
 mod answer;
+mod breaker;
 mod body;
 mod budget;
 
+mod observe;
 mod proxy;
 mod upstream;
+mod limit;
