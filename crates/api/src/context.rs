@@ -6,6 +6,7 @@ use paramedic_action::Actions;
 use paramedic_action::flag::FlagStore;
 use paramedic_action::switch::SwitchStore;
 use paramedic_fleet::Fleet;
+use paramedic_gateway::Gateway;
 use paramedic_journal::Journal;
 use paramedic_model::{Clock, Timestamp};
 use paramedic_respond::Desk;
@@ -44,6 +45,8 @@ pub struct Context {
     pub instruments: Instruments,
     /// Runs of runbooks, actions, flags and switches; none where nothing responds.
     pub responding: Option<Responding>,
+    /// What model calls go through; none where it is switched off.
+    pub gateway: Option<Gateway>,
 }
 
 /// What answers incidents.
@@ -77,6 +80,8 @@ pub struct About {
     pub http: Option<String>,
     pub otlp_grpc: Option<String>,
     pub otlp_http: Option<String>,
+    /// Where agents send their model calls.
+    pub gateway: Option<String>,
     /// Path of the local socket.
     pub socket: Option<String>,
     pub data_dir: String,

@@ -85,6 +85,9 @@ pub(crate) struct Common {
 pub(crate) enum Verb {
     /// Watch the agents of this machine, receive telemetry, keep incidents and show them in a browser
     Up(UpArgs),
+    /// Pass model calls on, observed and held by switches, without the rest of Paramedic
+    #[command(after_help = GATEWAY_EXAMPLES)]
+    Gateway(GatewayArgs),
     /// List the agents, those in trouble first
     Agents(AgentsArgs),
     /// Show one agent: what it does, its tokens, its last events
@@ -194,12 +197,35 @@ pub(crate) struct UpArgs {
     /// Address of the OTLP HTTP receiver; empty: off
     #[arg(long, value_name = "ADDR")]
     pub(crate) otlp_http: Option<String>,
+    /// Address of the gateway for model calls; empty: off
+    #[arg(long, value_name = "ADDR")]
+    pub(crate) gateway: Option<String>,
     /// Play a small recorded fleet with an outage, in a data folder of its own
     #[arg(long)]
     pub(crate) sample: bool,
     /// How many times faster than recorded the sample is played
     #[arg(long, value_name = "TIMES", default_value_t = 60.0, requires = "sample")]
     pub(crate) sample_speed: f64,
+}
+
+const GATEWAY_EXAMPLES: &str = "\
+Examples:
+  paramedic gateway                                        agents: export ANTHROPIC_BASE_URL=http://127.0.0.1:8484
+  paramedic gateway --listen 127.0.0.1:9000 --upstream http://127.0.0.1:8080
+  paramedic gateway --data /var/lib/paramedic              keeps switches, budgets and calls; other verbs reach it with the same --data
+
+Without --data nothing is kept: switches are those of the settings, and what is spent is forgotten at the end.
+SIGHUP reads the settings again. SIGUSR2 starts a successor that takes the listening socket over; this one ends when its
+calls are over. SIGTERM lets calls end, then stops.";
+
+#[derive(Debug, ClapArgs)]
+pub(crate) struct GatewayArgs {
+    /// Address that agents send their calls to [default: 127.0.0.1:8484, or listen.gateway of the settings]
+    #[arg(long, value_name = "ADDR")]
+    pub(crate) listen: Option<String>,
+    /// Where calls are passed on to [default: https://api.anthropic.com, or gateway.upstreams of the settings]
+    #[arg(long, value_name = "URL")]
+    pub(crate) upstream: Option<String>,
 }
 
 #[derive(Debug, ClapArgs)]
@@ -470,7 +496,7 @@ pub(crate) struct EventsArgs {
     /// prompt, model-call, model-retry, model-error, tool-call, tool-result, compaction, span, measurement, record ...
     #[arg(long)]
     pub(crate) kind: Option<String>,
-    /// transcript, stream-json, hook, otlp-log, otlp-metric, otlp-span, log, process
+    /// transcript, stream-json, hook, otlp-log, otlp-metric, otlp-span, log, process, gateway
     #[arg(long)]
     pub(crate) source: Option<String>,
     /// The name in the source's own vocabulary, such as claude_code.api_request

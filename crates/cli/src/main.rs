@@ -29,7 +29,7 @@ fn main() -> ExitCode {
 
 /// Messages of the program's own go to standard error; `RUST_LOG` decides how many.
 fn init_messages(args: &args::Args) {
-    let default = if matches!(args.verb, args::Verb::Up(_)) { "info" } else { "warn" };
+    let default = if matches!(args.verb, args::Verb::Up(_) | args::Verb::Gateway(_)) { "info" } else { "warn" };
     let filter = tracing_subscriber::EnvFilter::try_from_default_env().unwrap_or_else(|_| tracing_subscriber::EnvFilter::new(default));
     let ansi = std::io::IsTerminal::is_terminal(&std::io::stderr());
     tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_ansi(ansi).with_target(false).init();

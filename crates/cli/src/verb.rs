@@ -42,6 +42,7 @@ mod switches;
 
 mod targets;
 
+mod gateway;
 mod up;
 
 use anyhow::Result;
@@ -54,6 +55,7 @@ pub(crate) fn run(args: Args) -> Result<Exit> {
     let common = &args.common;
     match args.verb {
         Verb::Up(up) => up::up(common, &up),
+        Verb::Gateway(gateway) => gateway::gateway(common, &gateway),
         Verb::Analyze(analyze) => analyze::analyze(common, &analyze),
         Verb::Doctor => doctor::doctor(common),
         Verb::Journal(verb) => journal::journal(common, &verb),

@@ -162,7 +162,6 @@ async fn read(flight: &mut Flight, kind: Kind, parts: &Parts, body: Incoming, re
         Collected::TooLarge { head, rest } => return Ok(Load::Passing(Some(SendBody::passing(head, rest, wait)))),
     };
     let read = Read::of(flight, bytes);
-    flight.size = read.facts.size();
     let user = read.facts.user(&read.bytes);
     if let Some(record) = flight.record() {
         record.request_bytes = read.bytes.len() as u64;
@@ -224,6 +223,8 @@ async fn go(mut flight: Flight, parts: Parts, mut load: Load, kind: Kind, ready:
         if let Err(refusal) = prepare::edit(&mut flight, &policy, read, settings) {
             return Err(refuse(flight, &refusal));
         }
+        // What the answer counts is what was sent.
+        flight.size = read.facts.size();
         if let Err(refusal) = admit::reserve(&mut flight, &policy, read, settings).await {
             return Err(refuse(flight, &refusal));
         }

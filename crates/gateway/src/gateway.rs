@@ -4,26 +4,27 @@ use std::collections::HashMap;
 use std::fmt;
 use std::io;
 use std::path::PathBuf;
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError, RwLock};
 use std::time::Duration;
 
 use paramedic_model::switch::never;
-use paramedic_model::{Clock, Scope, Switch, Timestamp};
+use paramedic_model::{Clock, Event, Scope, Switch, Timestamp};
 use prometheus_client::registry::Registry;
-use tokio::sync::watch;
+use tokio::sync::{mpsc, watch};
 use tokio::time::Instant;
 
 use crate::answer::{self, LimitBook};
 use crate::body::{Prefixes, Ratios};
 use crate::breaker::{self, Breakers, Forced};
 use crate::budget::{self, Ledger};
-use crate::call::Pricing;
+use crate::call::{Caller, Pricing, Record};
 use crate::config::{KeySettings, Settings};
 use crate::degraded::AnswerCache;
 use crate::fault::Faults;
 use crate::flow::Front;
 use crate::identity::{Names, NotAHeader};
 use crate::limit::{self, Limiter};
+use crate::observe::{self, LimitNews, Outlet, Samples, outlet};
 use crate::policy::Policies;
 use crate::proxy::{self, Address, Farewell, Handler, Listener, Serving, Upstream, UpstreamSettings};
 use crate::retry::RetryBudget;
@@ -111,6 +112,9 @@ pub(crate) struct Inner {
     pub(crate) cache: AnswerCache,
     pub(crate) answers: answer::Metrics,
     pub(crate) farewell: Arc<Farewell>,
+    pub(crate) samples: Samples,
+    pub(crate) news: Mutex<LimitNews>,
+    pub(crate) outlet: OnceLock<Outlet>,
     proxy: proxy::Metrics,
     salt: [u8; 32],
     changed: watch::Sender<u64>,
@@ -123,6 +127,24 @@ impl Inner {
 
     pub(crate) fn policies(&self) -> Arc<Policies> {
         Arc::clone(&self.policies.read().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// Tells a call that is over to everybody who counts.
+    pub(crate) fn ended(&self, record: Record, now: Timestamp) {
+        self.samples.ended(&record);
+        if let Some(outlet) = self.outlet.get() {
+            outlet.hand_over(observe::events(&record));
+        }
+        self.traffic.ended(record, now);
+    }
+
+    /// Tells what the provider said of its limits, where that is news.
+    pub(crate) fn limits_told(&self, caller: &Caller, limits: &answer::Limits, refused: bool, now: Timestamp) {
+        self.samples.limits(caller.key.as_deref(), limits);
+        if let Some(outlet) = self.outlet.get() {
+            let mut news = self.news.lock().unwrap_or_else(PoisonError::into_inner);
+            outlet.hand_over(news.told(caller, limits, refused, now));
+        }
     }
 }
 
@@ -167,6 +189,9 @@ impl Gateway {
             cache: AnswerCache::default(),
             answers: answer::Metrics::default(),
             farewell: Arc::new(Farewell::usual()),
+            samples: Samples::default(),
+            news: Mutex::default(),
+            outlet: OnceLock::new(),
             proxy: proxy::Metrics::default(),
             ready: RwLock::new(Arc::new(ready)),
             clock,
@@ -185,7 +210,19 @@ impl Gateway {
         self.inner.ledger.metrics().register(registry);
         self.inner.answers.register(registry);
         self.inner.proxy.register(registry);
+        self.inner.samples.register(registry);
+        if let Some(outlet) = self.inner.outlet.get() {
+            outlet.register(registry);
+        }
         registry.register_collector(Box::new(breaker::Exposition(Arc::clone(&self.inner.breakers))));
+    }
+
+    /// What calls tell from now on, for whoever counts and keeps it: nothing the second time. At most so many events wait; a
+    /// call never waits for them to be taken.
+    #[must_use]
+    pub fn events(&self, len_max: usize) -> Option<mpsc::Receiver<Event>> {
+        let (outlet, events) = outlet(len_max);
+        self.inner.outlet.set(outlet).ok().map(|()| events)
     }
 
     /// What answers requests.
@@ -416,6 +453,6 @@ fn base_switches(settings: &Settings) -> Result<Vec<Switch>, GatewayError> {
 
 /// Whether a switch's scope means a caller.
 #[must_use]
-pub fn scope_means(scope: &Scope, caller: &crate::call::Caller, model: Option<&str>) -> bool {
+pub fn scope_means(scope: &Scope, caller: &Caller, model: Option<&str>) -> bool {
     is_in(scope, caller, model)
 }

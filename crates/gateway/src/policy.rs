@@ -234,14 +234,20 @@ impl Policies {
                     found[place] = rules;
                 }
             };
-            model.map(|model| put(Scope::Model(model.to_owned())));
-            let name = |name: &Option<Box<str>>| name.as_deref().map(str::to_owned);
-            name(&caller.key).map(|key| put(Scope::Key(key)));
-            name(&caller.plugin).map(|plugin| put(Scope::Plugin(plugin)));
-            name(&caller.team).map(|team| put(Scope::Team(team)));
-            name(&caller.user).map(|user| put(Scope::User(user)));
-            name(&caller.agent).map(|agent| put(Scope::Agent(agent)));
-            name(&caller.session).map(|session| put(Scope::Session(session)));
+            let names = [
+                (Scope::Model as fn(String) -> Scope, model),
+                (Scope::Key, caller.key.as_deref()),
+                (Scope::Plugin, caller.plugin.as_deref()),
+                (Scope::Team, caller.team.as_deref()),
+                (Scope::User, caller.user.as_deref()),
+                (Scope::Agent, caller.agent.as_deref()),
+                (Scope::Session, caller.session.as_deref()),
+            ];
+            for (scope, name) in names {
+                if let Some(name) = name {
+                    put(scope(name.to_owned()));
+                }
+            }
             // A sub-agent may be named without its session.
             let bare = caller.agent.as_deref().and_then(|agent| agent.split_once('/')).map(|(_, own)| own.to_owned());
             if let Some(rules) = bare.and_then(|own| self.scoped.get(&Scope::Agent(own))) {

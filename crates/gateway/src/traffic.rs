@@ -8,7 +8,7 @@ use std::time::Duration;
 use paramedic_model::{Scope, Timestamp};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
-use tokio::sync::{broadcast, mpsc};
+use tokio::sync::broadcast;
 use tokio_util::sync::CancellationToken;
 
 use crate::call::{Caller, Kind, Outcome, Record};
@@ -230,10 +230,7 @@ pub struct Traffic {
     next: AtomicU64,
     running: Mutex<HashMap<u64, Running>>,
     state: Mutex<State>,
-    sink: Mutex<Option<mpsc::Sender<Arc<Record>>>>,
     live: broadcast::Sender<Arc<Record>>,
-    /// Records that nobody took because the queue to their reader was full.
-    pub dropped: AtomicU64,
 }
 
 fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -253,15 +250,8 @@ impl Traffic {
                 minutes: Steps::new(60, MINUTES),
                 switches: BTreeMap::new(),
             }),
-            sink: Mutex::new(None),
             live: broadcast::channel(LIVE_QUEUE_LEN).0,
-            dropped: AtomicU64::new(0),
         })
-    }
-
-    /// Where every record goes besides; a full queue drops, and counts it.
-    pub fn tell(&self, sink: mpsc::Sender<Arc<Record>>) {
-        *locked(&self.sink) = Some(sink);
     }
 
     /// Records as they come.
@@ -319,12 +309,7 @@ impl Traffic {
             state.recent.push_back(Arc::clone(&record));
         }
         if self.live.receiver_count() > 0 {
-            let _ = self.live.send(Arc::clone(&record));
-        }
-        if let Some(sink) = locked(&self.sink).as_ref()
-            && sink.try_send(record).is_err()
-        {
-            self.dropped.fetch_add(1, Ordering::Relaxed);
+            let _ = self.live.send(record);
         }
     }
 
@@ -563,16 +548,12 @@ mod tests {
     }
 
     #[test]
-    fn what_is_kept_is_bounded_and_a_full_queue_drops() {
+    fn what_is_kept_is_bounded() {
         let traffic = Traffic::new(3);
-        let (sink, mut taken) = mpsc::channel(2);
-        traffic.tell(sink);
         for at in 0..500 {
             traffic.ended(record(Outcome::Answered, 200, at), Timestamp::from_secs(at));
         }
         assert_eq!(traffic.recent(|_| true, 100).len(), 3);
-        assert_eq!(traffic.dropped.load(Ordering::Relaxed), 498);
-        assert!(taken.try_recv().is_ok());
         assert_eq!(traffic.last(60, Timestamp::from_secs(499)).calls, 61);
         let state = locked(&traffic.state);
         assert!(state.seconds.sums.len() <= SECONDS && state.minutes.sums.len() <= MINUTES);

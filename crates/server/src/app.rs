@@ -13,7 +13,7 @@ use paramedic_collect::{liveness, log_tail, otlp, tail};
 use paramedic_detect::Detectors;
 use paramedic_fleet::{Fleet, Prices};
 use paramedic_journal::{Journal, SqliteJournal};
-use paramedic_model::{Clock, Timestamp};
+use paramedic_model::{Clock, Event, Timestamp};
 use paramedic_respond::Desk;
 use paramedic_telemetry::{Offset, Store};
 use tokio::net::{TcpListener, UnixListener};
@@ -25,6 +25,8 @@ use crate::announcer::Announcer;
 use crate::checkpoint::Checkpoint;
 use crate::clockwork::Clockwork;
 use crate::connect;
+use crate::gateway::{self, GatewayRoom};
+use crate::handover;
 use crate::instance::{Instance, Ports, SOCKET_FILE};
 use crate::intake::{Delivery, Intake, Metrics, Pipeline};
 use crate::measuring::{Measuring, Registries};
@@ -61,6 +63,9 @@ pub struct Reloaded {
     pub problems: Vec<String>,
 }
 
+/// How much longer than its deadlines the instance before may take to end.
+const SUCCESSION: Duration = Duration::from_secs(30);
+
 /// Requests to read the settings anew that may wait.
 const RELOADS_MAX: usize = 4;
 
@@ -88,12 +93,17 @@ pub struct App {
     clockwork: Arc<Clockwork>,
     /// Stops what takes signals in.
     receiving: CancellationToken,
+    /// The gateway's calls are over.
+    gateway_done: CancellationToken,
     /// Stops what serves people.
     serving: CancellationToken,
     reload: mpsc::Sender<Settings>,
     reload_requests: Mutex<Option<mpsc::Receiver<ReloadRequest>>>,
     measuring: Measuring,
     responding: Responding,
+    gateway: Option<GatewayRoom>,
+    /// Kept for a successor.
+    listener: Option<std::net::TcpListener>,
     _instance: Instance,
 }
 
@@ -147,11 +157,24 @@ pub(crate) fn fleet_from_checkpoint(dir: &Path, settings: &Settings) -> Result<R
     Ok(Restored { fleet: Fleet::new(prices, settings.fleet), detectors: Detectors::new(detect), meter: Vec::new(), seq: 0 })
 }
 
+/// The data folder, for this process alone. A successor waits until the one before it has ended its calls.
+async fn acquire(data_dir: &Path, settings: &Settings) -> Result<Instance> {
+    let patience = Duration::from_secs(settings.gateway.drain_s.saturating_add(settings.intake.drain_s)) + SUCCESSION;
+    let until = tokio::time::Instant::now() + patience;
+    loop {
+        match Instance::acquire(data_dir) {
+            Err(_) if handover::follows() && tokio::time::Instant::now() < until => tokio::time::sleep(Duration::from_millis(20)).await,
+            acquired => return acquired.map_err(|error| anyhow::anyhow!("failed to {error}")),
+        }
+    }
+}
+
 /// Sockets that are bound before anything else is opened, so that a taken port is said at once.
 struct Sockets {
     http: Option<TcpListener>,
     otlp_grpc: Option<TcpListener>,
     otlp_http: Option<TcpListener>,
+    gateway: Option<std::net::TcpListener>,
 }
 
 impl Sockets {
@@ -160,13 +183,31 @@ impl Sockets {
             http: bind(settings, "http", "--http").await?,
             otlp_grpc: bind(settings, "otlp_grpc", "--otlp-grpc").await?,
             otlp_http: bind(settings, "otlp_http", "--otlp-http").await?,
+            gateway: bind_gateway(settings).await?,
         })
     }
 
     fn ports(&self) -> Ports {
         let of = |listener: &Option<TcpListener>| listener.as_ref().and_then(|listener| listener.local_addr().ok());
-        Ports { pid: std::process::id(), http: of(&self.http), otlp_grpc: of(&self.otlp_grpc), otlp_http: of(&self.otlp_http) }
+        Ports {
+            pid: std::process::id(),
+            http: of(&self.http),
+            otlp_grpc: of(&self.otlp_grpc),
+            otlp_http: of(&self.otlp_http),
+            gateway: self.gateway.as_ref().and_then(|listener| listener.local_addr().ok()),
+        }
     }
+}
+
+/// The gateway's listener: the one that was inherited, else a new one.
+pub async fn bind_gateway(settings: &Settings) -> Result<Option<std::net::TcpListener>> {
+    if settings.listen.gateway.is_empty() {
+        return Ok(None);
+    }
+    if let Some(inherited) = handover::inherited()? {
+        return Ok(Some(inherited));
+    }
+    Ok(bind(settings, "gateway", "--gateway").await?.map(TcpListener::into_std).transpose()?)
 }
 
 async fn bind(settings: &Settings, key: &'static str, option: &str) -> Result<Option<TcpListener>> {
@@ -186,7 +227,7 @@ impl App {
     /// Opens everything, starts all tasks and returns when the instance answers.
     pub async fn start(settings: Settings, clock: Arc<dyn Clock>) -> Result<Self> {
         let data_dir = settings.data_dir().map_err(|error| anyhow::anyhow!("failed to {error}"))?;
-        let instance = Instance::acquire(&data_dir).map_err(|error| anyhow::anyhow!("failed to {error}"))?;
+        let instance = acquire(&data_dir, &settings).await?;
         let sockets = Sockets::bind(&settings).await?;
         let ports = sockets.ports();
         let mut registries = Registries::new();
@@ -249,6 +290,14 @@ impl App {
             clock: clock.clone(),
         };
         let responding = Responding::open(around, &mut registries).await?;
+        let gateway = match sockets.gateway.is_some() {
+            true => Some(GatewayRoom::open(settings.gateway.clone(), prices(&settings)?, Some(&data_dir), clock.clone())?),
+            false => None,
+        };
+        let gateway_events = gateway.as_ref().and_then(|room| gateway::events_of(&room.gateway));
+        if let Some(room) = &gateway {
+            registries.add(|registry| room.gateway.register(registry));
+        }
         let activity = Arc::new(Activity::default());
         let context = Arc::new(Context {
             journal,
@@ -265,6 +314,7 @@ impl App {
             about: About { host_names: settings.listen.host_names.clone(), ..about(&ports, &data_dir, clock.now()) },
             instruments,
             responding: Some(responding.handles.clone()),
+            gateway: gateway.as_ref().map(|room| room.gateway.clone()),
         });
         let (reload, reloads) = mpsc::channel(1);
         let app = Self {
@@ -275,11 +325,14 @@ impl App {
             intake,
             clockwork: Arc::new(Clockwork::default()),
             receiving: CancellationToken::new(),
+            gateway_done: CancellationToken::new(),
             serving: CancellationToken::new(),
             reload,
             reload_requests: Mutex::new(Some(reload_requests)),
             measuring,
             responding,
+            gateway,
+            listener: sockets.gateway.as_ref().map(std::net::TcpListener::try_clone).transpose()?,
             _instance: instance,
         };
         let watched = settings.claude_dirs();
@@ -307,6 +360,7 @@ impl App {
         app.measuring.load_rules(firing).await;
         app.measuring.start(&app.clockwork, registries.own, instance_name(&ports), &app.receiving);
         app.responding.start(&app.clockwork, &app.receiving).await?;
+        app.start_gateway(sockets.gateway, gateway_events).await?;
         app.start_housekeeping();
         app._instance.publish(&ports).map_err(|error| anyhow::anyhow!("failed to {error}"))?;
         Ok(app)
@@ -341,6 +395,11 @@ impl App {
     pub async fn reload(&self, settings: Settings) -> Reloaded {
         let mut problems = self.measuring.reload(&settings).await;
         problems.extend(self.responding.reload(&settings).await);
+        if let Some(room) = &self.gateway
+            && let Err(error) = room.reload(settings.gateway.clone())
+        {
+            problems.push(error.to_string());
+        }
         let old = &self.settings;
         let needs_restart = [
             ("data", settings.data != old.data),
@@ -371,6 +430,12 @@ impl App {
     pub async fn drain(self) {
         self.context.health.set_phase(Phase::Draining);
         let _ = self.context.live.send(Live::Shutdown { message: "paramedic is stopping".to_owned() });
+        if let Some(room) = &self.gateway {
+            room.drain().await;
+        }
+        self.gateway_done.cancel();
+        // What the last calls told is handed over before the intake closes.
+        tokio::time::sleep(Duration::from_millis(50)).await;
         self.receiving.cancel();
         tokio::time::sleep(Duration::from_millis(50)).await;
         self.serving.cancel();
@@ -431,6 +496,38 @@ impl App {
                 }
             });
         }
+    }
+
+    /// Starts a successor that takes the gateway's listener over. This instance is to be drained afterwards.
+    pub fn hand_over(&self) -> Result<u32> {
+        let listener = self.listener.as_ref().context("failed to hand over: there is no gateway here")?;
+        handover::successor(listener)
+    }
+
+    /// Where the gateway's calls go.
+    #[must_use]
+    pub fn upstreams(&self) -> Vec<(String, String)> {
+        self.gateway.as_ref().map(|room| room.gateway.upstreams()).unwrap_or_default()
+    }
+
+    /// The switches first: a call that is to be blocked must not slip through at start.
+    async fn start_gateway(&self, listener: Option<std::net::TcpListener>, events: Option<mpsc::Receiver<Event>>) -> Result<()> {
+        let (Some(room), Some(listener)) = (&self.gateway, listener) else { return Ok(()) };
+        let (switches, flags) = (self.responding.handles.switches.clone(), self.responding.handles.flags.clone());
+        let clock = self.context.clock.clone();
+        gateway::take_switches(&room.gateway, &switches, &flags, clock.now());
+        let following = gateway::follow_switches(room.gateway.clone(), switches, flags, clock.clone(), self.receiving.clone());
+        self.clockwork.start("switches", following);
+        if let Some(events) = events {
+            let intake = self.intake.clone();
+            let take = move |events| {
+                let _ = intake.offer(events);
+            };
+            self.clockwork
+                .start("gateway's events", gateway::hand_over(room.gateway.clone(), events, take, clock, self.gateway_done.clone()));
+        }
+        room.serve(listener)?;
+        Ok(())
     }
 
     fn start_watching(&self, dirs: &[PathBuf], metrics: &paramedic_collect::metrics::TailMetrics) -> Result<()> {
@@ -563,6 +660,7 @@ fn about(ports: &Ports, data_dir: &Path, now: Timestamp) -> About {
         http: shown(ports.http),
         otlp_grpc: shown(ports.otlp_grpc),
         otlp_http: shown(ports.otlp_http),
+        gateway: shown(ports.gateway),
         socket: Some(data_dir.join(SOCKET_FILE).display().to_string()),
         data_dir: data_dir.display().to_string(),
         connect_lines: connect::lines(ports),

@@ -226,6 +226,7 @@ mod tests {
             http: Some(([127, 0, 0, 1], 3333).into()),
             otlp_grpc: Some(([127, 0, 0, 1], 4317).into()),
             otlp_http: Some(([127, 0, 0, 1], 4318).into()),
+            gateway: None,
         }
     }
 

@@ -204,10 +204,11 @@ fn receivers(dir: &Path, settings: &Settings) -> Vec<Check> {
     } else {
         Check::new("paramedic up", Verdict::Warning, "not running on this data folder", "start it: paramedic up")
     }];
-    let receivers: [(&'static str, &'static str, &'static str, _); 3] = [
+    let receivers: [(&'static str, &'static str, &'static str, _); 4] = [
         ("pages and hooks", "http", "--http ADDR", ports.http),
         ("OTLP gRPC", "otlp_grpc", "--otlp-grpc ADDR", ports.otlp_grpc),
         ("OTLP HTTP", "otlp_http", "--otlp-http ADDR", ports.otlp_http),
+        ("gateway", "gateway", "--gateway ADDR", ports.gateway),
     ];
     for (name, key, option, actual) in receivers {
         let configured = settings.listen.address(key).ok().flatten();

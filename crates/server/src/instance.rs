@@ -33,6 +33,9 @@ pub struct Ports {
     pub otlp_grpc: Option<SocketAddr>,
     #[serde(default)]
     pub otlp_http: Option<SocketAddr>,
+    /// Where agents send their model calls.
+    #[serde(default)]
+    pub gateway: Option<SocketAddr>,
 }
 
 impl Ports {

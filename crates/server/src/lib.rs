@@ -28,6 +28,10 @@ mod own_samples;
 
 mod responding;
 
+pub mod gateway;
+
+pub mod handover;
+
 mod checkpoint;
 
 mod clockwork;

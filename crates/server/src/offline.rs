@@ -46,5 +46,6 @@ pub async fn context(dir: &Path, settings: &Settings) -> anyhow::Result<Option<C
         about: About { version: env!("CARGO_PKG_VERSION").to_owned(), data_dir: dir.display().to_string(), ..About::default() },
         instruments: paramedic_api::Instruments::default(),
         responding: None,
+        gateway: None,
     }))
 }

@@ -190,7 +190,7 @@ impl AgentProcesses for FleetProcesses {
 }
 
 /// `env:NAME` stands for the variable of that name, so that no password has to be in a file.
-fn from_environment(value: &str) -> Result<String> {
+pub(crate) fn from_environment(value: &str) -> Result<String> {
     match value.strip_prefix("env:") {
         None => Ok(value.to_owned()),
         Some(name) => {

@@ -33,6 +33,7 @@ pub struct Settings {
     pub rules: paramedic_rules::Settings,
     pub runbook: paramedic_runbook::Settings,
     pub action: paramedic_action::Settings,
+    pub gateway: paramedic_gateway::Settings,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Default, Deserialize)]
@@ -49,6 +50,7 @@ pub struct Listen {
     pub http: String,
     pub otlp_grpc: String,
     pub otlp_http: String,
+    pub gateway: String,
     /// Whether addresses other than loopback may be bound. There is no authentication yet, so it is off.
     pub allow_public: bool,
     /// Names besides loopback and IP addresses under which browsers may reach the pages.
@@ -61,6 +63,7 @@ impl Default for Listen {
             http: "127.0.0.1:3333".to_owned(),
             otlp_grpc: "127.0.0.1:4317".to_owned(),
             otlp_http: "127.0.0.1:4318".to_owned(),
+            gateway: "127.0.0.1:8484".to_owned(),
             allow_public: false,
             host_names: Vec::new(),
         }
@@ -239,6 +242,7 @@ impl Listen {
         let value = match key {
             "http" => &self.http,
             "otlp_grpc" => &self.otlp_grpc,
+            "gateway" => &self.gateway,
             _ => &self.otlp_http,
         };
         if value.is_empty() {
@@ -279,4 +283,10 @@ pub fn reference() -> String {
         }
     }
     out
+}
+
+/// Probes that look at nothing, for an instance that is a gateway only.
+#[must_use]
+pub fn no_probes() -> paramedic_probe::Settings {
+    paramedic_probe::Settings { host: false, ..paramedic_probe::Settings::default() }
 }

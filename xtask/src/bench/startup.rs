@@ -47,7 +47,18 @@ pub(super) fn start(program: &Path, data: &Path, sessions: &Path) -> Result<Runn
     let log = fs::File::create(&log_file).with_context(|| format!("failed to create {}", log_file.display()))?;
     let begin = Instant::now();
     let child = Command::new(program)
-        .args(["up", "--http", "127.0.0.1:0", "--otlp-grpc", "127.0.0.1:0", "--otlp-http", "127.0.0.1:0", "--claude-dir"])
+        .args([
+            "up",
+            "--http",
+            "127.0.0.1:0",
+            "--otlp-grpc",
+            "127.0.0.1:0",
+            "--otlp-http",
+            "127.0.0.1:0",
+            "--gateway",
+            "127.0.0.1:0",
+            "--claude-dir",
+        ])
         .arg(sessions)
         .arg("--data")
         .arg(data)

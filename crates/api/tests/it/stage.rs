@@ -79,6 +79,7 @@ impl Stage {
             about,
             instruments: paramedic_api::Instruments::default(),
             responding: None,
+            gateway: None,
         };
         Self { context: Arc::new(context), dir }
     }

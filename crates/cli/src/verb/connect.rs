@@ -23,7 +23,13 @@ pub(super) fn connect(common: &Common, verb: &ConnectVerb) -> Result<Exit> {
         None => {
             message("no paramedic is running here; these are the addresses it will use when it is started");
             let address = |key| settings.listen.address(key).map_err(|error| anyhow::anyhow!("failed to {error}"));
-            Ports { pid: 0, http: address("http")?, otlp_grpc: address("otlp_grpc")?, otlp_http: address("otlp_http")? }
+            Ports {
+                pid: 0,
+                http: address("http")?,
+                otlp_grpc: address("otlp_grpc")?,
+                otlp_http: address("otlp_http")?,
+                gateway: address("gateway")?,
+            }
         }
     };
     if *write {

@@ -38,6 +38,9 @@ fn settings(common: &Common, args: &UpArgs) -> Result<Settings> {
     if let Some(otlp_http) = &args.otlp_http {
         settings.listen.otlp_http.clone_from(otlp_http);
     }
+    if let Some(gateway) = &args.gateway {
+        settings.listen.gateway.clone_from(gateway);
+    }
     Ok(settings)
 }
 
@@ -98,7 +101,7 @@ async fn run(common: &Common, args: &UpArgs) -> Result<Exit> {
             }
         });
     }
-    wait_for_signals(&app, common, args).await?;
+    wait_for_signals(&app, || self::settings(common, args)).await?;
     player.cancel();
     message("stopping");
     app.drain().await;
@@ -131,6 +134,9 @@ fn greet(app: &App, watched: &[PathBuf]) {
         let host = if http.ip().is_loopback() { format!("localhost:{}", http.port()) } else { http.to_string() };
         message(&format!("  pages     http://{host}"));
     }
+    if let Some(gateway) = ports.gateway {
+        message(&format!("  gateway   ANTHROPIC_BASE_URL=http://{gateway} sends an agent's model calls through it"));
+    }
     message(&format!("  data      {}", app.data_dir().display()));
     for dir in watched {
         message(&format!("  watching  {}{}", dir.join("projects").display(), if readable(dir) { "" } else { "  (not there yet)" }));
@@ -157,8 +163,8 @@ fn readable(dir: &Path) -> bool {
 }
 
 /// Reads the settings again. What came of it in words: an error when something could not be taken.
-async fn reload(app: &App, common: &Common, args: &UpArgs) -> std::result::Result<String, String> {
-    let settings = settings(common, args).map_err(|error| format!("settings not changed: {error:#}"))?;
+async fn reload(app: &App, settings: Result<Settings>) -> std::result::Result<String, String> {
+    let settings = settings.map_err(|error| format!("settings not changed: {error:#}"))?;
     let reloaded = app.reload(settings).await;
     let mut told = "settings and rules read again".to_owned();
     if !reloaded.needs_restart.is_empty() {
@@ -178,25 +184,32 @@ async fn next(requests: &mut Option<mpsc::Receiver<ReloadRequest>>) -> Option<Re
     }
 }
 
-/// Returns when it is time to stop.
-async fn wait_for_signals(app: &App, common: &Common, args: &UpArgs) -> Result<()> {
+/// Returns when it is time to stop; `again` reads the settings anew.
+pub(super) async fn wait_for_signals(app: &App, again: impl Fn() -> Result<Settings>) -> Result<()> {
     let (mut terminate, mut interrupt, mut hangup) =
         (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?, signal(SignalKind::hangup())?);
     // Other daemons of this field are told things with these; here they must not be the end of the watch.
     let (mut user_1, mut user_2) = (signal(SignalKind::user_defined1())?, signal(SignalKind::user_defined2())?);
+    let reload = async || reload(app, again()).await;
     let mut requests = app.reload_requests();
     loop {
         tokio::select! {
             _ = terminate.recv() => return Ok(()),
             _ = interrupt.recv() => return Ok(()),
-            _ = user_1.recv() => message("SIGUSR1 means nothing here; SIGHUP reads the settings again, SIGTERM stops"),
-            _ = user_2.recv() => message("SIGUSR2 means nothing here; SIGHUP reads the settings again, SIGTERM stops"),
-            _ = hangup.recv() => match reload(app, common, args).await {
+            _ = user_1.recv() => message("SIGUSR1 means nothing here; SIGHUP reads the settings again, SIGUSR2 starts a successor, SIGTERM stops"),
+            _ = user_2.recv() => match app.hand_over() {
+                Ok(pid) => {
+                    message(&format!("the process {pid} takes the gateway's listener over; this one ends when its calls are over"));
+                    return Ok(());
+                }
+                Err(error) => message(&format!("nobody could take over: {error:#}")),
+            },
+            _ = hangup.recv() => match reload().await {
                 Ok(told) => message(&told),
                 Err(told) => message(&told),
             },
             Some(asked) = next(&mut requests) => {
-                let came = reload(app, common, args).await;
+                let came = reload().await;
                 message(came.as_ref().unwrap_or_else(|told| told));
                 let _ = asked.send(came.map(drop));
             }

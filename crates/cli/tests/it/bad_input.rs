@@ -158,12 +158,24 @@ fn a_data_folder_that_cannot_be_written_is_named() {
         let wall = home.path().join("wall");
         fs::write(&wall, b"").unwrap();
         let below = wall.join("data");
-        let output = home.run(&["up", "--http", "127.0.0.1:0", "--otlp-grpc", "", "--otlp-http", "", "--data", below.to_str().unwrap()]);
+        let output = home.run(&[
+            "up",
+            "--http",
+            "127.0.0.1:0",
+            "--otlp-grpc",
+            "",
+            "--otlp-http",
+            "",
+            "--gateway",
+            "",
+            "--data",
+            below.to_str().unwrap(),
+        ]);
         let message = String::from_utf8_lossy(&output.stderr).into_owned();
         assert!(!output.status.success() && message.contains("wall"), "{message}");
         return;
     }
-    let output = home.run(&["up", "--http", "127.0.0.1:0", "--otlp-grpc", "", "--otlp-http", ""]);
+    let output = home.run(&["up", "--http", "127.0.0.1:0", "--otlp-grpc", "", "--otlp-http", "", "--gateway", ""]);
     let message = String::from_utf8_lossy(&output.stderr).into_owned();
     assert!(!output.status.success() && message.contains("data"), "{message}");
 }

@@ -66,7 +66,17 @@ impl Home {
     #[track_caller]
     pub fn up_with(&self, more: &[&str]) -> Instance {
         let log = fs::File::options().create(true).append(true).open(self.path().join("up.log")).unwrap();
-        let mut command = self.command(&["up", "--http", "127.0.0.1:0", "--otlp-grpc", "127.0.0.1:0", "--otlp-http", "127.0.0.1:0"]);
+        let mut command = self.command(&[
+            "up",
+            "--http",
+            "127.0.0.1:0",
+            "--otlp-grpc",
+            "127.0.0.1:0",
+            "--otlp-http",
+            "127.0.0.1:0",
+            "--gateway",
+            "127.0.0.1:0",
+        ]);
         command.args(more).arg("--claude-dir").arg(self.claude());
         let child = command.stdout(log.try_clone().unwrap()).stderr(log).spawn().unwrap();
         let mut instance = Instance { child, ports: Value::Null };

@@ -33,7 +33,8 @@ fn with_sample(home: &Home) {
 fn a_second_instance_on_the_same_data_is_refused_with_the_way_out() {
     let home = Home::new();
     let first = home.up();
-    let output = home.run(&["up", "--http", "127.0.0.1:0", "--otlp-grpc", "127.0.0.1:0", "--otlp-http", "127.0.0.1:0"]);
+    let output =
+        home.run(&["up", "--http", "127.0.0.1:0", "--otlp-grpc", "127.0.0.1:0", "--otlp-http", "127.0.0.1:0", "--gateway", "127.0.0.1:0"]);
     let message = String::from_utf8_lossy(&output.stderr).into_owned();
     assert!(!output.status.success());
     assert!(message.contains(&first.child.id().to_string()) && message.contains("--data"), "{message}");
@@ -44,10 +45,10 @@ fn a_second_instance_on_the_same_data_is_refused_with_the_way_out() {
 fn a_port_in_use_is_named_with_the_option_that_changes_it() {
     let taken = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = taken.local_addr().unwrap().to_string();
-    for option in ["--http", "--otlp-grpc", "--otlp-http"] {
+    for option in ["--http", "--otlp-grpc", "--otlp-http", "--gateway"] {
         let home = Home::new();
         let mut arguments = vec!["up"];
-        for one in ["--http", "--otlp-grpc", "--otlp-http"] {
+        for one in ["--http", "--otlp-grpc", "--otlp-http", "--gateway"] {
             arguments.extend([one, if one == option { address.as_str() } else { "127.0.0.1:0" }]);
         }
         let output = home.run(&arguments);

@@ -118,6 +118,7 @@ pub(super) async fn admit(flight: &mut Flight, policy: &Policy, read: &Read, set
     let Some(want) = want(flight, policy, read, settings, upstream) else { return Ok(()) };
     flight.is_now(RunningState::Waiting);
     let limiter = Arc::clone(&flight.inner.limiter);
+    let _queued = flight.inner.samples.queued();
     match limiter.admit(&want).await {
         Ok(permit) => {
             let waited = permit.waited;

@@ -15,6 +15,7 @@ use crate::budget::Reservation;
 use crate::call::{Acted, Kind, Outcome, Record};
 use crate::gateway::Inner;
 use crate::limit::{self, Permit};
+use crate::observe::Held;
 use crate::proxy::{End, Tap};
 use crate::refuse::Refusal;
 use crate::traffic::{RunningState, Ticket};
@@ -49,6 +50,7 @@ pub(crate) struct Flight {
     pub(crate) size: Size,
     /// What the next call of the conversation is compared with.
     pub(crate) print: Option<(u64, Print)>,
+    _running: Held,
     /// The upstream was asked: tokens may have been spent.
     pub(crate) asked: bool,
     reader: Option<Reader>,
@@ -59,6 +61,7 @@ pub(crate) struct Flight {
 impl Flight {
     pub(crate) fn new(inner: Arc<Inner>, record: Record, begun: Instant) -> Self {
         Self {
+            _running: inner.samples.in_flight(),
             inner,
             record: Some(Box::new(record)),
             begun,
@@ -162,7 +165,7 @@ impl Flight {
             self.keep(now);
         }
         self.ticket = None;
-        self.inner.traffic.ended(*record, now);
+        self.inner.ended(*record, now);
     }
 
     fn settle(&mut self, record: &mut Record, seen: Option<&Seen>, now: Timestamp) {

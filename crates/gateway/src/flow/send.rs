@@ -255,6 +255,7 @@ impl<'a> Sending<'a> {
         let key = record.caller.key.clone().unwrap_or_else(|| "none".into());
         if let Some(limits) = &limits {
             super::admit::provider_says(flight, limits, &key, &model, now);
+            flight.inner.limits_told(&record.caller, limits, answer.status().as_u16() == 429, now);
         }
         flight.inner.book.answered(&key, &model, limits, now);
     }

@@ -18,72 +18,93 @@ const WARNING: u8 = 2;
 const REJECTED: u8 = STEPS.len() as u8 + 1;
 /// At most one event of one limit of one key in this time.
 const APART: Duration = Duration::from_secs(10);
-/// Limits of keys that are remembered; the one that was told of longest ago gives way.
-const KNOWN_MAX: usize = 1_000;
+/// Keys whose limits are remembered; the one that was heard of longest ago gives way.
+const KEYS_MAX: usize = 200;
+/// Limits of a key.
+const LIMITS_MAX: usize = 32;
 
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug)]
 struct Known {
+    limit: Box<str>,
     /// How many steps were passed when it was last told.
     step: u8,
     told_at: Option<Timestamp>,
+}
+
+#[derive(Debug, Default)]
+struct Key {
     heard_at: Timestamp,
+    limits: Vec<Known>,
 }
 
 /// What was told of each key's limits.
 #[derive(Debug, Default)]
 pub struct LimitNews {
-    known: HashMap<(Box<str>, Box<str>), Known>,
+    keys: HashMap<Box<str>, Key>,
 }
 
 impl LimitNews {
     /// The events that an answer's limits are. `refused` says that the answer was a refusal because of them.
     pub fn told(&mut self, caller: &Caller, limits: &Limits, refused: bool, now: Timestamp) -> Vec<Event> {
-        let most = limits.most_used();
+        let most = refused.then(|| limits.most_used()).flatten();
         let of_bucket = |bucket: &crate::answer::Bucket| {
             let share = bucket.used_share()?;
             Some((bucket.name.as_str(), share, bucket.remaining, bucket.resets_at))
         };
         let mut events = Vec::new();
+        let key = self.key(caller.key.as_deref().unwrap_or_default(), now);
         for (limit, share, remaining, resets_at) in limits.buckets.iter().filter_map(of_bucket) {
             let is_refused = refused && is(most.as_ref(), limit);
-            events.extend(self.one(caller, &Report { limit, share, remaining, resets_at, refused: is_refused }, now));
+            events.extend(key.one(caller, &Report { limit, share, remaining, resets_at, refused: is_refused }, now));
         }
         for window in limits.unified.iter().flat_map(|unified| &unified.windows) {
             let limit = format!("unified-{}", window.name);
             let is_refused = window.status.as_deref() == Some("rejected") || (refused && is(most.as_ref(), &limit));
             let Some(share) = window.utilization.or(is_refused.then_some(1.0)) else { continue };
             let report = Report { limit: &limit, share, remaining: None, resets_at: window.resets_at, refused: is_refused };
-            events.extend(self.one(caller, &report, now));
+            events.extend(key.one(caller, &report, now));
         }
         events
     }
 
+    fn key(&mut self, key: &str, now: Timestamp) -> &mut Key {
+        if self.keys.len() >= KEYS_MAX
+            && !self.keys.contains_key(key)
+            && let Some(oldest) = self.keys.iter().min_by_key(|(_, known)| known.heard_at).map(|(key, _)| key.clone())
+        {
+            self.keys.remove(&oldest);
+        }
+        let known = self.keys.entry(key.into()).or_default();
+        known.heard_at = now;
+        known
+    }
+}
+
+impl Key {
     fn one(&mut self, caller: &Caller, report: &Report<'_>, now: Timestamp) -> Option<Event> {
         let step = report.step();
-        let key: &str = caller.key.as_deref().unwrap_or_default();
-        let id = (Box::from(key), Box::from(report.limit));
-        let before = self.known.get(&id).copied();
-        if before.is_none() {
-            self.make_room();
+        let i = match self.limits.iter().position(|known| *known.limit == *report.limit) {
+            Some(i) => i,
+            None if self.limits.len() >= LIMITS_MAX => return None,
+            None => {
+                self.limits.push(Known { limit: report.limit.into(), step: 0, told_at: None });
+                self.limits.len() - 1
+            }
+        };
+        let known = &self.limits[i];
+        let is_early = known.told_at.is_some_and(|told_at| now.since(told_at) < APART);
+        if step == known.step || is_early {
+            return None;
         }
-        let Known { step: told, told_at, .. } = before.unwrap_or(Known { step: 0, told_at: None, heard_at: now });
-        let is_early = told_at.is_some_and(|told_at| now.since(told_at) < APART);
         // That one limit has room again is no news while another one of the key has not.
-        let others = self.known.iter().any(|(other, known)| *other.0 == *key && *other.1 != *report.limit && known.step >= WARNING);
-        let is_news = step != told && !is_early && (step >= WARNING || !others);
-        let known = if is_news { Known { step, told_at: Some(now), heard_at: now } } else { Known { step: told, told_at, heard_at: now } };
-        self.known.insert(id, known);
-        is_news.then(|| report.event(caller, step, now))
-    }
-
-    fn make_room(&mut self) {
-        if self.known.len() < KNOWN_MAX {
-            return;
+        let has_room = || self.limits.iter().enumerate().all(|(other, known)| other == i || known.step < WARNING);
+        if step < WARNING && !has_room() {
+            self.limits[i].step = step;
+            return None;
         }
-        let oldest = self.known.iter().min_by_key(|(_, known)| known.heard_at).map(|(id, _)| id.clone());
-        if let Some(oldest) = oldest {
-            self.known.remove(&oldest);
-        }
+        let known = &mut self.limits[i];
+        (known.step, known.told_at) = (step, Some(now));
+        Some(report.event(caller, step, now))
     }
 }
 

@@ -144,7 +144,7 @@ pub(in crate::bench) fn paramedic(folder: &Path, rules: &Path) -> Result<Engine>
     let hasty = "[samples]\nupkeep_interval_s = 1\n";
     fs::write(&config, format!("{off}{hasty}[rules]\npack = false\nfiles = [{:?}]\n", rules.display()))?;
     let mut command = Command::new(program);
-    command.args(["up", "--otlp-grpc", "", "--otlp-http", "", "--http", &address]);
+    command.args(["up", "--otlp-grpc", "", "--otlp-http", "", "--gateway", "", "--http", &address]);
     command.arg("--config").arg(config).arg("--data").arg(folder.join("paramedic"));
     Engine::start("Paramedic", &mut command, address, folder)
 }

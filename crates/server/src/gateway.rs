@@ -1,0 +1,279 @@
+//! The gateway of an instance: on threads of its own, with the switches of the journal, and its calls told as events.
+//!
+//! It has a runtime of its own because calls must not wait for anything else that an instance does: a slow disk, a long
+//! query, or a bug in any other room.
+
+use std::net::SocketAddr;
+use std::path::Path;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use anyhow::{Context as _, Result};
+use paramedic_action::flag::FlagStore;
+use paramedic_action::switch::{SwitchReader as _, SwitchStore, from_flags, with_flags};
+use paramedic_fleet::Prices;
+use paramedic_gateway::budget::{Warning, dollars};
+use paramedic_gateway::proxy::{Listener, Serving};
+use paramedic_gateway::{Gateway, Parts, Pricing, Settings, breaker};
+use paramedic_model::{Clock, Event, Level, Source, Switch, Timestamp, Usage};
+use tokio::runtime::Runtime;
+use tokio::sync::{broadcast, mpsc};
+use tokio_util::sync::CancellationToken;
+
+/// The folder inside the data folder where the gateway keeps what is spent, and the salt of its names for keys.
+pub const GATEWAY_DIR: &str = "gateway";
+const SALT_FILE: &str = "key-salt";
+/// Threads of the gateway at most; it never has more than the machine has cores.
+const WORKERS_MAX: usize = 4;
+/// Events that may wait for the intake.
+const EVENTS_MAX: usize = 8_192;
+/// Events that are handed over together.
+const EVENTS_TOGETHER: usize = 256;
+/// How often the list of switches is said to be enforced here.
+const SEEN: Duration = Duration::from_secs(20);
+/// The name under which an instance's own gateway enforces switches.
+const NAME: &str = "gateway";
+
+/// Prices, as the fleet counts them.
+pub struct FleetPrices(pub Prices);
+
+impl Pricing for FleetPrices {
+    fn call(&self, model: &str, usage: &Usage) -> Option<u64> {
+        self.0.price(model).map(|price| price.call(usage))
+    }
+}
+
+/// A gateway and the threads that it runs on.
+pub struct GatewayRoom {
+    pub gateway: Gateway,
+    runtime: Mutex<Option<Runtime>>,
+    serving: Mutex<Vec<Serving>>,
+    drain: Duration,
+}
+
+impl GatewayRoom {
+    /// Opens a gateway with what is spent in `data_dir`, or in memory.
+    pub fn open(settings: Settings, prices: Prices, data_dir: Option<&Path>, clock: Arc<dyn Clock>) -> Result<Self> {
+        let settings = with_environment(settings)?;
+        let dir = data_dir.map(|dir| dir.join(GATEWAY_DIR));
+        if let Some(dir) = &dir {
+            std::fs::create_dir_all(dir).with_context(|| format!("failed to create {}", dir.display()))?;
+        }
+        let drain = Duration::from_secs(settings.drain_s);
+        let workers = std::thread::available_parallelism().map_or(1, std::num::NonZero::get).min(WORKERS_MAX);
+        let mut builder = tokio::runtime::Builder::new_multi_thread();
+        let runtime = builder.worker_threads(workers).max_blocking_threads(8).thread_name("gateway").enable_all().build()?;
+        let gateway = {
+            let _guard = runtime.enter();
+            let salt = salt(dir.as_deref())?;
+            let parts = Parts { settings, clock, pricing: Arc::new(FleetPrices(prices)), data_dir: dir, salt, shared: None };
+            Gateway::open(parts).map_err(|error| anyhow::anyhow!("failed to {error}"))?
+        };
+        let timed = gateway.clone();
+        runtime.spawn(async move { timed.keep_time().await });
+        Ok(Self { gateway, runtime: Mutex::new(Some(runtime)), serving: Mutex::default(), drain })
+    }
+
+    /// Takes calls from now on.
+    pub fn serve(&self, listener: std::net::TcpListener) -> Result<SocketAddr> {
+        let address = listener.local_addr()?;
+        listener.set_nonblocking(true)?;
+        let mut serving = vec![self.on_runtime(|gateway| gateway.serve(Listener::Tcp(listener)))?];
+        let socket = self.gateway.settings().unix_socket;
+        if !socket.is_empty() {
+            let _ = std::fs::remove_file(&socket);
+            let served = self.on_runtime(|gateway| {
+                let listener = std::os::unix::net::UnixListener::bind(&socket)?;
+                listener.set_nonblocking(true)?;
+                gateway.serve(Listener::Unix(listener))
+            });
+            serving.push(served.with_context(|| format!("failed to listen on {socket} (gateway.unix_socket)"))?);
+        }
+        self.serving.lock().unwrap_or_else(PoisonError::into_inner).append(&mut serving);
+        Ok(address)
+    }
+
+    fn on_runtime(&self, serve: impl FnOnce(&Gateway) -> std::io::Result<Serving>) -> Result<Serving> {
+        let runtime = self.runtime.lock().unwrap_or_else(PoisonError::into_inner);
+        let runtime = runtime.as_ref().context("the gateway has stopped")?;
+        let _guard = runtime.enter();
+        Ok(serve(&self.gateway)?)
+    }
+
+    /// Takes new settings; what contradicts itself is said, and the old ones stay.
+    pub fn reload(&self, settings: Settings) -> Result<()> {
+        let settings = with_environment(settings)?;
+        let runtime = self.runtime.lock().unwrap_or_else(PoisonError::into_inner);
+        let _guard = runtime.as_ref().map(Runtime::enter);
+        self.gateway.configure(settings).map_err(|error| anyhow::anyhow!("failed to {error}"))
+    }
+
+    /// Takes no more calls, lets those that run come to their end within the deadline, and writes down what is spent.
+    pub async fn drain(&self) {
+        let serving = std::mem::take(&mut *self.serving.lock().unwrap_or_else(PoisonError::into_inner));
+        let mut cut = 0;
+        for one in serving {
+            cut += one.drain(self.drain).await.cut;
+        }
+        if cut > 0 {
+            tracing::warn!(cut, "calls through the gateway were cut off at the deadline");
+        }
+        self.gateway.ledger().close();
+        if let Some(runtime) = self.runtime.lock().unwrap_or_else(PoisonError::into_inner).take() {
+            runtime.shutdown_background();
+        }
+    }
+}
+
+impl Drop for GatewayRoom {
+    fn drop(&mut self) {
+        // A runtime must not be waited for inside another one.
+        if let Some(runtime) = self.runtime.lock().unwrap_or_else(PoisonError::into_inner).take() {
+            runtime.shutdown_background();
+        }
+    }
+}
+
+/// Keys that stand in the environment, in their place.
+fn with_environment(mut settings: Settings) -> Result<Settings> {
+    for key in &mut settings.keys {
+        key.key = crate::responding::from_environment(&key.key)?;
+        key.upstream_key = crate::responding::from_environment(&key.upstream_key)?;
+    }
+    settings.redis.url = crate::responding::from_environment(&settings.redis.url)?;
+    Ok(settings)
+}
+
+/// What makes the names of keys this gateway's own; the same over restarts where there is a folder.
+fn salt(dir: Option<&Path>) -> Result<[u8; 32]> {
+    let file = dir.map(|dir| dir.join(SALT_FILE));
+    if let Some(known) = file.as_ref().and_then(|file| std::fs::read(file).ok()).and_then(|bytes| <[u8; 32]>::try_from(bytes).ok()) {
+        return Ok(known);
+    }
+    let mut salt = [0; 32];
+    std::io::Read::read_exact(&mut std::fs::File::open("/dev/urandom")?, &mut salt).context("failed to read random bytes")?;
+    if let Some(file) = file {
+        use std::os::unix::fs::OpenOptionsExt as _;
+        let mut open = std::fs::OpenOptions::new();
+        let written = open.write(true).create(true).truncate(true).mode(0o600).open(&file);
+        written
+            .and_then(|mut open| std::io::Write::write_all(&mut open, &salt))
+            .with_context(|| format!("failed to write {}", file.display()))?;
+    }
+    Ok(salt)
+}
+
+/// The switches that hold: those of the journal, and those that flags stand for.
+fn holding(switches: &SwitchStore, flags: &FlagStore, now: Timestamp) -> Vec<Switch> {
+    with_flags(switches.active(now), from_flags(flags, now))
+}
+
+/// Gives the gateway the switches that hold.
+pub fn take_switches(gateway: &Gateway, switches: &SwitchStore, flags: &FlagStore, now: Timestamp) {
+    gateway.set_switches(holding(switches, flags, now));
+    switches.enforcer_seen(NAME, now);
+}
+
+/// Keeps the gateway's switches those of the journal, until it is stopped.
+pub async fn follow_switches(
+    gateway: Gateway,
+    switches: Arc<SwitchStore>,
+    flags: Arc<FlagStore>,
+    clock: Arc<dyn Clock>,
+    stop: CancellationToken,
+) {
+    let (mut set, mut flipped) = (switches.watch(), flags.watch());
+    let mut seen = tokio::time::interval(SEEN);
+    loop {
+        take_switches(&gateway, &switches, &flags, clock.now());
+        tokio::select! {
+            () = stop.cancelled() => return,
+            changed = set.changed() => if changed.is_err() { return },
+            changed = flipped.changed() => if changed.is_err() { return },
+            _ = seen.tick() => {}
+        }
+    }
+}
+
+/// Hands the gateway's events over in batches, with what its breakers and budgets tell.
+pub async fn hand_over(
+    gateway: Gateway,
+    mut events: mpsc::Receiver<Event>,
+    take: impl Fn(Vec<Event>) + Send,
+    clock: Arc<dyn Clock>,
+    stop: CancellationToken,
+) {
+    let (mut warnings, mut changes) = (gateway.ledger().warnings(), gateway.breakers().changes());
+    let mut batch = Vec::new();
+    loop {
+        tokio::select! {
+            biased;
+            taken = events.recv_many(&mut batch, EVENTS_TOGETHER) => if taken == 0 { return },
+            warning = warnings.recv() => if let Some(warning) = said(warning) { batch.push(budget_event(&warning)) },
+            change = changes.recv() => if let Some(change) = said(change) { batch.push(breaker_event(&change, clock.now())) },
+            () = stop.cancelled() => {
+                events.close();
+                while let Some(event) = events.recv().await {
+                    batch.push(event);
+                }
+                take(std::mem::take(&mut batch));
+                return;
+            }
+        }
+        if !batch.is_empty() {
+            take(std::mem::take(&mut batch));
+        }
+        // A little later there is more to take at once.
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+}
+
+fn said<T>(received: Result<T, broadcast::error::RecvError>) -> Option<T> {
+    match received {
+        Ok(said) => Some(said),
+        Err(broadcast::error::RecvError::Lagged(count)) => {
+            tracing::warn!(count, "the gateway told more of budgets and breakers than could be taken");
+            None
+        }
+        Err(broadcast::error::RecvError::Closed) => None,
+    }
+}
+
+fn budget_event(warning: &Warning) -> Event {
+    let mut event = Event::new(warning.at, Source::Gateway, "gateway/budget");
+    event.level = if warning.percent >= 90 { Level::Error } else { Level::Warn };
+    event.text = format!(
+        "{} % of the budget {} are spent: ${:.2} of ${:.2}{}",
+        warning.percent,
+        warning.cap,
+        dollars(warning.spent),
+        dollars(warning.cap_pico),
+        if warning.percent >= 100 && warning.enforce { "; calls are refused" } else { "" }
+    )
+    .into();
+    for (name, value) in
+        [("cap", warning.cap.to_string().into()), ("purse", warning.purse.to_string().into()), ("percent", warning.percent.into())]
+    {
+        event.attributes.insert(name.to_owned(), value);
+    }
+    event
+}
+
+fn breaker_event(change: &breaker::Change, now: Timestamp) -> Event {
+    let mut event = Event::new(now, Source::Gateway, "gateway/breaker");
+    event.level = if change.to == breaker::State::Open { Level::Error } else { Level::Info };
+    event.text =
+        format!("the circuit breaker {} went from {} to {}: {}", change.name, change.from.name(), change.to.name(), change.why).into();
+    for (name, value) in
+        [("breaker", change.name.to_string()), ("from", change.from.name().to_owned()), ("to", change.to.name().to_owned())]
+    {
+        event.attributes.insert(name.to_owned(), value.into());
+    }
+    event
+}
+
+/// The queue of a gateway's events.
+#[must_use]
+pub fn events_of(gateway: &Gateway) -> Option<mpsc::Receiver<Event>> {
+    gateway.events(EVENTS_MAX)
+}
