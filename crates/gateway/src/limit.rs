@@ -17,6 +17,8 @@ mod state;
 
 mod permit;
 
+mod ticket;
+
 pub mod shared;
 
 pub mod redis;
@@ -40,7 +42,8 @@ pub use permit::Permit;
 pub use view::{GateView, VIEW_GATES_MAX};
 
 use shared::{Guarded, Shared};
-use state::{Blocked, Place, State, Waiting};
+use state::{Blocked, State, Waiting};
+use ticket::{Entry, Ticket};
 
 /// Limits that one call is under. There are no more in earnest; what is beyond is not looked at.
 pub const LIMITS_PER_CALL_MAX: usize = 64;
@@ -444,42 +447,6 @@ impl Limiter {
 impl Drop for Limiter {
     fn drop(&mut self) {
         self.earlier.notify_one();
-    }
-}
-
-/// Where a call is once it has come.
-enum Entry {
-    In(Vec<u32>),
-    Behind(Vec<u32>, Place, oneshot::Receiver<()>),
-}
-
-/// A call's place among those that wait. Dropped, it is gone from there, and so is what was taken for it meanwhile.
-struct Ticket<'a> {
-    limiter: &'a Arc<Limiter>,
-    caller: u64,
-    load: Load,
-    gates: Vec<u32>,
-    place: Option<Place>,
-}
-
-impl Ticket<'_> {
-    /// It had its turn: what was taken is the permit's from here.
-    fn take(&mut self) -> Vec<u32> {
-        self.place = None;
-        self.limiter.metrics.waiting.dec();
-        std::mem::take(&mut self.gates)
-    }
-}
-
-impl Drop for Ticket<'_> {
-    fn drop(&mut self) {
-        let Some(place) = self.place else { return };
-        self.limiter.metrics.waiting.dec();
-        self.limiter.alter(|state, now| {
-            if !state.forget(place, now) {
-                permit::give_back(state, self.caller, &self.load, &self.gates, now);
-            }
-        });
     }
 }
 

@@ -47,6 +47,8 @@ struct Flow {
     load: Load,
     /// The gate where it waits, and as whom.
     at: Option<(u32, Waiter)>,
+    /// In which round it let others go before it.
+    deferred: u64,
 }
 
 /// A call that waits: which flow, and which of its calls.
@@ -68,6 +70,9 @@ pub(super) struct State {
     timers: BTreeSet<(Instant, u32)>,
     pub(super) waiting: usize,
     calls: u64,
+    /// Counts up with each round of letting calls through that came to its end.
+    round: u64,
+    is_unfinished: bool,
     /// The task that watches the timers runs.
     pub(super) is_watched: bool,
 }
@@ -93,6 +98,8 @@ impl State {
             timers: BTreeSet::new(),
             waiting: 0,
             calls: 0,
+            round: 0,
+            is_unfinished: false,
             is_watched: false,
         }
     }
@@ -219,7 +226,7 @@ impl State {
             for place in gates {
                 self.gate(*place).users += 1;
             }
-            let flow = Flow { caller, gates: key.1.clone(), calls: BTreeMap::new(), load: Load::default(), at: None };
+            let flow = Flow { caller, gates: key.1.clone(), calls: BTreeMap::new(), load: Load::default(), at: None, deferred: 0 };
             let flow = put(&mut self.flows, &mut self.free_flows, flow);
             self.flow_index.insert(key, flow);
             flow
@@ -230,7 +237,7 @@ impl State {
         if let Some((at, _)) = one.at {
             self.gate(at).backlog.add(&load);
         } else {
-            let at = self.blocking(flow, None, now).unwrap_or(gates[0]);
+            let at = self.blocking(flow, None, true, now).unwrap_or(gates[0]);
             self.wait_at(flow, at);
             self.go_on(at, now);
         }
@@ -298,11 +305,14 @@ impl State {
     /// rest is left for a moment later.
     pub(super) fn go_on(&mut self, place: u32, now: Instant) {
         let mut looks = LOOKS_MAX;
+        if !std::mem::take(&mut self.is_unfinished) {
+            self.round += 1;
+        }
         let mut places = vec![place];
         while let Some(place) = places.pop() {
             while let Some(waiter) = self.gate(place).first() {
                 if looks == 0 {
-                    eprintln!("LOOKS");
+                    self.is_unfinished = true;
                     self.set_timer(place, now);
                     places.iter().for_each(|place| self.set_timer(*place, now));
                     return;
@@ -323,7 +333,10 @@ impl State {
                     }
                     break;
                 }
-                if let Some(other) = self.blocking(waiter.flow, Some(place), now) {
+                // Each lets others go first only once, or they could all wait for each other in a circle.
+                let is_polite = self.flows[waiter.flow as usize].deferred != self.round;
+                if let Some(other) = self.blocking(waiter.flow, Some(place), is_polite, now) {
+                    self.flows[waiter.flow as usize].deferred = self.round;
                     self.leave(waiter.flow);
                     self.wait_at(waiter.flow, other);
                     places.push(other);
@@ -334,13 +347,14 @@ impl State {
         }
     }
 
-    /// A gate, other than `but`, that does not let the first call of a flow through, or where another's turn is before.
-    fn blocking(&mut self, flow: u32, but: Option<u32>, now: Instant) -> Option<u32> {
+    /// A gate, other than `but`, that does not let the first call of a flow through, or where, to be polite, another's turn
+    /// is before.
+    fn blocking(&mut self, flow: u32, but: Option<u32>, is_polite: bool, now: Instant) -> Option<u32> {
         let flow = &self.flows[flow as usize];
         let load = flow.first_load();
         for place in flow.gates.iter().filter(|place| Some(**place) != but) {
             let gate = &mut self.gates[*place as usize];
-            let is_behind = gate.first().is_some_and(|first| first.time <= gate.time_of(flow.caller));
+            let is_behind = is_polite && gate.first().is_some_and(|first| first.time <= gate.time_of(flow.caller));
             if is_behind || gate.check(flow.caller, &load, now).is_err() {
                 return Some(*place);
             }

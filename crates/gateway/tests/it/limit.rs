@@ -384,7 +384,7 @@ async fn live(limiter: Arc<Limiter>, limits: Arc<Vec<Limit>>, fate: Fate, open: 
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 96, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: 256, ..ProptestConfig::default() })]
     /// Whatever is dropped, late, refused or settled: all of it ends, and nothing of it is left.
     #[test]
     fn nothing_is_left_of_calls_that_come_and_go(fates in prop::collection::vec(fate(), 1..120)) {
