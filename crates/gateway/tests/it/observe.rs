@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use hyper::HeaderMap;
-use paramedic_gateway::answer::Limits;
+use paramedic_gateway::answer::{Bucket, BucketName, Limits};
 use paramedic_gateway::observe::{LimitNews, REFUSED_BY, Samples, UNFINISHED, events, outlet};
 use paramedic_gateway::{Acted, Caller, Kind, Outcome, Record};
 use paramedic_model::{ApiErrorClass, Event, Fact, Level, Source, Timestamp, Usage};
@@ -264,6 +264,14 @@ fn limits_are_news_when_they_change_and_not_often() {
         });
         assert_eq!(status.as_deref(), expect, "at {at}");
         told.extend(events);
+    }
+    // Two limits of one key: there is room again when both have it.
+    let (mut both, third) = (LimitNews::default(), Caller { key: Some("k3".into()), ..caller() });
+    for (at, input, requests, expect) in [(0, 20, 20, 2), (20, 900, 20, 0), (40, 900, 900, 1)] {
+        let now = Timestamp::from_secs(1_000 + at);
+        let mut all = limits(input, now);
+        all.buckets.push(Bucket { name: BucketName::Requests, limit: Some(1_000), remaining: Some(requests), resets_at: None });
+        assert_eq!(both.told(&third, &all, false, now).len(), expect, "at {at}");
     }
     let other = Caller { key: Some("k2".into()), ..caller() };
     let now = Timestamp::from_secs(1_082);
