@@ -179,7 +179,7 @@ impl Meter {
                     Self::client_told(course);
                     self.retried(moment);
                 }
-                if !is_refused(event) && !(!is_gateways(event) && course.passing.claim(event)) {
+                if !is_refused(event) && (is_gateways(event) || !course.passing.claim(event)) {
                     self.failed_try(moment, course, *class, *status);
                 }
             }
