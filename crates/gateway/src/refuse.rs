@@ -38,8 +38,8 @@ pub struct Refusal {
     pub should_retry: Option<bool>,
     /// The switch that refused: `blocked_user:ana@all`.
     pub switch: Option<String>,
-    /// Added to the answer's.
-    pub headers: HeaderMap,
+    /// Added to the answer's. In a box, since refusals are passed about as errors.
+    pub headers: Box<HeaderMap>,
 }
 
 fn word(window: Window) -> &'static str {
@@ -57,7 +57,7 @@ impl Refusal {
     #[must_use]
     pub fn new(status: StatusCode, error_type: &'static str, message: impl Into<String>) -> Self {
         let message = message.into();
-        Self { status, error_type, message, retry_after: None, should_retry: None, switch: None, headers: HeaderMap::new() }
+        Self { status, error_type, message, retry_after: None, should_retry: None, switch: None, headers: Box::default() }
     }
 
     fn finally(mut self) -> Self {
@@ -179,7 +179,7 @@ impl Refusal {
     }
 
     fn all_headers(&self, id: &str) -> HeaderMap {
-        let mut headers = self.headers.clone();
+        let mut headers = self.headers.as_ref().clone();
         headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
         if let Ok(id) = HeaderValue::from_str(id) {
             headers.insert(REQUEST_ID, id);
@@ -253,7 +253,7 @@ mod tests {
     fn each_refusal_says_what_clients_go_by() {
         let s = Duration::from_secs;
         let now = Timestamp::from_secs(1000);
-        let cases: Vec<(Refusal, u16, &str, Option<&str>, Option<&str>)> = vec![
+        let cases = [
             (Refusal::blocked("no"), 403, "permission_error", Some("false"), None),
             (Refusal::budget("spent", Window::Day, Timestamp::from_secs(4600), now), 429, "billing_error", Some("false"), Some("3600")),
             (Refusal::wait("later", Duration::from_millis(1500)), 429, "rate_limit_error", Some("true"), Some("2")),

@@ -2,6 +2,8 @@
 
 use std::collections::VecDeque;
 use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
@@ -121,6 +123,8 @@ struct Passing {
     head: VecDeque<Bytes>,
     rest: Incoming,
     watchdog: Watchdog,
+    /// It was read to its end.
+    sent: Arc<AtomicBool>,
 }
 
 impl SendBody {
@@ -137,7 +141,12 @@ impl SendBody {
     /// What was read of a request already, and what is still to come from its client.
     #[must_use]
     pub fn passing(head: Vec<Bytes>, rest: Incoming, wait: Wait) -> Self {
-        Self(Sending::Passing(Box::new(Passing { head: head.into(), rest, watchdog: Watchdog::new(wait.between, wait.total) })))
+        Self(Sending::Passing(Box::new(Passing {
+            head: head.into(),
+            rest,
+            watchdog: Watchdog::new(wait.between, wait.total),
+            sent: Arc::default(),
+        })))
     }
 
     /// How long it is, where it is known before it is sent.
@@ -145,9 +154,12 @@ impl SendBody {
         self.size_hint().exact()
     }
 
-    /// Whether it comes from a client that may take its time.
-    pub(super) fn is_passing(&self) -> bool {
-        matches!(self.0, Sending::Passing(_))
+    /// For a body that comes from a client that may take its time: whether all of it was sent.
+    pub(super) fn sent(&self) -> Option<Arc<AtomicBool>> {
+        match &self.0 {
+            Sending::Whole { .. } => None,
+            Sending::Passing(passing) => Some(Arc::clone(&passing.sent)),
+        }
     }
 }
 
@@ -170,6 +182,9 @@ impl HttpBody for SendBody {
         match Pin::new(&mut passing.rest).poll_frame(cx) {
             Poll::Ready(frame) => {
                 passing.watchdog.saw();
+                if frame.is_none() || passing.rest.is_end_stream() {
+                    passing.sent.store(true, Ordering::Relaxed);
+                }
                 Poll::Ready(frame.map(|frame| frame.map_err(|_| Cut)))
             }
             Poll::Pending => {

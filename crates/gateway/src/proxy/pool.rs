@@ -107,6 +107,7 @@ impl Trunk {
     }
 }
 
+#[expect(clippy::vec_box, reason = "a connection is large, and moves from here to the call that uses it and back")]
 pub(super) struct Pool {
     wires: Mutex<Vec<Box<Wire>>>,
     trunks: Mutex<Vec<Trunk>>,

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use std::pin::Pin;
 use std::str::FromStr;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
@@ -128,7 +129,8 @@ impl Address {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Limits {
     pub connect: Duration,
-    /// From the request's end to the answer's headers; while the request is still coming from a client, from the call.
+    /// To the answer's headers. A body that is still coming from its client has them waited for up to twice as long
+    /// after its end.
     pub first_byte: Duration,
 }
 
@@ -229,7 +231,7 @@ impl Upstream {
     /// When there is no answer; [`SendError::sent`] says whether the upstream may have seen the request.
     pub async fn send(&self, parts: Parts, body: SendBody, limits: Limits) -> Result<Response<Answer>, SendError> {
         let connect_until = Instant::now() + limits.connect;
-        let first_byte = if body.is_passing() { None } else { Some(limits.first_byte) };
+        let sent = body.sent();
         let mut request = Box::new(self.request(parts, body)?);
         loop {
             let (connected, kept) = match self.kept().await {
@@ -239,9 +241,13 @@ impl Upstream {
                     Err(_) => return Err(SendError::ConnectTimeout),
                 },
             };
-            let answer = match first_byte {
-                Some(limit) => tokio::time::timeout(limit, self.ask(connected, *request)).await,
-                None => Ok(self.ask(connected, *request).await),
+            let mut asking = std::pin::pin!(self.ask(connected, *request));
+            let answer = loop {
+                let answer = tokio::time::timeout(limits.first_byte, asking.as_mut()).await;
+                // While the request is still coming from its client, the upstream is not late.
+                if answer.is_ok() || sent.as_ref().is_none_or(|sent| sent.load(Ordering::Relaxed)) {
+                    break answer;
+                }
             };
             match answer {
                 Ok(Ok(mut answer)) => {

@@ -12,8 +12,8 @@ use std::time::Duration;
 use hyper::body::Incoming;
 use hyper::{Request, Response};
 use paramedic_gateway::proxy::{
-    Answering, Body, Collected, End, Farewell, Handler, Limits, Listener, Metrics, Peer, Relay, RelayLimits, SendBody, SendError, Serving, Settings, Tap,
-    Upstream, UpstreamSettings, Wait, collect, serve,
+    Answering, Body, Collected, End, Farewell, Handler, Limits, Listener, Metrics, Peer, Relay, RelayLimits, SendBody, SendError, Serving,
+    Settings, Tap, Upstream, UpstreamSettings, Wait, collect, serve,
 };
 use paramedic_gateway::refuse::Refusal;
 
@@ -168,7 +168,8 @@ pub(crate) async fn eventually(what: &str, so: impl Fn() -> bool) {
 }
 
 pub(crate) fn post(path: &str, body: &str) -> Vec<u8> {
-    format!("POST {path} HTTP/1.1\r\nHost: here\r\nContent-Type: application/json\r\nContent-Length: {}\r\n\r\n{body}", body.len()).into_bytes()
+    format!("POST {path} HTTP/1.1\r\nHost: here\r\nContent-Type: application/json\r\nContent-Length: {}\r\n\r\n{body}", body.len())
+        .into_bytes()
 }
 
 pub(crate) fn get(path: &str) -> Vec<u8> {

@@ -97,6 +97,16 @@ async fn an_upstream_that_is_slow_is_given_up() {
 
     let got = client.ask(&post("/headers", "{}")).await.unwrap();
     assert_eq!((got.status(), got.json()["error"]["type"].as_str()), (504, Some("timeout_error")));
+    // A body that is not held is sent on as slowly as it comes, and then the upstream has its time.
+    client.send(b"POST /headers HTTP/1.1\r\nHost: h\r\nContent-Length: 2000000\r\n\r\n").await;
+    for _ in 0..4 {
+        tokio::time::sleep(Duration::from_millis(100)).await;
+        client.send(&vec![b'x'; 500_000]).await;
+    }
+    let begun = Instant::now();
+    assert_eq!(client.answer().await.unwrap().status(), 504);
+    assert!((Duration::from_millis(150)..Duration::from_millis(700)).contains(&begun.elapsed()), "{:?}", begun.elapsed());
+    let mut client = RawClient::connect(proxy.address).await;
     for (path, least) in [("/between", 200), ("/total", 600)] {
         let begun = Instant::now();
         let got = client.ask(&post(path, "{}")).await.expect("the stream ends as it should");
