@@ -4,11 +4,11 @@ use std::collections::HashMap;
 use std::fmt;
 use std::io;
 use std::path::PathBuf;
-use std::sync::{Arc, Mutex, OnceLock, PoisonError, RwLock};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, RwLock};
 use std::time::Duration;
 
 use paramedic_model::switch::never;
-use paramedic_model::{Clock, Event, Scope, Switch, Timestamp};
+use paramedic_model::{Clock, Event, Scope, Switch, Timestamp, Usage};
 use prometheus_client::registry::Registry;
 use tokio::sync::{mpsc, watch};
 use tokio::time::Instant;
@@ -21,7 +21,7 @@ use crate::call::{Caller, Pricing, Record};
 use crate::config::{KeySettings, Settings};
 use crate::degraded::AnswerCache;
 use crate::fault::Faults;
-use crate::flow::Front;
+use crate::flow::{Front, Guards};
 use crate::identity::{Names, NotAHeader};
 use crate::limit::{self, Limiter};
 use crate::observe::{self, LimitNews, Outlet, Samples, outlet};
@@ -29,6 +29,9 @@ use crate::policy::Policies;
 use crate::proxy::{self, Address, Farewell, Handler, Listener, Serving, Upstream, UpstreamSettings};
 use crate::retry::RetryBudget;
 use crate::traffic::{Traffic, is_in};
+
+/// Names of breakers that others may set.
+const BREAKERS_NAMED_MAX: usize = 500;
 
 /// Why a gateway could not be opened, or could not take its settings. Each completes "failed to …".
 #[derive(Debug, thiserror::Error)]
@@ -112,15 +115,23 @@ pub(crate) struct Inner {
     pub(crate) cache: AnswerCache,
     pub(crate) answers: answer::Metrics,
     pub(crate) farewell: Arc<Farewell>,
+    pub(crate) guards: Guards,
     pub(crate) samples: Samples,
     pub(crate) news: Mutex<LimitNews>,
     pub(crate) outlet: OnceLock<Outlet>,
     proxy: proxy::Metrics,
     salt: [u8; 32],
-    changed: watch::Sender<u64>,
+    /// Held while switches or settings are changed: of two changes at the same time none is lost.
+    changing: Mutex<()>,
+    pub(crate) changed: watch::Sender<u64>,
 }
 
 impl Inner {
+    /// What a call costs by the price of its model; none when it has none, or whoever knows prices fell over.
+    pub(crate) fn price(&self, model: &str, usage: &Usage) -> Option<u64> {
+        self.guards.step("price", || self.pricing.call(model, usage)).flatten()
+    }
+
     pub(crate) fn ready(&self) -> Arc<Ready> {
         Arc::clone(&self.ready.read().unwrap_or_else(PoisonError::into_inner))
     }
@@ -189,6 +200,7 @@ impl Gateway {
             cache: AnswerCache::default(),
             answers: answer::Metrics::default(),
             farewell: Arc::new(Farewell::usual()),
+            guards: Guards::default(),
             samples: Samples::default(),
             news: Mutex::default(),
             outlet: OnceLock::new(),
@@ -197,6 +209,7 @@ impl Gateway {
             clock,
             pricing,
             salt,
+            changing: Mutex::default(),
             changed: watch::channel(0).0,
         };
         let gateway = Self { inner: Arc::new(inner) };
@@ -208,9 +221,11 @@ impl Gateway {
     pub fn register(&self, registry: &mut Registry) {
         self.inner.limiter.metrics().register(registry);
         self.inner.ledger.metrics().register(registry);
+        registry.register_collector(Box::new(budget::Used(Arc::clone(&self.inner.ledger))));
         self.inner.answers.register(registry);
         self.inner.proxy.register(registry);
         self.inner.samples.register(registry);
+        self.inner.guards.register(registry);
         if let Some(outlet) = self.inner.outlet.get() {
             outlet.register(registry);
         }
@@ -250,17 +265,27 @@ impl Gateway {
     /// # Errors
     /// When they contradict themselves: then the old ones stay.
     pub fn configure(&self, settings: Settings) -> Result<(), GatewayError> {
+        let _changing = self.changing();
         let old = self.inner.ready();
         let new = ready(settings, self.inner.salt, Some(&old))?;
         *self.inner.ready.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(new);
         let switches = self.inner.switches.read().unwrap_or_else(PoisonError::into_inner).clone();
-        self.set_switches(switches);
+        self.put_in_force(switches);
         Ok(())
     }
 
     /// The switches that hold from now on, besides those of the settings. They are in force when this returns: calls that
     /// begin see them, and those that a new `break_off` means are broken off.
     pub fn set_switches(&self, switches: Vec<Switch>) {
+        let _changing = self.changing();
+        self.put_in_force(switches);
+    }
+
+    fn changing(&self) -> MutexGuard<'_, ()> {
+        self.inner.changing.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn put_in_force(&self, switches: Vec<Switch>) {
         let inner = &self.inner;
         let now = inner.clock.now();
         let ready = inner.ready();
@@ -279,9 +304,22 @@ impl Gateway {
         let policies = Arc::new(policies);
         *inner.policies.write().unwrap_or_else(PoisonError::into_inner) = Arc::clone(&policies);
         self.revise_caps(&all, now);
+        self.retune(&all, now);
         inner.traffic.break_off(|caller, model| policies.of(caller, model, now).break_off.is_some());
         *inner.switches.write().unwrap_or_else(PoisonError::into_inner) = switches;
         inner.changed.send_modify(|version| *version += 1);
+    }
+
+    /// Calls that wait for a limit learn at once that it was changed or taken away.
+    fn retune(&self, all: &[Switch], now: Timestamp) {
+        let ready = self.inner.ready();
+        self.inner.limiter.retune(|id, _| {
+            let set = all.iter().find(|one| *one.id == *id && one.expires_at > now)?;
+            match &set.value {
+                serde_json::Value::Bool(true) => Some(ready.settings.rate_limit_per_minute.max(1)),
+                value => value.as_u64(),
+            }
+        });
     }
 
     /// Calls that wait for a cap learn at once that it was raised or taken away.
@@ -315,10 +353,21 @@ impl Gateway {
                 _ = changed.changed() => continue,
                 () = tokio::time::sleep(next.unwrap_or(Duration::from_secs(3_600)) + Duration::from_millis(5)) => {}
             }
-            let switches = self.inner.switches.read().unwrap_or_else(PoisonError::into_inner).clone();
-            let now = self.inner.clock.now();
-            self.set_switches(switches.into_iter().filter(|switch| switch.expires_at > now).collect());
+            self.take_out_what_is_over();
         }
+    }
+
+    fn take_out_what_is_over(&self) {
+        let _changing = self.changing();
+        let switches = self.inner.switches.read().unwrap_or_else(PoisonError::into_inner).clone();
+        let now = self.inner.clock.now();
+        self.put_in_force(switches.into_iter().filter(|switch| switch.expires_at > now).collect());
+    }
+
+    /// How often calls passed without a step in which the gateway failed.
+    #[must_use]
+    pub fn guard_failures(&self) -> u64 {
+        self.inner.guards.failures()
     }
 
     #[must_use]
@@ -360,6 +409,18 @@ impl Gateway {
     #[must_use]
     pub fn settings(&self) -> Settings {
         self.inner.ready().settings.clone()
+    }
+
+    /// What breakers are called that there are: those of the upstreams, and those that calls have come to.
+    #[must_use]
+    pub fn breaker_names(&self) -> Vec<String> {
+        let mut names: Vec<String> = self.upstreams().into_iter().map(|(name, _)| name).collect();
+        let seen = self.inner.breakers.view(Instant::now(), self.inner.clock.now());
+        names.extend(seen.into_iter().map(|breaker| breaker.name));
+        names.sort_unstable();
+        names.dedup();
+        names.truncate(BREAKERS_NAMED_MAX);
+        names
     }
 
     /// Where calls go: name and address.

@@ -43,6 +43,8 @@ pub mod config;
 
 pub mod gateway;
 
+pub mod from_redis;
+
 mod flow;
 
 pub use call::{Acted, Caller, Kind, Outcome, Pricing, Record};

@@ -1,6 +1,6 @@
 //! The calls that run now, the latest that ended, and what they add up to by second and minute.
 
-use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -13,13 +13,17 @@ use tokio_util::sync::CancellationToken;
 
 use crate::call::{Caller, Kind, Outcome, Record};
 
-/// Seconds and minutes that sums are kept for.
-const SECONDS: usize = 120;
+/// Seconds and minutes that sums are kept for: of what was set lately, every second before and after it can be told.
+const SECONDS: usize = 2 * EFFECT_S as usize + 60;
 const MINUTES: usize = 180;
+/// Seconds before a switch was set, and after it, that are compared.
+const EFFECT_S: u64 = 600;
 /// Switches whose work is counted.
 const SWITCHES_MAX: usize = 1_000;
 /// Records that a slow watcher may fall behind.
 const LIVE_QUEUE_LEN: usize = 256;
+/// Users of one generation that are remembered.
+const USERS_MAX: usize = 5_000;
 /// Models that latencies are shown of.
 const MODELS_MAX: usize = 50;
 
@@ -119,6 +123,11 @@ impl Steps {
             sum.plus(one);
         }
         sum
+    }
+
+    /// When the oldest step that is kept began.
+    fn first(&self) -> Option<Timestamp> {
+        self.sums.front().map(|(step, _)| Timestamp::from_secs(step * self.step_s))
     }
 
     fn series(&self, now: Timestamp, len: usize) -> Vec<Step> {
@@ -229,6 +238,8 @@ pub struct Traffic {
     kept: usize,
     next: AtomicU64,
     running: Mutex<HashMap<u64, Running>>,
+    /// Users that called lately; the younger half, and those of before.
+    users: Mutex<[HashSet<Box<str>>; 2]>,
     state: Mutex<State>,
     live: broadcast::Sender<Arc<Record>>,
 }
@@ -244,6 +255,7 @@ impl Traffic {
             kept: kept.max(1),
             next: AtomicU64::new(1),
             running: Mutex::default(),
+            users: Mutex::default(),
             state: Mutex::new(State {
                 recent: VecDeque::new(),
                 seconds: Steps::new(1, SECONDS),
@@ -269,8 +281,25 @@ impl Traffic {
     #[must_use]
     pub fn begin(self: &Arc<Self>, call: RunningCall) -> Ticket {
         let (id, cancel) = (call.id, CancellationToken::new());
+        if let Some(user) = &call.caller.user {
+            let mut users = locked(&self.users);
+            if !users[0].contains(user) {
+                if users[0].len() >= USERS_MAX {
+                    users.swap(0, 1);
+                    users[0].clear();
+                }
+                users[0].insert(user.clone());
+            }
+        }
         locked(&self.running).insert(id, Running { call, cancel: cancel.clone() });
         Ticket { id, cancel, traffic: Arc::clone(self) }
+    }
+
+    /// Users that called lately.
+    #[must_use]
+    pub fn users(&self) -> Vec<Box<str>> {
+        let users = locked(&self.users);
+        users[0].iter().chain(users[1].difference(&users[0])).cloned().collect()
     }
 
     #[must_use]
@@ -320,17 +349,24 @@ impl Traffic {
         locked(&self.state).seconds.between(from, to)
     }
 
-    /// The minutes before a moment and after it, at most ten each.
+    /// The ten minutes before a moment and those after it, as far as there are any.
     #[must_use]
     pub fn effect(&self, of: Timestamp, now: Timestamp) -> Effect {
-        let span = Duration::from_secs(600);
-        let end = now.after(Duration::from_secs(60)).min(of.after(span));
+        let span = Duration::from_secs(EFFECT_S);
         let state = locked(&self.state);
+        // Of what was set long ago only whole minutes are left; the one in which it was set belongs to neither side.
+        let is_recent = now.since(of) <= span;
+        let (steps, after_from) = match is_recent {
+            true => (&state.seconds, of),
+            false => (&state.minutes, of.after(Duration::from_secs(59))),
+        };
+        let after_to = after_from.after(span).min(now.after(Duration::from_secs(1)));
+        let first = state.minutes.first().unwrap_or(of);
         Effect {
-            before: state.minutes.between(of.before(span), of),
-            before_s: span.as_secs(),
-            after: state.minutes.between(of, end),
-            after_s: now.since(of).min(span).as_secs(),
+            before: steps.between(of.before(span), of),
+            before_s: of.since(of.before(span).max(first)).as_secs(),
+            after: steps.between(after_from, after_to),
+            after_s: now.since(after_from).min(span).as_secs(),
         }
     }
 
@@ -370,15 +406,25 @@ impl Traffic {
         all
     }
 
+    /// Of those that run and are meant, the oldest, and how many there are.
+    #[must_use]
+    pub fn running(&self, is_meant: impl Fn(&RunningCall) -> bool, limit: usize) -> (Vec<RunningCall>, usize) {
+        let running = locked(&self.running);
+        let mut meant: Vec<&RunningCall> = running.values().map(|one| &one.call).filter(|call| is_meant(call)).collect();
+        meant.sort_unstable_by_key(|call| call.id);
+        (meant.iter().take(limit).map(|call| (*call).clone()).collect(), meant.len())
+    }
+
+    /// The last hour by minute, the oldest first.
+    #[must_use]
+    pub fn hour(&self, now: Timestamp) -> Vec<Step> {
+        locked(&self.state).minutes.series(now, 60)
+    }
+
     /// Everything, as far as a page shows it.
     #[must_use]
     pub fn view(&self, limit: usize, now: Timestamp) -> TrafficView {
-        let (mut running, running_count) = {
-            let running = locked(&self.running);
-            (running.values().map(|one| one.call.clone()).collect::<Vec<_>>(), running.len())
-        };
-        running.sort_by_key(|call| call.id);
-        running.truncate(limit);
+        let (running, running_count) = self.running(|_| true, limit);
         let recent = self.recent(|_| true, limit).iter().map(|record| (**record).clone()).collect();
         let (seconds, minutes) = {
             let state = locked(&self.state);
@@ -543,7 +589,7 @@ mod tests {
         traffic.ended(refused, Timestamp::from_secs(6_030));
         let effect = traffic.effect(set_at, Timestamp::from_secs(6_045));
         assert_eq!((effect.before.calls, effect.before.refused, effect.after.calls, effect.after.refused), (3, 0, 1, 1));
-        assert_eq!(effect.after_s, 45);
+        assert_eq!((effect.before_s, effect.after_s), (520, 45), "nothing is known of the time before the first call");
         assert_eq!(traffic.work().iter().map(|work| (work.switch.as_str(), work.calls)).collect::<Vec<_>>(), [("blocked@all", 1)]);
     }
 

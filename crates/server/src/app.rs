@@ -296,7 +296,7 @@ impl App {
         };
         let gateway_events = gateway.as_ref().and_then(|room| gateway::events_of(&room.gateway));
         if let Some(room) = &gateway {
-            registries.add(|registry| room.gateway.register(registry));
+            registries.add(|registry| room.register(registry));
         }
         let activity = Arc::new(Activity::default());
         let context = Arc::new(Context {
@@ -515,8 +515,9 @@ impl App {
         let (Some(room), Some(listener)) = (&self.gateway, listener) else { return Ok(()) };
         let (switches, flags) = (self.responding.handles.switches.clone(), self.responding.handles.flags.clone());
         let clock = self.context.clock.clone();
-        gateway::take_switches(&room.gateway, &switches, &flags, clock.now());
-        let following = gateway::follow_switches(room.gateway.clone(), switches, flags, clock.clone(), self.receiving.clone());
+        gateway::take_switches(&room.gateway, &switches, &flags, &[], clock.now());
+        let following =
+            gateway::follow_switches(room.gateway.clone(), switches, flags, room.elsewhere(), clock.clone(), self.receiving.clone());
         self.clockwork.start("switches", following);
         if let Some(events) = events {
             let intake = self.intake.clone();

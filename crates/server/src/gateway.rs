@@ -13,11 +13,15 @@ use paramedic_action::flag::FlagStore;
 use paramedic_action::switch::{SwitchReader as _, SwitchStore, from_flags, with_flags};
 use paramedic_fleet::Prices;
 use paramedic_gateway::budget::{Warning, dollars};
+use paramedic_gateway::from_redis::{self, FromRedis};
+use paramedic_gateway::limit::redis::RedisStore;
+use paramedic_gateway::limit::shared::Shared;
 use paramedic_gateway::proxy::{Listener, Serving};
 use paramedic_gateway::{Gateway, Parts, Pricing, Settings, breaker};
 use paramedic_model::{Clock, Event, Level, Source, Switch, Timestamp, Usage};
+use prometheus_client::registry::Registry;
 use tokio::runtime::Runtime;
-use tokio::sync::{broadcast, mpsc};
+use tokio::sync::{broadcast, mpsc, watch};
 use tokio_util::sync::CancellationToken;
 
 /// The folder inside the data folder where the gateway keeps what is spent, and the salt of its names for keys.
@@ -46,6 +50,9 @@ impl Pricing for FleetPrices {
 /// A gateway and the threads that it runs on.
 pub struct GatewayRoom {
     pub gateway: Gateway,
+    /// Switches that other programs set.
+    elsewhere: Option<watch::Receiver<Vec<Switch>>>,
+    redis_metrics: from_redis::Metrics,
     runtime: Mutex<Option<Runtime>>,
     serving: Mutex<Vec<Serving>>,
     drain: Duration,
@@ -66,12 +73,52 @@ impl GatewayRoom {
         let gateway = {
             let _guard = runtime.enter();
             let salt = salt(dir.as_deref())?;
-            let parts = Parts { settings, clock, pricing: Arc::new(FleetPrices(prices)), data_dir: dir, salt, shared: None };
+            let shared = shared(&settings)?;
+            let parts = Parts { settings, clock: clock.clone(), pricing: Arc::new(FleetPrices(prices)), data_dir: dir, salt, shared };
             Gateway::open(parts).map_err(|error| anyhow::anyhow!("failed to {error}"))?
         };
         let timed = gateway.clone();
         runtime.spawn(async move { timed.keep_time().await });
-        Ok(Self { gateway, runtime: Mutex::new(Some(runtime)), serving: Mutex::default(), drain })
+        let redis = gateway.settings().redis;
+        let redis_metrics = from_redis::Metrics::default();
+        let elsewhere = if redis.url.is_empty() || !redis.read_switches {
+            None
+        } else {
+            let looking =
+                FromRedis::new(&redis, clock, redis_metrics.clone()).map_err(|error| anyhow::anyhow!("failed to read {error}"))?;
+            let (watched, looked) = (looking.watch(), gateway.clone());
+            runtime.spawn(async move { looking.run(&looked).await });
+            Some(watched)
+        };
+        Ok(Self { gateway, elsewhere, redis_metrics, runtime: Mutex::new(Some(runtime)), serving: Mutex::default(), drain })
+    }
+
+    /// Registers everything that the gateway counts.
+    pub fn register(&self, registry: &mut Registry) {
+        self.gateway.register(registry);
+        if self.elsewhere.is_some() {
+            self.redis_metrics.register(registry);
+        }
+    }
+
+    /// Switches that other programs set, where they are looked for.
+    #[must_use]
+    pub fn elsewhere(&self) -> Option<watch::Receiver<Vec<Switch>>> {
+        self.elsewhere.clone()
+    }
+
+    /// For a gateway without a journal: its switches are those of other programs alone, besides its settings'.
+    pub fn follow_elsewhere(&self) {
+        let Some(mut watched) = self.elsewhere() else { return };
+        let gateway = self.gateway.clone();
+        if let Some(runtime) = self.runtime.lock().unwrap_or_else(PoisonError::into_inner).as_ref() {
+            runtime.spawn(async move {
+                while watched.changed().await.is_ok() {
+                    let switches = watched.borrow_and_update().clone();
+                    gateway.set_switches(switches);
+                }
+            });
+        }
     }
 
     /// Takes calls from now on.
@@ -163,14 +210,24 @@ fn salt(dir: Option<&Path>) -> Result<[u8; 32]> {
     Ok(salt)
 }
 
-/// The switches that hold: those of the journal, and those that flags stand for.
-fn holding(switches: &SwitchStore, flags: &FlagStore, now: Timestamp) -> Vec<Switch> {
-    with_flags(switches.active(now), from_flags(flags, now))
+/// The switches that hold: those of the journal, those that flags stand for, and those of other programs. Where several are
+/// there under one name and scope, the first of these holds.
+fn holding(switches: &SwitchStore, flags: &FlagStore, elsewhere: &[Switch], now: Timestamp) -> Vec<Switch> {
+    with_flags(with_flags(switches.active(now), from_flags(flags, now)), elsewhere.to_vec())
+}
+
+/// Limits that are kept together with other gateways, where there is a Redis for it.
+fn shared(settings: &Settings) -> Result<Option<Arc<dyn Shared>>> {
+    if settings.redis.url.is_empty() || !settings.redis.share_limits {
+        return Ok(None);
+    }
+    let store = RedisStore::new(&settings.redis.url, &settings.limit).map_err(|error| anyhow::anyhow!("failed to {error}"))?;
+    Ok(Some(Arc::new(store)))
 }
 
 /// Gives the gateway the switches that hold.
-pub fn take_switches(gateway: &Gateway, switches: &SwitchStore, flags: &FlagStore, now: Timestamp) {
-    gateway.set_switches(holding(switches, flags, now));
+pub fn take_switches(gateway: &Gateway, switches: &SwitchStore, flags: &FlagStore, elsewhere: &[Switch], now: Timestamp) {
+    gateway.set_switches(holding(switches, flags, elsewhere, now));
     switches.enforcer_seen(NAME, now);
 }
 
@@ -179,20 +236,33 @@ pub async fn follow_switches(
     gateway: Gateway,
     switches: Arc<SwitchStore>,
     flags: Arc<FlagStore>,
+    mut elsewhere: Option<watch::Receiver<Vec<Switch>>>,
     clock: Arc<dyn Clock>,
     stop: CancellationToken,
 ) {
     let (mut set, mut flipped) = (switches.watch(), flags.watch());
     let mut seen = tokio::time::interval(SEEN);
     loop {
-        take_switches(&gateway, &switches, &flags, clock.now());
+        let others = elsewhere.as_mut().map(|watched| watched.borrow_and_update().clone()).unwrap_or_default();
+        take_switches(&gateway, &switches, &flags, &others, clock.now());
         tokio::select! {
             () = stop.cancelled() => return,
             changed = set.changed() => if changed.is_err() { return },
             changed = flipped.changed() => if changed.is_err() { return },
+            () = changed_elsewhere(&mut elsewhere) => {}
             _ = seen.tick() => {}
         }
     }
+}
+
+/// Never, where nobody else sets switches.
+async fn changed_elsewhere(elsewhere: &mut Option<watch::Receiver<Vec<Switch>>>) {
+    if let Some(watched) = elsewhere
+        && watched.changed().await.is_ok()
+    {
+        return;
+    }
+    std::future::pending().await
 }
 
 /// Hands the gateway's events over in batches, with what its breakers and budgets tell.

@@ -72,6 +72,7 @@ async fn alone(common: &Common, args: &GatewayArgs) -> Result<Exit> {
     let listener = app::bind_gateway(&settings).await?.context("failed to start the gateway: its address is empty")?;
     let spare = listener.try_clone()?;
     let room = GatewayRoom::open(settings.gateway.clone(), app::prices(&settings)?, None, clock)?;
+    room.follow_elsewhere();
     greet(Some(room.serve(listener)?), &room.gateway.upstreams());
     let mut signals = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?, signal(SignalKind::hangup())?);
     let mut user_2 = signal(SignalKind::user_defined2())?;
