@@ -1,5 +1,5 @@
-//! What the tests need beside a Rust toolchain: a real Claude Code, the peers of the benchmarks, OpenTelemetry's Python
-//! exporters, a browser, and real servers to talk to (Prometheus, VictoriaMetrics, PostgreSQL, Redis). Each is installed when that is possible and named when it is not; a test that misses one
+//! What the tests need beside a Rust toolchain: a real Claude Code and the SDKs of the model API, the peers of the benchmarks,
+//! OpenTelemetry's Python exporters, a browser, and real servers to talk to (Prometheus, VictoriaMetrics, PostgreSQL, Redis). Each is installed when that is possible and named when it is not; a test that misses one
 //! says that it was skipped.
 
 use std::env;
@@ -13,7 +13,12 @@ use crate::{paths, process};
 
 /// The agent that the end-to-end tests drive.
 const CLAUDE_CODE: &str = "@anthropic-ai/claude-code";
-const CLAUDE_CODE_VERSION: &str = "2.1.197";
+const CLAUDE_CODE_VERSION: &str = "2.1.330";
+/// The clients besides Claude Code that call through the gateway.
+const JAVASCRIPT_SDK: &str = "@anthropic-ai/sdk";
+const JAVASCRIPT_SDK_VERSION: &str = "1.12.0";
+const PYTHON_SDK: &str = "anthropic";
+const PYTHON_SDK_VERSION: &str = "2.12.0";
 /// The peer of `bench analyze`.
 const CCUSAGE: &str = "@ccusage/ccusage";
 const CCUSAGE_VERSION: &str = "20.0.24";
@@ -32,12 +37,14 @@ pub(crate) struct Missing {
 
 pub(crate) fn run() -> Result<Vec<Missing>> {
     fs::create_dir_all(paths::test_tools()).context("failed to create the folder of test tools")?;
-    let steps: [(&'static str, Step); 10] = [
+    let steps: [(&'static str, Step); 12] = [
         ("Claude Code", claude_code),
+        ("the JavaScript SDK", javascript_sdk),
         ("ccusage", ccusage),
         ("pm2", pm2),
         ("kubectl", || server(&["kubectl"], "kubernetes-client")),
         ("OpenTelemetry's Python exporters", python),
+        ("the Python SDK", python_sdk),
         ("a browser (Chromium)", browser),
         ("Prometheus and promtool", || server(&["prometheus"], "prometheus")),
         ("VictoriaMetrics", || server(&["victoria-metrics"], "victoria-metrics")),
@@ -63,12 +70,22 @@ fn platform() -> &'static str {
 }
 
 fn claude_code() -> Result<PathBuf> {
-    let folder = npm_folder();
-    let program = folder.join(format!("{CLAUDE_CODE}-{}", platform())).join("claude");
-    if !program.is_file() {
+    let folder = npm_folder().join(format!("{CLAUDE_CODE}-{}", platform()));
+    let program = folder.join("claude");
+    if !program.is_file() || npm_version(&folder).as_deref() != Some(CLAUDE_CODE_VERSION) {
+        // Exactly this one: a plain install takes the newest that fits the Node that is there.
         npm_install(&[format!("{CLAUDE_CODE}@{CLAUDE_CODE_VERSION}"), format!("{CLAUDE_CODE}-{}@{CLAUDE_CODE_VERSION}", platform())])?;
     }
     make_executable(&program)
+}
+
+fn javascript_sdk() -> Result<PathBuf> {
+    let folder = npm_folder().join(JAVASCRIPT_SDK);
+    if npm_version(&folder).as_deref() != Some(JAVASCRIPT_SDK_VERSION) {
+        npm_install(&[format!("{JAVASCRIPT_SDK}@{JAVASCRIPT_SDK_VERSION}")])?;
+    }
+    process::find_program(&["node"]).context("node is not on the PATH")?;
+    Ok(folder)
 }
 
 pub(crate) fn ccusage() -> Result<PathBuf> {
@@ -96,6 +113,13 @@ fn npm_folder() -> PathBuf {
     paths::test_tools().join("npm/node_modules")
 }
 
+/// The version of an installed package.
+fn npm_version(package: &Path) -> Option<String> {
+    let text = fs::read_to_string(package.join("package.json")).ok()?;
+    let (_, rest) = text.split_once("\"version\":")?;
+    rest.split('"').nth(1).map(str::to_owned)
+}
+
 fn npm_install(packages: &[String]) -> Result<()> {
     let npm = process::find_program(&["npm"]).context("npm is not on the PATH")?;
     let folder = paths::test_tools().join("npm");
@@ -117,20 +141,32 @@ fn make_executable(program: &Path) -> Result<PathBuf> {
 }
 
 fn python() -> Result<PathBuf> {
+    let imports = "import opentelemetry.exporter.otlp.proto.grpc, opentelemetry.exporter.otlp.proto.http, opentelemetry.sdk";
+    python_with(PYTHON_PACKAGES, imports)
+}
+
+fn python_sdk() -> Result<PathBuf> {
+    let package = format!("{PYTHON_SDK}=={PYTHON_SDK_VERSION}");
+    python_with(&[&package], &format!("import {PYTHON_SDK}; assert {PYTHON_SDK}.__version__ == '{PYTHON_SDK_VERSION}'"))
+}
+
+/// A Python of our own in which this program of imports runs, with the packages for it.
+fn python_with(packages: &[&str], imports: &str) -> Result<PathBuf> {
     let folder = paths::test_tools().join("python");
     let program = folder.join("bin/python");
     let works = |program: &Path| {
-        let imports = "import opentelemetry.exporter.otlp.proto.grpc, opentelemetry.exporter.otlp.proto.http, opentelemetry.sdk";
         program.is_file() && Command::new(program).args(["-c", imports]).output().is_ok_and(|output| output.status.success())
     };
     if works(&program) {
         return Ok(program);
     }
-    let system = process::find_program(&["python3"]).context("python3 is not on the PATH")?;
-    process::run(Command::new(system).args(["-m", "venv"]).arg(&folder))?;
+    if !program.is_file() {
+        let system = process::find_program(&["python3"]).context("python3 is not on the PATH")?;
+        process::run(Command::new(system).args(["-m", "venv"]).arg(&folder))?;
+    }
     let mut install = Command::new(&program);
-    process::run(install.args(["-m", "pip", "install", "--quiet", "--disable-pip-version-check"]).args(PYTHON_PACKAGES))?;
-    anyhow::ensure!(works(&program), "the exporters cannot be imported");
+    process::run(install.args(["-m", "pip", "install", "--quiet", "--disable-pip-version-check"]).args(packages))?;
+    anyhow::ensure!(works(&program), "{} cannot be imported", packages.join(" "));
     Ok(program)
 }
 
@@ -147,7 +183,7 @@ fn browser() -> Result<PathBuf> {
 }
 
 /// A server program of Debian's; PostgreSQL keeps its own outside the PATH.
-fn server(names: &[&str], package: &str) -> Result<PathBuf> {
+pub(crate) fn server(names: &[&str], package: &str) -> Result<PathBuf> {
     let find = || process::find_program(names).or_else(|| newest_postgres().filter(|_| package == "postgresql"));
     if let Some(program) = find() {
         return Ok(program);
