@@ -589,7 +589,7 @@ mod tests {
         traffic.ended(refused, Timestamp::from_secs(6_030));
         let effect = traffic.effect(set_at, Timestamp::from_secs(6_045));
         assert_eq!((effect.before.calls, effect.before.refused, effect.after.calls, effect.after.refused), (3, 0, 1, 1));
-        assert_eq!((effect.before_s, effect.after_s), (520, 45), "nothing is known of the time before the first call");
+        assert_eq!((effect.before_s, effect.after_s), (540, 45), "nothing is known of the time before the first call");
         assert_eq!(traffic.work().iter().map(|work| (work.switch.as_str(), work.calls)).collect::<Vec<_>>(), [("blocked@all", 1)]);
     }
 
