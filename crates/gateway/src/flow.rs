@@ -5,12 +5,15 @@
 
 mod admit;
 mod flight;
+mod guarded;
 mod prepare;
 mod send;
 
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
+use bytes::Bytes;
 use hyper::body::{Body as _, Incoming};
 use hyper::header::{AUTHORIZATION, HeaderValue};
 use hyper::http::request::Parts;
@@ -29,9 +32,10 @@ use crate::proxy::{Answering, Body, CollectError, Collected, Handler, Peer, Rela
 use crate::refuse::{ACTED, Refusal, acted};
 use crate::traffic::{RunningCall, RunningState};
 
-use flight::Flight;
+use flight::{Flight, TimeLimits};
+pub(crate) use guarded::Guards;
 use prepare::Read;
-use send::{Load, Sending};
+use send::{Failed, Load, Sending};
 
 /// What requests come to.
 pub(crate) struct Front(pub(crate) Arc<Inner>);
@@ -76,7 +80,7 @@ async fn take(inner: Arc<Inner>, request: Request<Incoming>) -> Result<Response<
     let ready = inner.ready();
     let (mut parts, body) = request.into_parts();
     let kind = kind_of(&parts);
-    let mut caller = ready.names.caller(&parts.headers);
+    let mut caller = inner.guards.step("identity", || ready.names.caller(&parts.headers)).unwrap_or_default();
     let known = own_key(&mut caller, &mut parts.headers, &ready);
     let record = record(&inner, kind, caller, &parts, &ready);
     let mut flight = Flight::new(Arc::clone(&inner), record, begun);
@@ -159,8 +163,23 @@ async fn read(flight: &mut Flight, kind: Kind, parts: &Parts, body: Incoming, re
     }
     let (bytes, trailers) = match collect(body, settings.request_bytes_max, wait).await? {
         Collected::Whole { bytes, trailers } => (bytes, trailers),
-        Collected::TooLarge { head, rest } => return Ok(Load::Passing(Some(SendBody::passing(head, rest, wait)))),
+        Collected::TooLarge { head, rest } => {
+            if let Some(record) = flight.record() {
+                record.request_bytes = record.request_bytes.max(head.iter().map(|part| part.len() as u64).sum());
+            }
+            return Ok(Load::Passing(Some(SendBody::passing(head, rest, wait))));
+        }
     };
+    let inner = Arc::clone(&flight.inner);
+    let kept = bytes.clone();
+    Ok(match inner.guards.step("read the request", || known(flight, bytes)) {
+        Some(read) => send::whole(read, trailers),
+        None => Load::Passing(Some(SendBody::whole(kept, trailers))),
+    })
+}
+
+/// What a body says, and what its metadata adds to the caller.
+fn known(flight: &mut Flight, bytes: Bytes) -> Read {
     let read = Read::of(flight, bytes);
     let user = read.facts.user(&read.bytes);
     if let Some(record) = flight.record() {
@@ -170,7 +189,7 @@ async fn read(flight: &mut Flight, kind: Kind, parts: &Parts, body: Incoming, re
         let account = user.name.as_deref().or(user.account.as_deref()).or(user.device.as_deref());
         complete(&mut record.caller, user.session.as_deref(), account);
     }
-    Ok(send::whole(read, trailers))
+    read
 }
 
 fn unread(mut flight: Flight, error: CollectError) -> Stop {
@@ -190,16 +209,16 @@ fn unread(mut flight: Flight, error: CollectError) -> Stop {
 /// The call from the moment when it is known who asks for what.
 async fn go(mut flight: Flight, parts: Parts, mut load: Load, kind: Kind, ready: &Ready) -> Result<Response<Body>, Stop> {
     let inner = Arc::clone(&flight.inner);
-    let settings = &ready.settings;
-    let now = inner.clock.now();
     let asked = flight.model();
     let caller = flight.record.as_ref().map(|record| record.caller.clone()).unwrap_or_default();
-    let policy = inner.policies().of(&caller, asked.as_deref(), now);
-    begin(&mut flight, caller, asked.as_deref());
+    // It is seen to run before it is looked at: whoever breaks off what runs misses no call that knew nothing of it.
+    begin(&mut flight, caller.clone(), asked.as_deref());
+    let mut policy = inner.policies().of(&caller, asked.as_deref(), inner.clock.now());
     if let Some(refusal) = stopped(&policy, asked.as_deref()) {
         return Err(refuse(flight, &refusal));
     }
-    if let Some(max) = policy.max_input_bytes.as_ref().filter(|max| matches!(load, Load::Passing(_)) && over(&flight, max.value)) {
+    let is_unread = kind == Kind::Inference && matches!(load, Load::Passing(_));
+    if let Some(max) = policy.max_input_bytes.as_ref().filter(|max| is_unread && over(&flight, max.value)) {
         let said = format!("this request has more than an operator's limit of {} bytes", max.value);
         return Err(refuse(flight, &Refusal::too_large(said).by(&*max.switch)));
     }
@@ -212,32 +231,93 @@ async fn go(mut flight: Flight, parts: Parts, mut load: Load, kind: Kind, ready:
         return Err(Stop { answer });
     }
     if let (Kind::Inference, Load::Whole { read, .. }) = (kind, &mut load) {
-        let growth = if read.facts.valid { prepare::compare(&mut flight, read) } else { None };
-        if let Err(refusal) = prepare::guard(&policy, read, growth) {
-            return Err(refuse(flight, &refusal));
-        }
-        if let Some(answer) = degraded_answer(&mut flight, &policy, read, &parts.headers, settings, now) {
-            flight.over(Outcome::Degraded);
-            return Err(Stop { answer });
-        }
-        if let Err(refusal) = prepare::edit(&mut flight, &policy, read, settings) {
-            return Err(refuse(flight, &refusal));
-        }
+        flight = prepared(flight, &policy, read, &parts.headers, &ready.settings)?;
+    }
+    if kind == Kind::Inference {
+        // What cannot be read is limited and charged too: as a call of a model without a price.
+        let mut unread = None;
+        let read = match &mut load {
+            Load::Whole { read, .. } => &mut **read,
+            Load::Passing(_) => unread.insert(Read::unread(&flight)),
+        };
         // What the answer counts is what was sent.
         flight.size = read.facts.size();
-        if let Err(refusal) = admit::reserve(&mut flight, &policy, read, settings).await {
-            return Err(refuse(flight, &refusal));
-        }
-        let upstream = ready.upstream_for(read.model().as_deref());
-        if let Err(refusal) = admit::admit(&mut flight, &policy, read, settings, ready.upstreams[upstream].0.name()).await {
-            return Err(refuse(flight, &refusal));
-        }
-        // It may have waited: what was set meanwhile holds too.
-        if let Some(refusal) = blocked_meanwhile(&flight, asked.as_deref()) {
-            return Err(refuse(flight, &refusal));
+        let held = hold(&mut flight, &mut policy, read, ready, &caller, asked.as_deref()).await;
+        match held {
+            Ok(()) => {}
+            Err(held) => return Err(end(flight, &held.refusal, held.outcome)),
         }
     }
     pass(flight, Sending::new(parts, load, &policy, ready), struck).await
+}
+
+/// Guards, answers of degraded mode, and edits. Each that falls over is left out.
+fn prepared(mut flight: Flight, policy: &Policy, read: &mut Read, headers: &HeaderMap, settings: &Settings) -> Result<Flight, Stop> {
+    let inner = Arc::clone(&flight.inner);
+    let guards = &inner.guards;
+    let growth = guards.step("compare", || read.facts.valid.then(|| prepare::compare(&mut flight, read)).flatten()).flatten();
+    if let Some(Err(refusal)) = guards.step("guard", || prepare::guard(policy, read, growth)) {
+        return Err(refuse(flight, &refusal));
+    }
+    let now = inner.clock.now();
+    if let Some(Some(answer)) = guards.step("degraded mode", || degraded_answer(&mut flight, policy, read, headers, settings, now)) {
+        flight.over(Outcome::Degraded);
+        return Err(Stop { answer });
+    }
+    if let Some(Err(refusal)) = guards.step("edit", || prepare::edit(&mut flight, policy, read, settings)) {
+        return Err(refuse(flight, &refusal));
+    }
+    Ok(flight)
+}
+
+/// Money and places. While the call waits for them it hears of every switch: what changes for it holds for it at once.
+async fn hold(
+    flight: &mut Flight,
+    policy: &mut Policy,
+    read: &mut Read,
+    ready: &Ready,
+    caller: &Caller,
+    asked: Option<&str>,
+) -> Result<(), Failed> {
+    let inner = Arc::clone(&flight.inner);
+    let mut changed = inner.changed.subscribe();
+    let break_off = flight.ticket.as_ref().map(|ticket| ticket.cancel.clone()).unwrap_or_default();
+    loop {
+        let since = Instant::now();
+        flight.held_since.get_or_insert(since);
+        let new = {
+            let mut work = pin!(admit::all(flight, policy, read, ready));
+            loop {
+                tokio::select! {
+                    biased;
+                    done = &mut work => return done.map_err(|refusal| Failed { refusal, outcome: Outcome::Refused }),
+                    () = break_off.cancelled() => return Err(broken_off(&inner, caller, asked)),
+                    _ = changed.changed() => {
+                        let new = inner.policies().of(caller, asked, inner.clock.now());
+                        if new != *policy {
+                            break new;
+                        }
+                    }
+                }
+            }
+        };
+        *policy = new;
+        (flight.reservation, flight.permit) = (None, None);
+        if let Some(record) = flight.record() {
+            record.waited += since.elapsed();
+        }
+        if let Some(refusal) = stopped(policy, asked) {
+            return Err(Failed { refusal, outcome: Outcome::Refused });
+        }
+    }
+}
+
+/// A call that a switch broke off before its answer began.
+fn broken_off(inner: &Inner, caller: &Caller, asked: Option<&str>) -> Failed {
+    let policy = inner.policies().of(caller, asked, inner.clock.now());
+    let refusal = Refusal::blocked("an operator broke this call off");
+    let refusal = policy.break_off.iter().fold(refusal, |refusal, switch| refusal.by(&**switch));
+    Failed { refusal, outcome: Outcome::BrokenOff }
 }
 
 fn begin(flight: &mut Flight, caller: Caller, model: Option<&str>) {
@@ -269,13 +349,11 @@ fn stopped(policy: &Policy, model: Option<&str>) -> Option<Refusal> {
     Some(refusal.by(&**switch))
 }
 
-fn blocked_meanwhile(flight: &Flight, model: Option<&str>) -> Option<Refusal> {
+/// What was set since the call came holds for its next try.
+fn stopped_meanwhile(flight: &Flight) -> Option<Refusal> {
     let record = flight.record.as_deref()?;
-    if record.waited < Duration::from_millis(1) {
-        return None;
-    }
-    let policy = flight.inner.policies().of(&record.caller, model, flight.inner.clock.now());
-    stopped(&policy, model)
+    let policy = flight.inner.policies().of(&record.caller, record.model.as_deref(), flight.inner.clock.now());
+    stopped(&policy, record.model.as_deref())
 }
 
 fn strikes(flight: &Flight, model: Option<&str>) -> Option<Struck> {
@@ -334,8 +412,9 @@ fn say_what_acted(flight: &Flight, headers: &mut HeaderMap) {
 /// Sends the call and passes its answer on.
 async fn pass(mut flight: Flight, mut sending: Sending<'_>, struck: Option<Struck>) -> Result<Response<Body>, Stop> {
     let mut fault: Option<Injection> = None;
+    let mut delay = None;
     match struck.as_ref().map(|struck| &struck.what) {
-        Some(Strike::Delay(delay)) => tokio::time::sleep(*delay).await,
+        Some(Strike::Delay(time)) => delay = Some(*time),
         Some(Strike::Inject(injection)) => fault = Some(*injection),
         Some(Strike::Answer(_)) | None => {}
     }
@@ -343,21 +422,36 @@ async fn pass(mut flight: Flight, mut sending: Sending<'_>, struck: Option<Struc
         record.upstream = sending.ready.upstreams[sending.upstream].0.name().into();
     }
     let break_off = flight.ticket.as_ref().map(|ticket| ticket.cancel.clone()).unwrap_or_default();
+    let sent = async {
+        if let Some(delay) = delay {
+            tokio::time::sleep(delay).await;
+        }
+        sending.send(&mut flight).await
+    };
     let sent = tokio::select! {
         biased;
         () = break_off.cancelled() => None,
-        sent = sending.send(&mut flight) => Some(sent),
+        sent = sent => Some(sent),
     };
     let answer = match sent {
         Some(Ok(answer)) => answer,
         Some(Err(failed)) => return Err(end(flight, &failed.refusal, failed.outcome)),
-        None => return Err(end(flight, &Refusal::blocked("an operator broke this call off"), Outcome::BrokenOff)),
+        None => {
+            let caller = flight.record.as_ref().map(|record| record.caller.clone()).unwrap_or_default();
+            let failed = broken_off(&flight.inner, &caller, flight.model().as_deref());
+            return Err(end(flight, &failed.refusal, failed.outcome));
+        }
     };
     let (mut parts, body) = answer.into_parts();
     flight.answering(parts.status.as_u16(), &parts.headers);
     say_what_acted(&flight, &mut parts.headers);
-    let between = sending.policy.between_tokens_timeout.as_ref().map(|ruling| ruling.value);
-    let between = between.unwrap_or(Duration::from_secs(sending.ready.settings.between_tokens_timeout_s));
+    let between = sending.policy.between_tokens_timeout.as_ref();
+    let between_s = sending.ready.settings.between_tokens_timeout_s;
+    flight.time_limits = TimeLimits {
+        between: between.map(|ruling| Arc::clone(&ruling.switch)),
+        total: sending.policy.request_timeout.as_ref().map(|ruling| Arc::clone(&ruling.switch)),
+    };
+    let between = between.map_or(Duration::from_secs(between_s), |ruling| ruling.value);
     let limits = RelayLimits {
         between_frames: Some(between).filter(|between| !between.is_zero()),
         total: sending.total().map(|total| total.saturating_sub(flight.begun.elapsed())),

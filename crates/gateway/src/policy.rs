@@ -2,7 +2,8 @@
 //!
 //! The switches that hold are compiled once, when one changes, and looked up per call by its caller. A limit or a cap holds
 //! beside every other; of a value (a time limit, a model) the one for the narrowest scope counts: a session's before an
-//! agent's, before a user's, a team's, a plugin's, a key's, a model's, before the one for all.
+//! agent's, before a user's, a team's, a plugin's, a key's, a model's, before the one for all. A sub-agent's counts before
+//! its session's.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -225,7 +226,7 @@ impl Policies {
         if self.all.is_empty() && self.scoped.is_empty() {
             return policy;
         }
-        let mut found: [&[Rule]; 9] = [&[]; 9];
+        let mut found: [&[Rule]; 10] = [&[]; 10];
         found[0] = &self.all;
         if !self.scoped.is_empty() {
             let mut put = |scope: Scope| {
@@ -248,10 +249,10 @@ impl Policies {
                     put(scope(name.to_owned()));
                 }
             }
-            // A sub-agent may be named without its session.
-            let bare = caller.agent.as_deref().and_then(|agent| agent.split_once('/')).map(|(_, own)| own.to_owned());
-            if let Some(rules) = bare.and_then(|own| self.scoped.get(&Scope::Agent(own))) {
-                found[8] = rules;
+            // A sub-agent is narrower than its session, and may be named without it.
+            if let Some((_, own)) = caller.agent.as_deref().and_then(|agent| agent.split_once('/')) {
+                found[8] = std::mem::take(&mut found[6]);
+                found[9] = self.scoped.get(&Scope::Agent(own.to_owned())).map_or(&[], |rules| rules);
             }
         }
         for rules in found {
@@ -454,6 +455,9 @@ mod tests {
             (&[("blocked_agent:a9", true, "all")], Some("blocked_agent:a9@all")),
             (&[("blocked_agent:s1/a9", true, "all")], Some("blocked_agent:s1/a9@all")),
             (&[("blocked_agent:s1", true, "all")], None),
+            (&[("blocked", true, "session:s1"), ("blocked", false, "agent:a9")], None),
+            (&[("blocked", true, "session:s1"), ("blocked", false, "agent:s1/a9")], None),
+            (&[("blocked", false, "session:s1"), ("blocked", true, "agent:s1/a9")], Some("blocked@agent:s1/a9")),
             (&[("blocked_model:claude-x", true, "all")], Some("blocked_model:claude-x@all")),
             (&[("blocked_key:k1", true, "all"), ("blocked", false, "session:s1")], None),
         ];

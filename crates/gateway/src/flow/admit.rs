@@ -12,7 +12,7 @@ use super::prepare::{Read, to_model};
 use crate::budget::{Ask, Cap, Over, Period, Purses, Why};
 use crate::call::Caller;
 use crate::config::Settings;
-use crate::gateway::pico;
+use crate::gateway::{Ready, pico};
 use crate::limit::{Limit, Want, What};
 use crate::policy::{AtCap, Limited, Policy, Window};
 use crate::refuse::Refusal;
@@ -25,24 +25,45 @@ const CHEAPER_SHARE: f64 = 0.2;
 /// write at most would be far more than nearly all calls do.
 const OUTPUT_TOKENS_EXPECTED_MAX: u64 = 2_000;
 
-/// Reserves what the call may cost. At a cap it is refused, waits, or goes to the cheaper model.
-pub(super) async fn reserve(flight: &mut Flight, policy: &Policy, read: &mut Read, settings: &Settings) -> Result<(), Refusal> {
-    let at_cap = policy.at_cap.as_ref().map(|ruling| ruling.value).unwrap_or_default();
-    let caps = caps(policy, 1.0);
-    match ask(flight, policy, read, settings, &caps, at_cap == AtCap::Pause).await {
-        Ok(()) => Ok(()),
-        Err(over) if at_cap == AtCap::Cheaper && over.why == Why::Spent => {
-            let switch = policy.at_cap.as_ref().map(|ruling| ruling.switch.clone()).unwrap_or_default();
-            to_model(flight, read, &settings.models.cheaper, &switch);
-            let wider = self::caps(policy, 1.0 + CHEAPER_SHARE);
-            ask(flight, policy, read, settings, &wider, false).await.map_err(|over| refusal(&over, flight.inner.clock.now()))
-        }
-        Err(over) => Err(refusal(&over, flight.inner.clock.now())),
-    }
+/// Money first, then places. Either that falls over is left out.
+pub(super) async fn all(flight: &mut Flight, policy: &Policy, read: &mut Read, ready: &Ready) -> Result<(), Refusal> {
+    let inner = Arc::clone(&flight.inner);
+    let settings = &ready.settings;
+    inner.guards.wait("budget", reserve(flight, policy, read, settings)).await.unwrap_or(Ok(()))?;
+    let upstream = ready.upstreams[ready.upstream_for(read.model().as_deref())].0.name();
+    inner.guards.wait("limits", admit(flight, policy, read, settings, upstream)).await.unwrap_or(Ok(()))
 }
 
-fn caps(policy: &Policy, share: f64) -> Vec<Cap> {
-    let enforce = policy.enforce_budget.as_ref().is_none_or(|ruling| ruling.value);
+/// Reserves what the call may cost. At a cap it is refused, waits, or goes to the cheaper model.
+async fn reserve(flight: &mut Flight, policy: &Policy, read: &mut Read, settings: &Settings) -> Result<(), Refusal> {
+    let at_cap = policy.at_cap.as_ref().map(|ruling| ruling.value).unwrap_or_default();
+    let caps = caps(policy);
+    let Err(over) = ask(flight, policy, read, settings, &caps, at_cap == AtCap::Pause).await else { return Ok(()) };
+    let now = flight.inner.clock.now();
+    if at_cap != AtCap::Cheaper || !has_room_beyond(flight, &caps) {
+        return Err(refusal(&over, now));
+    }
+    let switch = policy.at_cap.as_ref().map(|ruling| ruling.switch.clone()).unwrap_or_default();
+    to_model(flight, read, &settings.models.cheaper, &switch);
+    // It is counted with what its purses spend; of the caps it was asked already.
+    ask(flight, policy, read, settings, &[], false).await.map_err(|over| refusal(&over, now))
+}
+
+/// Whether calls of the cheaper model may still go beyond their caps.
+fn has_room_beyond(flight: &Flight, caps: &[Cap]) -> bool {
+    let has_room = |cap: &Cap| {
+        let stands = flight.inner.ledger.budget(cap);
+        stands.spent_dollars + stands.reserved_dollars < stands.cap_dollars * (1.0 + CHEAPER_SHARE)
+    };
+    caps.iter().filter(|cap| cap.enforce).all(has_room)
+}
+
+/// The caps of a call. Who is taken out of them by a switch for him alone is not asked, so that for all others they stand as
+/// they are.
+fn caps(policy: &Policy) -> Vec<Cap> {
+    let ruling = policy.enforce_budget.as_ref();
+    let enforce = ruling.is_none_or(|ruling| ruling.value);
+    let of = ruling.and_then(|ruling| ruling.switch.split_once('@')).map_or("all", |(_, scope)| scope);
     let one = |budget: &crate::policy::Budget| Cap {
         id: Arc::clone(&budget.switch),
         purse: Arc::clone(&budget.purse),
@@ -51,10 +72,10 @@ fn caps(policy: &Policy, share: f64) -> Vec<Cap> {
             Window::Week => Period::Week,
             Window::Month => Period::Month,
         },
-        pico: pico(budget.dollars * share),
+        pico: pico(budget.dollars),
         enforce,
     };
-    policy.budgets.iter().map(one).collect()
+    policy.budgets.iter().filter(|budget| enforce || of == "all" || of == &*budget.purse).map(one).collect()
 }
 
 async fn ask(flight: &mut Flight, policy: &Policy, read: &Read, settings: &Settings, caps: &[Cap], pause: bool) -> Result<(), Over> {
@@ -65,7 +86,7 @@ async fn ask(flight: &mut Flight, policy: &Policy, read: &Read, settings: &Setti
     let max = read.facts.max_tokens.map_or(0, |max| max.value);
     let output = inner.ledger.outputs().likely(model.as_deref().unwrap_or_default(), name, max);
     let (likely, at_most) = read.usage(output);
-    let wait = if policy.fast_fail.is_some() { Duration::ZERO } else { queue_wait(policy, settings) };
+    let wait = queue_wait(flight, policy, settings);
     let asked = Ask {
         caps,
         purses: Purses::of(&caller, model.as_deref()),
@@ -109,12 +130,20 @@ fn refusal(over: &Over, now: Timestamp) -> Refusal {
     }
 }
 
-pub(super) fn queue_wait(policy: &Policy, settings: &Settings) -> Duration {
-    policy.queue_wait.as_ref().map_or(Duration::from_secs(settings.queue_wait_s), |ruling| ruling.value)
+/// How long the call may still wait: not longer than it may take at all.
+fn queue_wait(flight: &Flight, policy: &Policy, settings: &Settings) -> Duration {
+    if policy.fast_fail.is_some() {
+        return Duration::ZERO;
+    }
+    let wait = policy.queue_wait.as_ref().map_or(Duration::from_secs(settings.queue_wait_s), |ruling| ruling.value);
+    let of_settings = Some(Duration::from_secs(settings.request_timeout_s)).filter(|total| !total.is_zero());
+    let total = policy.request_timeout.as_ref().map(|ruling| ruling.value).or(of_settings);
+    let wait = wait.saturating_sub(flight.held_since.map_or(Duration::ZERO, |since| since.elapsed()));
+    total.map_or(wait, |total| wait.min(total.saturating_sub(flight.begun.elapsed())))
 }
 
 /// Takes the call's places under all limits, waiting for them if need be.
-pub(super) async fn admit(flight: &mut Flight, policy: &Policy, read: &Read, settings: &Settings, upstream: &str) -> Result<(), Refusal> {
+async fn admit(flight: &mut Flight, policy: &Policy, read: &Read, settings: &Settings, upstream: &str) -> Result<(), Refusal> {
     let Some(want) = want(flight, policy, read, settings, upstream) else { return Ok(()) };
     flight.is_now(RunningState::Waiting);
     let limiter = Arc::clone(&flight.inner.limiter);
@@ -171,7 +200,7 @@ fn want(flight: &Flight, policy: &Policy, read: &Read, settings: &Settings, upst
         limits,
         tokens: read.tokens.likely,
         output: flight.inner.ledger.outputs().likely(model, name, max).min(OUTPUT_TOKENS_EXPECTED_MAX),
-        wait_at_most: if policy.fast_fail.is_some() { Duration::ZERO } else { queue_wait(policy, settings) },
+        wait_at_most: queue_wait(flight, policy, settings),
         pace,
         adaptive,
     })

@@ -16,7 +16,7 @@ use crate::call::{Acted, Kind, Outcome, Record};
 use crate::gateway::Inner;
 use crate::limit::{self, Permit};
 use crate::observe::Held;
-use crate::proxy::{End, Tap};
+use crate::proxy::{End, Tap, Which};
 use crate::refuse::Refusal;
 use crate::traffic::{RunningState, Ticket};
 
@@ -36,12 +36,21 @@ struct Keeping {
     body: BytesMut,
 }
 
+/// Which switches ask for the time limits of an answer; none where the settings do.
+#[derive(Debug, Default)]
+pub(crate) struct TimeLimits {
+    pub(crate) between: Option<Arc<str>>,
+    pub(crate) total: Option<Arc<str>>,
+}
+
 /// Everything about one call. However it ends, a record is made of it and what it holds is given back: dropping it is the
 /// end of a call whose client went away.
 pub(crate) struct Flight {
     pub(crate) inner: Arc<Inner>,
     pub(crate) record: Option<Box<Record>>,
     pub(crate) begun: Instant,
+    /// When it first asked for money and places.
+    pub(crate) held_since: Option<Instant>,
     pub(crate) ticket: Option<Ticket>,
     pub(crate) reservation: Option<Reservation>,
     pub(crate) permit: Option<Permit>,
@@ -53,6 +62,10 @@ pub(crate) struct Flight {
     _running: Held,
     /// The upstream was asked: tokens may have been spent.
     pub(crate) asked: bool,
+    /// The upstream may have read the call in one of its tries.
+    pub(crate) sent: bool,
+    /// The switches that limit the time between two pieces of the answer, and of the whole call.
+    pub(crate) time_limits: TimeLimits,
     reader: Option<Reader>,
     keeping: Option<Keeping>,
     grown_at: u64,
@@ -65,6 +78,7 @@ impl Flight {
             inner,
             record: Some(Box::new(record)),
             begun,
+            held_since: None,
             ticket: None,
             reservation: None,
             permit: None,
@@ -72,6 +86,8 @@ impl Flight {
             size: Size::default(),
             print: None,
             asked: false,
+            sent: false,
+            time_limits: TimeLimits::default(),
             reader: None,
             keeping: None,
             grown_at: 0,
@@ -101,7 +117,7 @@ impl Flight {
 
     /// What a call of this model with this usage is charged, whether its price is known or not.
     pub(crate) fn charge(inner: &Inner, model: Option<&str>, usage: &Usage) -> u64 {
-        model.and_then(|model| inner.pricing.call(model, usage)).unwrap_or_else(|| {
+        model.and_then(|model| inner.price(model, usage)).unwrap_or_else(|| {
             let input = usage.context_tokens().saturating_mul(UNKNOWN_INPUT_DOLLARS * PICO_PER_DOLLAR_MILLION);
             input.saturating_add(usage.output_tokens.saturating_mul(UNKNOWN_OUTPUT_DOLLARS * PICO_PER_DOLLAR_MILLION))
         })
@@ -146,42 +162,44 @@ impl Flight {
         self.over(outcome);
     }
 
-    /// The end, once.
+    /// The end, once. A step that fails leaves the others to be done: what the call holds is given back in any case.
     pub(crate) fn over(&mut self, outcome: Outcome) {
         let Some(mut record) = self.record.take() else { return };
-        let seen = self.reader.take().map(Reader::finish);
+        let inner = Arc::clone(&self.inner);
+        let seen = self.reader.take().and_then(|reader| inner.guards.step("read the answer", || reader.finish()));
         if let Some(seen) = &seen {
-            self.inner.answers.note(seen);
+            inner.guards.step("count the answer", || inner.answers.note(seen));
             note(&mut record, seen, outcome);
         }
         record.outcome = outcome;
         record.duration = self.begun.elapsed();
-        let now = self.inner.clock.now();
+        let now = inner.clock.now();
         if record.kind == Kind::Inference {
-            self.settle(&mut record, seen.as_ref(), now);
+            inner.guards.step("settle", || self.settle(&mut record, seen.as_ref(), now));
         }
-        self.tell_limits(&record);
+        inner.guards.step("release", || self.tell_limits(&record, seen.as_ref()));
         if outcome == Outcome::Answered && record.status == 200 && record.error_type.is_none() {
-            self.keep(now);
+            inner.guards.step("keep the answer", || self.keep(now));
         }
         self.ticket = None;
-        self.inner.ended(*record, now);
+        inner.guards.step("record", || inner.ended(*record, now));
     }
 
     fn settle(&mut self, record: &mut Record, seen: Option<&Seen>, now: Timestamp) {
         let usage = record.usage;
         let served: Option<Box<str>> = record.served_model.clone().or_else(|| record.model.clone());
         if !usage.is_zero() {
-            record.cost_pico = served.as_deref().and_then(|model| self.inner.pricing.call(model, &usage));
+            record.cost_pico = served.as_deref().and_then(|model| self.inner.price(model, &usage));
             let key = record.caller.key.as_deref().unwrap_or("none");
             self.inner.book.used(key, served.as_deref().unwrap_or_default(), &usage, now);
         }
         if let Some(reservation) = self.reservation.take() {
             let is_known = seen.is_some_and(|seen| seen.complete || seen.output_is_exact);
-            let failed = record.status >= 400 && usage.is_zero();
+            // The upstream refused it, or never had it. An answer that did not come in time may cost all the same.
+            let cost_nothing = usage.is_zero() && if seen.is_some() { record.status >= 400 } else { !self.sent };
             if !self.asked {
                 reservation.release();
-            } else if is_known || failed {
+            } else if is_known || cost_nothing {
                 reservation.settle(Self::charge(&self.inner, served.as_deref(), &usage), &usage);
             } else {
                 if !usage.is_zero() {
@@ -204,11 +222,14 @@ impl Flight {
     }
 
     /// Says to the limiter and the breakers what became of the call.
-    fn tell_limits(&mut self, record: &Record) {
+    fn tell_limits(&mut self, record: &Record, seen: Option<&Seen>) {
         if let Some(mut permit) = self.permit.take() {
             if self.asked {
                 let usage = record.usage;
-                permit.settle(usage.input_tokens + usage.cache_creation_tokens, usage.output_tokens);
+                // Of an answer that nobody saw the expectation stands.
+                if seen.is_some() || !self.sent {
+                    permit.settle(usage.input_tokens + usage.cache_creation_tokens, usage.output_tokens);
+                }
                 permit.outcome(bears(record));
             } else {
                 permit.give_back();
@@ -223,6 +244,24 @@ impl Flight {
         if let Some(Keeping { same, headers, body }) = self.keeping.take() {
             let bytes_max = self.inner.ready().settings.degraded.cache_bytes_max;
             self.inner.cache.keep(same, &headers, body.freeze(), bytes_max, now);
+        }
+    }
+
+    /// The record names the switch that ended an answer before its end.
+    fn say_who_ended_it(&mut self, end: End) {
+        let Some(record) = self.record.as_deref() else { return };
+        let (switch, what) = match end {
+            End::TimedOut(Which::BetweenFrames) => (self.time_limits.between.clone(), "broke off an answer that said nothing for too long"),
+            End::TimedOut(Which::Total) => (self.time_limits.total.clone(), "broke off an answer that took too long"),
+            End::BrokenOff => {
+                let policies = self.inner.policies();
+                let policy = policies.of(&record.caller, record.model.as_deref(), self.inner.clock.now());
+                (policy.break_off, "broke the answer off")
+            }
+            _ => return,
+        };
+        if let Some(switch) = switch {
+            self.acted(&switch, what);
         }
     }
 
@@ -305,6 +344,7 @@ impl Tap for Flight {
     }
 
     fn end(&mut self, end: End) {
+        self.say_who_ended_it(end);
         self.over(match end {
             End::Complete => Outcome::Answered,
             End::UpstreamCut | End::Injected => Outcome::Cut,

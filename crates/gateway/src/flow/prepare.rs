@@ -9,6 +9,9 @@ use crate::config::Settings;
 use crate::policy::Policy;
 use crate::refuse::Refusal;
 
+/// What a call that cannot be read is expected to write.
+const UNREAD_OUTPUT_TOKENS: u64 = 4_096;
+
 /// A request that was read.
 pub(super) struct Read {
     pub(super) bytes: Bytes,
@@ -26,6 +29,13 @@ impl Read {
         Self { bytes, facts, tokens, ratio }
     }
 
+    /// A request that passes unread: only its size is known, where that is.
+    pub(super) fn unread(flight: &Flight) -> Self {
+        let bytes = flight.record.as_ref().map_or(0, |record| record.request_bytes);
+        let ratio = Ratio::default();
+        Self { bytes: Bytes::new(), facts: Facts::default(), tokens: ratio.estimate(body::Size::text(bytes)), ratio }
+    }
+
     pub(super) fn model(&self) -> Option<Box<str>> {
         let model = self.facts.model?.text(&self.bytes);
         Some(paramedic_model::text::head(&model, 200).into()).filter(|model: &Box<str>| !model.is_empty())
@@ -39,8 +49,10 @@ impl Read {
 
     /// What the call can be expected to use; the second is what it cannot pass.
     pub(super) fn usage(&self, likely_output: u64) -> (Usage, Usage) {
-        let output = self.facts.max_tokens.map_or(0, |max| max.value);
-        let likely = Usage { input_tokens: self.tokens.likely, output_tokens: likely_output.min(output), ..Usage::default() };
+        let is_unread = self.bytes.is_empty();
+        let output = if is_unread { UNREAD_OUTPUT_TOKENS } else { self.facts.max_tokens.map_or(0, |max| max.value) };
+        let likely_output = if is_unread { output } else { likely_output.min(output) };
+        let likely = Usage { input_tokens: self.tokens.likely, output_tokens: likely_output, ..Usage::default() };
         // The dearest way to read: all of it is written to the cache that holds for an hour.
         let written = if self.facts.marks() > 0 { self.tokens.at_most } else { 0 };
         let at_most = Usage {

@@ -96,13 +96,18 @@ impl<'a> Sending<'a> {
         };
         let mut attempt = 0;
         loop {
-            attempt += 1;
+            if attempt > 0
+                && let Some(refusal) = super::stopped_meanwhile(flight)
+            {
+                return Err(Failed { refusal, outcome: Outcome::Refused });
+            }
             if let Err(open) = self.enter(flight) {
                 match self.around(flight, &open) {
                     true => continue,
                     false => return Err(self.breaker_refusal(flight, &open)),
                 }
             }
+            attempt += 1;
             flight.is_now(RunningState::Asked);
             flight.asked = true;
             if let Some(reservation) = &flight.reservation {
@@ -112,6 +117,7 @@ impl<'a> Sending<'a> {
                 record.tries = attempt;
             }
             let sent = self.once(flight).await;
+            flight.sent |= sent.as_ref().map_or_else(SendError::sent, |answer| answer.status().as_u16() < 400);
             match self.judge(flight, sent, attempt, attempts) {
                 After::Pass(answer) => return Ok(*answer),
                 After::Fail(failed) => return Err(failed),
@@ -209,7 +215,11 @@ impl<'a> Sending<'a> {
         if may_repeat {
             let id = flight.ticket.as_ref().map_or(0, |ticket| ticket.id);
             let tried = Tried { attempt, attempts, failure, retry_after, elapsed: flight.begun.elapsed(), chance: chance(id, attempt) };
-            if let Decision::Again { after } = decide(&tried, &self.settings().retry, &flight.inner.retries, Instant::now()) {
+            let in_time = |after: Duration| self.total().is_none_or(|total| flight.begun.elapsed() + after < total);
+            let decision = decide(&tried, &self.settings().retry, &flight.inner.retries, Instant::now());
+            if let Decision::Again { after } = decision
+                && in_time(after)
+            {
                 if let Ok(answer) = &sent {
                     self.provider(flight, answer);
                 }
@@ -277,32 +287,35 @@ impl<'a> Sending<'a> {
 
     fn send_failure(&self, error: &SendError) -> Failed {
         let name = self.ready.upstreams[self.upstream].0.name();
-        let timed_out = |what: &str, ruling: &Option<crate::policy::Ruling<Duration>>, seconds: u64| {
-            let limit = ruling.as_ref().map_or(Duration::from_secs(seconds), |ruling| ruling.value);
-            let mut refusal = Refusal::timeout(format!("the upstream {name} did not {what} within {} s", limit.as_secs()));
-            let switch = ruling.as_ref().map(|ruling| ruling.switch.clone());
-            if let Some(switch) = switch {
-                refusal = refusal.by(&*switch);
-            }
-            if self.policy.fast_fail.is_some() {
-                refusal.should_retry = Some(false);
-            }
+        let settings = self.settings();
+        let timed_out = |what: &str, (limit, switch): (Duration, Option<Arc<str>>)| {
+            let refusal = Refusal::timeout(format!("the upstream {name} did not {what} within {} s", limit.as_secs()));
+            let refusal = switch.iter().fold(refusal, |refusal, switch| refusal.by(&**switch));
             Failed { refusal, outcome: Outcome::TimedOut }
         };
-        let settings = self.settings();
-        let of_answer = self.policy.first_byte_timeout.clone().or_else(|| self.policy.request_timeout.clone());
-        match error {
-            SendError::ConnectTimeout => timed_out("take the connection", &self.policy.connect_timeout, settings.connect_timeout_s),
-            SendError::FirstByteTimeout => timed_out("begin to answer", &of_answer, settings.first_byte_timeout_s),
+        let connect = ruled(self.policy.connect_timeout.as_ref(), settings.connect_timeout_s);
+        let mut first_byte = ruled(self.policy.first_byte_timeout.as_ref(), settings.first_byte_timeout_s);
+        if let Some(total) = self.total().filter(|total| *total < first_byte.0) {
+            first_byte = (total, self.policy.request_timeout.as_ref().map(|ruling| Arc::clone(&ruling.switch)));
+        }
+        let mut failed = match error {
+            SendError::ConnectTimeout => timed_out("take the connection", if connect.0 <= first_byte.0 { connect } else { first_byte }),
+            SendError::FirstByteTimeout => timed_out("begin to answer", first_byte),
             other => {
-                let mut refusal = Refusal::unreachable(format!("the upstream {name} could not be asked: failed to {other}"));
-                if self.policy.fast_fail.is_some() {
-                    refusal.should_retry = Some(false);
-                }
+                let refusal = Refusal::unreachable(format!("the upstream {name} could not be asked: failed to {other}"));
                 Failed { refusal, outcome: Outcome::Unreachable }
             }
+        };
+        if self.policy.fast_fail.is_some() {
+            failed.refusal.should_retry = Some(false);
         }
+        failed
     }
+}
+
+/// A time limit, and the switch that asks for it, where it is not the settings'.
+fn ruled(ruling: Option<&crate::policy::Ruling<Duration>>, seconds: u64) -> (Duration, Option<Arc<str>>) {
+    ruling.map_or((Duration::from_secs(seconds), None), |ruling| (ruling.value, Some(Arc::clone(&ruling.switch))))
 }
 
 /// A number from 0 to 1 that calls do not share.
