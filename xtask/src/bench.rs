@@ -3,6 +3,7 @@
 mod alert;
 mod analyze;
 mod corpus;
+mod gateway;
 mod http;
 mod metrics;
 mod otlp;
@@ -73,6 +74,21 @@ pub(crate) enum What {
         #[arg(long, default_value_t = 60)]
         rounds: usize,
     },
+    /// Model calls through the gateway, beside nginx, LiteLLM and Portkey: time, calls a second, CPU and memory.
+    Gateway {
+        /// How long each run is.
+        #[arg(long, default_value_t = 4)]
+        seconds: u64,
+        /// Runs of each case, of which the best counts; the slow peers have one.
+        #[arg(long, default_value_t = 3)]
+        rounds: usize,
+        /// Without LiteLLM and Portkey.
+        #[arg(long)]
+        own_only: bool,
+        /// Only the cases that have a target.
+        #[arg(long)]
+        quick: bool,
+    },
     /// Durable appends to the journal.
     Journal,
     /// Appending to and searching the event store.
@@ -87,6 +103,10 @@ pub(crate) fn run(what: &What) -> Result<()> {
         What::Promql { minutes, series, bare } => ("promql", metrics::queries(*minutes, *series, *bare)?),
         What::Samples { minutes, series, bare, no_prometheus } => ("samples", metrics::ingest(*minutes, *series, *bare, !*no_prometheus)?),
         What::Alert { rounds } => ("alert", alert::run(*rounds)?),
+        What::Gateway { seconds, rounds, own_only, quick } => {
+            let plan = gateway::Plan { seconds: *seconds, rounds: *rounds, own_only: *own_only, quick: *quick };
+            ("gateway", gateway::run(&plan)?)
+        }
         What::Corpus { megabytes } => {
             println!("{}", corpus::make(*megabytes)?.display());
             return Ok(());
