@@ -400,6 +400,12 @@ impl Gateway {
         &self.inner.faults
     }
 
+    /// What calls cost.
+    #[must_use]
+    pub fn pricing(&self) -> &Arc<dyn Pricing> {
+        &self.inner.pricing
+    }
+
     /// The switches that the settings set, those that hold by hand left out.
     #[must_use]
     pub fn base_switches(&self) -> Vec<Switch> {

@@ -39,6 +39,10 @@ pub mod observe;
 
 pub mod degraded;
 
+pub mod diagnosis;
+
+pub mod latency;
+
 pub mod config;
 
 pub mod gateway;
