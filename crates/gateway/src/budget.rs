@@ -47,7 +47,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 pub use ledger::Ledger;
-pub use metrics::Metrics;
+pub use metrics::{Metrics, Used};
 pub use outputs::Outputs;
 pub use purse::{Purses, Whose};
 pub use reservation::Reservation;

@@ -1,10 +1,21 @@
 //! What budgets count of themselves.
 
+use std::fmt;
+use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 
+use paramedic_model::secret;
+use prometheus_client::collector::Collector;
+use prometheus_client::encoding::DescriptorEncoder;
+use prometheus_client::metrics::MetricType;
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::registry::Registry;
+
+use super::Ledger;
+
+/// Caps that are shown: those first of which most is spent.
+const CAPS_MAX: usize = 100;
 
 /// Counters and gauges; cheap to clone, all clones count together.
 #[derive(Debug, Clone, Default)]
@@ -49,5 +60,27 @@ impl Metrics {
         registry.register("paramedic_gateway_budget_reserved_dollars", "What is reserved for calls that run", self.reserved.clone());
         registry.register("paramedic_gateway_budget_waiting_calls", "Calls that wait for money now", self.waiting.clone());
         registry.register("paramedic_gateway_budget_purses", "Callers whose spending is kept apart", self.purses.clone());
+    }
+}
+
+/// How much of each cap is spent, for whoever scrapes. Register it with `Registry::register_collector`.
+#[derive(Debug, Clone)]
+pub struct Used(pub Arc<Ledger>);
+
+impl Collector for Used {
+    fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> Result<(), fmt::Error> {
+        let mut budgets = self.0.budgets();
+        budgets.sort_by(|a, b| b.share.total_cmp(&a.share).then_with(|| a.id.cmp(&b.id)));
+        // A name is shown once, whoever else's money it is for too.
+        let mut shown = std::collections::BTreeMap::new();
+        for budget in budgets.into_iter().take(CAPS_MAX) {
+            shown.entry(secret::mask(&budget.id).into_owned()).or_insert(budget.share);
+        }
+        let help = "How much of a cap is spent in the window that is open; 1 is all of it";
+        let mut metric = encoder.encode_descriptor("paramedic_gateway_budget_used_ratio", help, None, MetricType::Gauge)?;
+        for (cap, share) in &shown {
+            metric.encode_family(&[("cap", cap.as_str())])?.encode_gauge(share)?;
+        }
+        Ok(())
     }
 }

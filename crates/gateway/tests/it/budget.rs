@@ -262,6 +262,32 @@ async fn warnings_come_once_and_again_when_a_cap_was_raised() {
 }
 
 #[tokio::test]
+async fn what_part_of_each_cap_is_spent_is_told_for_the_fullest_hundred() {
+    let clock = noon();
+    let ledger = ledger(&clock);
+    let mut registry = prometheus_client::registry::Registry::default();
+    registry.register_collector(Box::new(paramedic_gateway::budget::Used(Arc::clone(&ledger))));
+    let told = || {
+        let mut text = String::new();
+        prometheus_client::encoding::text::encode(&mut text, &registry).unwrap();
+        text
+    };
+    spend(&ledger, &[cap("all", Period::Day, 4 * PICO)], Purses::default(), 3 * PICO).await;
+    for i in 0..150 {
+        let user = format!("u{i}");
+        spend(&ledger, &[cap(&format!("user:{user}"), Period::Day, 1000 * PICO)], of_user(&user), i).await;
+    }
+    let text = told();
+    assert!(text.contains("paramedic_gateway_budget_used_ratio{cap=\"cap_day@all\"} 0.75"), "{text}");
+    let shown = text.lines().filter(|line| line.starts_with("paramedic_gateway_budget_used_ratio{")).count();
+    assert_eq!(shown, 100);
+    assert!(text.contains("@user:u149\"") && !text.contains("@user:u0\""), "{text}");
+    // A new day: nothing of it is spent.
+    clock.set(Timestamp::parse("2026-11-23T00:00:01Z").unwrap());
+    assert!(told().contains("paramedic_gateway_budget_used_ratio{cap=\"cap_day@all\"} 0.0"), "{}", told());
+}
+
+#[tokio::test]
 async fn windows_begin_anew_and_a_clock_that_steps_back_reopens_nothing() {
     let clock = at("2026-11-30T23:59:00Z");
     let ledger = ledger(&clock);
