@@ -113,8 +113,10 @@ fn keep_way_back(call: &Call, mut plan: Plan) -> Result<Plan, ActionError> {
     Ok(plan)
 }
 
-/// Whether something in a call looks like a secret, or stands where secrets stand: in headers and queries of such names.
-fn holds_secret(call: &Call) -> bool {
+/// Whether something in a call looks like a secret, or stands where secrets stand: in headers and queries of such names. What
+/// a call says is written down for ever.
+#[must_use]
+pub fn holds_secret(call: &Call) -> bool {
     let is_filled = |value: &Value| value.as_str().is_none_or(|text| !text.is_empty());
     let headers = call.arguments.get("headers").and_then(Value::as_object);
     let in_headers = headers.is_some_and(|headers| headers.iter().any(|(name, value)| is_secret(name) && is_filled(value)));

@@ -47,7 +47,7 @@ pub mod git;
 
 pub mod restore;
 
-pub use actions::{Actions, Adapter, BoxFuture};
+pub use actions::{Actions, Adapter, BoxFuture, holds_secret};
 pub use call::{Call, Done, Object, Plan, Verified};
 pub use config::Settings;
 pub use error::ActionError;

@@ -3,8 +3,8 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use paramedic_action::{Call, Done, Effect, Plan, Spec};
-use paramedic_model::secret;
+use paramedic_action::{Call, Done, Effect, Plan, Spec, holds_secret};
+use paramedic_model::{secret, text};
 use paramedic_runbook::brake::Stopped;
 use paramedic_runbook::desk::{ActionCall, RunView};
 use schemars::JsonSchema;
@@ -83,6 +83,13 @@ pub async fn run(context: Arc<Context>, caller: Caller, input: ActionRunInput) -
     if plan.effect == Effect::Read {
         let done = look(responding, &call).await?;
         return Ok(ActionRun { plan, run: None, done: Some(done) });
+    }
+    if holds_secret(&call) {
+        return Err(ApiError::new(
+            Code::BadRequest,
+            format!("the arguments of {} hold what looks like a secret, and what runs is written down for ever", text::head(&call.action, 100)),
+            "put secrets of HTTP requests into action.http.secrets of the settings; they are sent and never written down",
+        ));
     }
     // What is approved is bounded by what was seen: should more be hit when it runs, it is held back.
     let started = ActionCall { action: call.action, arguments: call.arguments, affected_max: Some(plan.affected) };

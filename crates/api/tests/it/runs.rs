@@ -160,9 +160,12 @@ async fn an_action_is_planned_approved_and_undone() {
         (json!({ "action": "flag.explode" }), 404),
         (json!({ "action": "flag.disable" }), 400),
         (json!({ "action": "flag.disable", "arguments": { "flag": "a/b" } }), 400),
+        (json!({ "action": "flag.disable", "arguments": { "flag": "new-search", "headers": { "PRIVATE-TOKEN": "glpat-x1" } } }), 400),
+        (json!({ "action": "flag.disable", "arguments": { "flag": "sk-ant-api03-AAAABBBBCCCCDDDDEEEEFFFF" } }), 400),
     ] {
         let answer = server.by("ana", "/api/v1/actions/run", &action).await;
         assert_eq!(answer.status, status, "{action}: {}", answer.body);
+        assert!(!answer.body.contains("glpat-x1") && !answer.body.contains("AAAABBBB"), "{}", answer.body);
     }
 }
 

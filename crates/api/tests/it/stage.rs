@@ -55,6 +55,7 @@ impl Stage {
             http: Some("127.0.0.1:3333".into()),
             otlp_grpc: Some("127.0.0.1:4317".into()),
             otlp_http: Some("127.0.0.1:4318".into()),
+            gateway: Some("127.0.0.1:8484".into()),
             socket: Some("/tmp/example/paramedic.sock".into()),
             data_dir: "/home/me/.local/share/paramedic".into(),
             connect_lines: vec![
