@@ -214,6 +214,10 @@ async fn a_stream_without_an_end_is_ended_and_not_held() {
     while let Some(some) = client.some().await {
         bytes += some;
         most = most.max(held().0);
+        // At an event's border it is ended as it should be, and the connection stays; else it is cut.
+        if client.buffer.ends_with(b"0\r\n\r\n") {
+            break;
+        }
     }
     assert!(begun.elapsed() < Duration::from_secs(3), "{:?}", begun.elapsed());
     assert!(bytes > 10 << 20 && most < before + 16, "{bytes} bytes, held {most} MB, {before} MB before");
