@@ -28,6 +28,8 @@ pub mod switches;
 
 pub mod flags;
 
+pub mod gateway;
+
 pub mod people;
 
 pub mod run_timeline;

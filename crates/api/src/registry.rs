@@ -166,5 +166,6 @@ pub fn operations() -> Vec<Operation> {
     crate::operations::brake::register(&mut all);
     crate::operations::switches::register(&mut all);
     crate::operations::flags::register(&mut all);
+    crate::operations::gateway::register(&mut all);
     all
 }

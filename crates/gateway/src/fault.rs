@@ -53,6 +53,16 @@ pub struct Lease {
     pub until: Timestamp,
 }
 
+impl Lease {
+    /// Whether it asks for what can be given.
+    ///
+    /// # Errors
+    /// When it does not.
+    pub fn check(&self, now: Timestamp) -> Result<(), LeaseFault> {
+        check(self, now)
+    }
+}
+
 /// Why a lease is not given.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum LeaseFault {

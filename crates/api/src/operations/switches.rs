@@ -4,8 +4,10 @@ use std::sync::Arc;
 
 use paramedic_action::Call;
 use paramedic_action::switch::{Ended, Enforcer, SwitchError, SwitchReader as _, checked_end, from_flags, id_of, is_by_flag, with_flags};
+use paramedic_gateway::Gateway;
+use paramedic_gateway::traffic::{Effect, Sum};
 use paramedic_model::switch::{FLAG_NAMES, KNOWN, Known, Scope, Switch, ValueKind, find, own_name};
-use paramedic_model::text;
+use paramedic_model::{Timestamp, text};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -25,13 +27,76 @@ pub struct SwitchesQuery {
 #[derive(Debug, Clone, PartialEq, Serialize, JsonSchema)]
 pub struct SwitchList {
     /// Those that hold now. What a feature flag stands for is set by "flag".
-    pub switches: Vec<Switch>,
+    pub switches: Vec<ListedSwitch>,
     /// Those that ended lately, the latest first.
     pub ended: Vec<Ended>,
     /// Who read this list in order to enforce it within the last minute. With nobody, a switch does nothing.
     pub enforcers: Vec<Enforcer>,
     /// All that can be set.
     pub known: Vec<KnownSwitch>,
+}
+
+/// A switch that holds, and what it did so far.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct ListedSwitch {
+    /// `fast_fail@all`: its name and whom it is for. There is one of each.
+    pub id: String,
+    pub switch: String,
+    pub value: Value,
+    #[schemars(with = "String")]
+    pub scope: Scope,
+    pub by: String,
+    pub why: String,
+    pub set_at: Timestamp,
+    /// A year of 9999 says: until somebody clears it.
+    pub expires_at: Timestamp,
+    /// The journal's entry that says so; 0 where it is in no journal.
+    pub seq: u64,
+    /// None where no gateway runs in this instance.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub effect: Option<SwitchEffect>,
+}
+
+/// What a switch does in this instance's gateway.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct SwitchEffect {
+    /// Calls that it did something to since it was set, or since the gateway was started.
+    pub calls: u64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub last_at: Option<Timestamp>,
+    /// What it did last.
+    pub last: String,
+    /// All calls before it was set, and since: ten minutes each at most.
+    pub traffic: Effect,
+    /// Calls a minute that were refused, of all, before and since.
+    pub refused_per_minute_before: f64,
+    pub refused_per_minute_after: f64,
+}
+
+impl SwitchEffect {
+    fn of(gateway: &Gateway, switch: &Switch, now: Timestamp) -> Self {
+        let traffic = gateway.traffic().effect(switch.set_at, now);
+        let work = gateway.traffic().work().into_iter().find(|work| work.switch == switch.id && work.last_at >= switch.set_at);
+        let (calls, last_at, last) = work.map_or((0, None, String::new()), |work| (work.calls, Some(work.last_at), work.last));
+        #[expect(clippy::cast_precision_loss, reason = "read by people")]
+        let a_minute = |sum: &Sum, seconds: u64| sum.refused as f64 * 60.0 / seconds.max(60) as f64;
+        Self {
+            calls,
+            last_at,
+            last,
+            traffic,
+            refused_per_minute_before: a_minute(&traffic.before, traffic.before_s),
+            refused_per_minute_after: a_minute(&traffic.after, traffic.after_s),
+        }
+    }
+}
+
+impl ListedSwitch {
+    fn of(switch: Switch, gateway: Option<&Gateway>, now: Timestamp) -> Self {
+        let effect = gateway.map(|gateway| SwitchEffect::of(gateway, &switch, now));
+        let Switch { id, switch, value, scope, by, why, set_at, expires_at, seq } = switch;
+        Self { id, switch, value, scope, by, why, set_at, expires_at, seq, effect }
+    }
 }
 
 /// A switch that can be set.
@@ -75,7 +140,9 @@ pub async fn list(context: Arc<Context>, _: Caller, query: SwitchesQuery) -> Res
         switches.enforcer_seen(enforcer, now);
     }
     let known = known_switches();
-    Ok(SwitchList { switches: holding(&context)?, ended: switches.ended(), enforcers: switches.enforcers(now), known })
+    let holding = holding(&context)?.into_iter();
+    let holding = holding.map(|switch| ListedSwitch::of(switch, context.gateway.as_ref(), now)).collect();
+    Ok(SwitchList { switches: holding, ended: switches.ended(), enforcers: switches.enforcers(now), known })
 }
 
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
