@@ -96,6 +96,9 @@
   };
   let stale = false;
   const changed = () => { if (document.hidden) stale = true; else refresh(); };
+  // What runs and what is waited for changes without a message.
+  const every = $("[data-every]")?.dataset.every;
+  if (every) setInterval(changed, every * 1000);
   document.addEventListener("visibilitychange", () => { if (!document.hidden && stale) { stale = false; refresh(); } });
 
   // The live stream says only that something changed.

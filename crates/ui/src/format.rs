@@ -35,6 +35,17 @@ fn two((big, big_unit): (u64, &str), (small, small_unit): (u64, &str)) -> String
     if small == 0 { format!("{big} {big_unit}") } else { format!("{big} {big_unit} {small} {small_unit}") }
 }
 
+/// How long a call took: `240 ms`, `3.2 s`, `4 min`.
+pub(crate) fn took(duration: Duration) -> String {
+    let ms = duration.as_millis();
+    match ms {
+        0 => "<1 ms".to_owned(),
+        1..1_000 => format!("{ms} ms"),
+        1_000..60_000 => format!("{:.1} s", duration.as_secs_f64()),
+        _ => span(duration),
+    }
+}
+
 /// `2026-01-14 10:41:23 UTC`.
 pub(crate) fn absolute(at: Timestamp) -> String {
     format!("{} {} UTC", at.date(), at.time_of_day())
@@ -181,6 +192,9 @@ mod tests {
         }
         for (seconds, shown) in [(0, "0 s"), (59, "59 s"), (61, "1 min"), (4_320, "1 h 12 min"), (7_200, "2 h"), (187_200, "2 d 4 h")] {
             assert_eq!(span(Duration::from_secs(seconds)), shown);
+        }
+        for (ms, shown) in [(0, "<1 ms"), (7, "7 ms"), (1_240, "1.2 s"), (59_000, "59.0 s"), (150_000, "2 min")] {
+            assert_eq!(took(Duration::from_millis(ms)), shown);
         }
     }
 

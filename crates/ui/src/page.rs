@@ -20,6 +20,7 @@ pub(crate) const CONTENT_SECURITY_POLICY: &str = "default-src 'none'; script-src
 pub(crate) enum Tab {
     Now,
     Agents,
+    Traffic,
     Incidents,
     Alerts,
     Rules,
@@ -31,9 +32,10 @@ pub(crate) enum Tab {
     None,
 }
 
-const TABS: [(Tab, &str, &str); 10] = [
+const TABS: [(Tab, &str, &str); 11] = [
     (Tab::Now, "/", "Now"),
     (Tab::Agents, "/agents", "Agents"),
+    (Tab::Traffic, "/traffic", "Traffic"),
     (Tab::Incidents, "/incidents", "Incidents"),
     (Tab::Runbooks, "/runbooks", "Runbooks"),
     (Tab::Alerts, "/alerts", "Alerts"),

@@ -44,6 +44,8 @@ pub(crate) mod action;
 
 pub(crate) mod switches;
 
+pub(crate) mod traffic;
+
 pub(crate) mod brake;
 
 use std::sync::Arc;

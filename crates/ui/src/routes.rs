@@ -33,6 +33,7 @@ pub fn router(context: Arc<Context>) -> Router {
         .route("/actions/{name}/plan", post(forms::actions::plan))
         .route("/actions/{name}/start", post(forms::actions::start))
         .route("/switches", get(pages::switches::page).post(forms::stops::switches))
+        .route("/traffic", get(pages::traffic::page))
         .route("/brake", get(pages::brake::page).post(forms::stops::brake))
         .route("/alerts", get(pages::alerts::page))
         .route("/rules", get(pages::rules::page))

@@ -61,8 +61,9 @@ pub(crate) async fn switches(State(context): State<Arc<Context>>, headers: Heade
         Err(error) => return page::refusal(&context, &error).await,
     };
     let Some(signed) = Signed::of(&headers, fields.get("who")) else { return who::ask(&context, "/switches", &fields.0).await };
-    let led = switch(context.clone(), signed.caller(), &fields).await.map(|done| saying("/switches", done));
-    finish(&context, &signed, Some("/switches"), led).await
+    let back = fields.back().unwrap_or_else(|| "/switches".to_owned());
+    let led = switch(context.clone(), signed.caller(), &fields).await.map(|done| saying(&back, done));
+    finish(&context, &signed, Some(&back), led).await
 }
 
 async fn switch(context: Arc<Context>, caller: Caller, fields: &Fields) -> Result<&'static str, ApiError> {

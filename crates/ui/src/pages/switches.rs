@@ -2,6 +2,8 @@
 
 mod board;
 
+pub(super) use board::anchor;
+
 use std::sync::Arc;
 
 use axum::extract::{RawQuery, State};
@@ -53,7 +55,7 @@ fn show(context: &Context, query: &str) -> Result<(String, Markup), ApiError> {
                 @if shown < active.len() { p class="faint" { (shown) " of " (active.len()) " shown" } }
             }
         }
-        (board::board(&active, now))
+        (board::board(&active, context.gateway.as_ref(), now))
         (lately(&ended, now))
     };
     Ok((title, body))
@@ -69,7 +71,7 @@ fn chip(switch: &Switch, now: Timestamp) -> Markup {
 }
 
 /// `$20.00`, `100`, `true`, `claude-haiku`.
-fn value(switch: &Switch) -> String {
+pub(super) fn value(switch: &Switch) -> String {
     match &switch.value {
         Value::String(text) => short(text, 80),
         Value::Number(number) => number.as_u64().map_or_else(|| money(number.as_f64().unwrap_or_default()), count),
@@ -77,7 +79,7 @@ fn value(switch: &Switch) -> String {
     }
 }
 
-fn until(switch: &Switch, now: Timestamp) -> Markup {
+pub(super) fn until(switch: &Switch, now: Timestamp) -> Markup {
     html! {
         @if !switch.lasts() { "ends " (due(switch.expires_at, now)) }
         @else if find(&switch.switch).is_ok_and(|known| known.lasting) { "until it is cleared" }

@@ -1,12 +1,17 @@
-//! The switchboard: every switch in its group, with what it is set to for whom, and the form that sets it.
+//! The switchboard: every switch in its group, with what it is set to for whom, what that did, and the form that sets it.
+
+use std::collections::HashMap;
+use std::time::Duration;
 
 use maud::{Markup, html};
 use paramedic_action::switch::is_by_flag;
+use paramedic_gateway::Gateway;
+use paramedic_gateway::traffic::Sum;
 use paramedic_model::Timestamp;
 use paramedic_model::switch::{FLAG_NAMES, KNOWN, Known, Switch, ValueKind};
 
 use super::{until, value};
-use crate::format::{ago, count, short};
+use crate::format::{ago, count, many, short, tokens, took};
 use crate::page::{row_key, within};
 
 /// Settings of all switches together; who has more of them looks with the command line.
@@ -66,31 +71,90 @@ const GROUPS: &[(&str, &[&str])] = &[
 pub(super) struct Effect {
     /// Calls that it acted on.
     pub(super) calls: u64,
-    /// A few words on how it was in the minutes before it was set: `310 calls/min, 41 refused`.
-    pub(super) before: String,
-    /// The same for now.
-    pub(super) after: String,
+    /// A few words on how it was in the minutes before it was set: `310 calls/min, 41 refused`; none where nothing was seen.
+    pub(super) before: Option<String>,
+    /// The same for the minutes since.
+    pub(super) after: Option<String>,
 }
 
 /// The place where a setting shows what it does.
 fn effect(seen: Option<&Effect>) -> Markup {
     html! { @if let Some(Effect { calls, before, after }) = seen {
-        p class="small wrap" { "Acted on " b { (count(*calls)) } " calls · before: " (short(before, 80)) " · now: " (short(after, 80)) }
+        p class="small wrap" { "Acted on " b { (many(*calls, "call")) } "." }
+        @if let Some(after) = after {
+            dl class="effect small" {
+                div { dt { "all calls before" } dd { (before.as_deref().map_or_else(|| "none seen".to_owned(), |before| short(before, 120))) } }
+                div { dt { "and since" } dd { (short(after, 120)) } }
+            }
+        }
     } }
 }
 
-/// Nobody counts yet.
-const fn effect_of(_: &Switch) -> Option<Effect> {
-    None
+/// The gateway that enforces the switches, and what each of them did so far.
+pub(super) struct Watched<'a> {
+    gateway: &'a Gateway,
+    calls: HashMap<String, u64>,
+    now: Timestamp,
+}
+
+impl<'a> Watched<'a> {
+    pub(super) fn new(gateway: &'a Gateway, now: Timestamp) -> Self {
+        let calls = gateway.traffic().work().into_iter().map(|work| (work.switch, work.calls)).collect();
+        Self { gateway, calls, now }
+    }
+
+    /// What holds by the settings, those left out for which something else was set.
+    fn by_settings(&self, active: &[Switch]) -> Vec<Switch> {
+        let is_overruled = |base: &Switch| active.iter().any(|one| one.id == base.id);
+        self.gateway.base_switches().into_iter().filter(|base| !is_overruled(base)).collect()
+    }
+
+    fn effect_of(&self, switch: &Switch) -> Effect {
+        let calls = self.calls.get(&switch.id).copied().unwrap_or(0);
+        if is_by_settings(switch) {
+            return Effect { calls, before: None, after: None };
+        }
+        let seen = self.gateway.traffic().effect(switch.set_at, self.now);
+        let is_refused = seen.before.refused > 0 || seen.after.refused > 0;
+        Effect { calls, before: a_minute(&seen.before, seen.before_s, is_refused), after: a_minute(&seen.after, seen.after_s, is_refused) }
+    }
+}
+
+/// It is part of how the gateway was started, and nobody's decision of today.
+fn is_by_settings(switch: &Switch) -> bool {
+    switch.set_at == Timestamp::EPOCH
+}
+
+/// What calls of so many seconds come to in a minute; none without a second.
+fn a_minute(sum: &Sum, seconds: u64, with_refused: bool) -> Option<String> {
+    if seconds == 0 {
+        return None;
+    }
+    let rate = |number: u64| count((number.saturating_mul(60) + seconds / 2) / seconds);
+    let mut said = format!("{} calls/min", rate(sum.calls));
+    if with_refused {
+        said.push_str(&format!(", {} refused", rate(sum.refused)));
+    }
+    said.push_str(&format!(", {} failed", rate(sum.failed)));
+    let passed = sum.calls.saturating_sub(sum.refused);
+    if passed > 0 {
+        let each = sum.input_tokens.saturating_add(sum.output_tokens) / passed;
+        let mean = took(Duration::from_millis(sum.duration_ms / sum.calls.max(1)));
+        said.push_str(&format!(", {} tokens a call, {mean} in the mean", tokens(each)));
+    }
+    Some(said)
 }
 
 /// The part of the page where a switch is: its name, of `blocked_user:ana` that of all its kind.
-pub(super) fn anchor(name: &str) -> &str {
+pub(in crate::pages) fn anchor(name: &str) -> &str {
     name.split(':').next().unwrap_or(name)
 }
 
-pub(super) fn board(active: &[Switch], now: Timestamp) -> Markup {
+pub(super) fn board(active: &[Switch], gateway: Option<&Gateway>, now: Timestamp) -> Markup {
     let mut left = SETTINGS_BYTES_MAX;
+    let watched = gateway.map(|gateway| Watched::new(gateway, now));
+    let mut all = active.to_vec();
+    all.extend(watched.iter().flat_map(|watched| watched.by_settings(active)));
     html! {
         datalist id="scopes" { @for scope in ["all", "key=", "user=", "team=", "agent=", "session=", "model=", "plugin="] { option value=(scope) {} } }
         datalist id="times" { @for time in ["5m", "15m", "30m", "1h", "4h", "24h"] { option value=(time) {} } }
@@ -99,20 +163,20 @@ pub(super) fn board(active: &[Switch], now: Timestamp) -> Markup {
             h2 id=(format!("group{number}")) { (title) }
             ul class="rows board" id=(format!("board{number}")) data-live {
                 @for known in names.iter().filter_map(|name| KNOWN.iter().find(|known| known.name == *name)) {
-                    (row(known, active, now, &mut left))
+                    (row(known, &all, watched.as_ref(), now, &mut left))
                 }
             }
         }
     }
 }
 
-fn row(known: &Known, active: &[Switch], now: Timestamp, left: &mut usize) -> Markup {
+fn row(known: &Known, active: &[Switch], watched: Option<&Watched<'_>>, now: Timestamp, left: &mut usize) -> Markup {
     let is = |switch: &&Switch| match switch.switch.strip_prefix(known.name) {
         Some(rest) => rest.is_empty() || known.name.ends_with(':'),
         None => false,
     };
     let set: Vec<&Switch> = active.iter().filter(is).collect();
-    let (settings, shown) = within(*left, &set, |switch| setting(switch, now));
+    let (settings, shown) = within(*left, &set, |switch| setting(switch, watched, now));
     *left = left.saturating_sub(settings.0.len());
     let flags = FLAG_NAMES.iter().filter(|(_, switch)| *switch == known.name).map(|(flag, _)| *flag).collect::<Vec<_>>().join(", ");
     html! {
@@ -134,16 +198,17 @@ fn row(known: &Known, active: &[Switch], now: Timestamp, left: &mut usize) -> Ma
     }
 }
 
-fn setting(switch: &Switch, now: Timestamp) -> Markup {
+fn setting(switch: &Switch, watched: Option<&Watched<'_>>, now: Timestamp) -> Markup {
+    let by_settings = is_by_settings(switch);
     let of = switch.switch.split_once(':').map(|(_, of)| short(of, 80));
     html! {
         div class="setting" data-row=(row_key(&switch.id)) {
             div {
-                p { @if let Some(of) = of { b { (of) } " = " } b { (value(switch)) } " for " (short(&switch.scope.to_string(), 80)) " · " (until(switch, now)) }
-                p class="small soft wrap" { "by " (short(&switch.by, 60)) " " (ago(switch.set_at, now)) @if !switch.why.is_empty() { ": " (short(&switch.why, 200)) } }
-                (effect(effect_of(switch).as_ref()))
+                p { @if let Some(of) = of { b { (of) } " = " } b { (value(switch)) } " for " (short(&switch.scope.to_string(), 80)) @if by_settings { " · by the settings" } @else { " · " (until(switch, now)) } }
+                @if !by_settings { p class="small soft wrap" { "by " (short(&switch.by, 60)) " " (ago(switch.set_at, now)) @if !switch.why.is_empty() { ": " (short(&switch.why, 200)) } } }
+                (effect(watched.map(|watched| watched.effect_of(switch)).as_ref()))
             }
-            @if !is_by_flag(switch) {
+            @if !is_by_flag(switch) && !by_settings {
                 form class="answer" method="post" action="/switches" {
                     input type="hidden" name="do" value="clear";
                     input type="hidden" name="switch" value=(switch.switch);
@@ -212,8 +277,18 @@ mod tests {
     #[test]
     fn an_effect_is_said_in_words() {
         assert_eq!(effect(None).0, "");
-        let seen = Effect { calls: 1_200, before: "310 calls/min".to_owned(), after: "<100 calls/min".to_owned() };
+        let seen = Effect { calls: 1_200, before: None, after: Some("<100 calls/min".to_owned()) };
         let said = effect(Some(&seen)).0;
-        assert!(said.contains("<b>1,200</b>") && said.contains("now: &lt;100 calls/min"), "{said}");
+        assert!(said.contains("<b>1,200 calls</b>") && said.contains("&lt;100 calls/min") && said.contains("none seen"), "{said}");
+        let sum =
+            Sum { calls: 30, refused: 10, failed: 1, input_tokens: 40_000, output_tokens: 2_000, duration_ms: 60_000, ..Sum::default() };
+        for (sum, seconds, with_refused, expect) in [
+            (sum, 0, true, None),
+            (sum, 60, true, Some("30 calls/min, 10 refused, 1 failed, 2.1 k tokens a call, 2.0 s in the mean")),
+            (sum, 30, false, Some("60 calls/min, 2 failed, 2.1 k tokens a call, 2.0 s in the mean")),
+            (Sum { calls: 5, refused: 5, ..Sum::default() }, 600, true, Some("1 calls/min, 1 refused, 0 failed")),
+        ] {
+            assert_eq!(a_minute(&sum, seconds, with_refused).as_deref(), expect);
+        }
     }
 }
