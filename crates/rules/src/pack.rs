@@ -20,6 +20,7 @@ embedded!(
     "containers.yaml",
     "cost.yaml",
     "endpoints.yaml",
+    "gateway.yaml",
     "host.yaml",
     "mcp.yaml",
     "memory-daemon.yaml",
