@@ -18,7 +18,7 @@ pub const NOT_DERIVED: &[NotDerived] = &[
             "circuit_breaker_failures_total",
             "circuit_breaker_trips_total",
         ],
-        why: "no event tells the state of a circuit breaker; whoever runs one (a gateway in front of the model API, the service itself) must export it, and is then scraped",
+        why: "no event tells the state of a circuit breaker; the gateway exports its own (see above), and a service that runs one exports that, and is then scraped",
     },
     NotDerived {
         names: &["agent_prompt_injection_blocked_total"],

@@ -65,7 +65,7 @@ first record of its answer.
 const GATEWAY: &str = "
 ## Metrics of the gateway
 
-On `/metrics` of whatever runs the gateway; what is told by events is above. Labels are bounded: 200 keys (the one that was
+On `/metrics` of the instance that runs the gateway; what is told by events is above. Labels are bounded: 200 keys (the one that was
 silent for longest gives way), 50 models (further ones are `other`), the names of the switches that there are, without whom
 they are for.
 
@@ -80,6 +80,51 @@ they are for.
 | `paramedic_gateway_calls_in_flight` | gauge | - | Calls that run now |
 | `paramedic_gateway_calls_queued` | gauge | - | Calls that wait for a limit now |
 | `paramedic_gateway_events_lost_total` | counter | - | Events of calls that nobody took in time; the calls themselves were served |
+| `paramedic_gateway_guard_failures_total` | counter | - | Steps of calls (a guard, an edit, a limit, a budget) that were left out because the gateway failed in them: it failed open |
+| `paramedic_gateway_handler_panics_total` | counter | - | Calls that were answered with 500 because the gateway failed |
+| `paramedic_gateway_spent_dollars_total` | counter (dollars) | - | What calls cost |
+| `paramedic_gateway_budget_used_ratio` | gauge | `cap` | How much of a cap is spent in its window; 1 is all. The fullest 100 caps that calls have asked for, by the switch that sets them |
+| `paramedic_gateway_budget_reserved_dollars` | gauge (dollars) | - | What is reserved for calls that run |
+| `paramedic_gateway_budget_refused_calls_total` | counter | - | Calls that were refused because a cap was reached |
+| `paramedic_gateway_budget_waited_calls_total` | counter | - | Calls that waited for money that others had reserved |
+| `paramedic_gateway_budget_waiting_calls` | gauge | - | Calls that wait for money now |
+| `paramedic_gateway_budget_warnings_total` | counter | - | Warnings that 50, 80, 90 or 100 % of a cap are spent |
+| `paramedic_gateway_budget_purses` | gauge | - | Callers whose spending is kept apart |
+| `paramedic_gateway_budget_other_purses_total` | counter | - | Names of callers that were counted as other because there was no room |
+| `paramedic_gateway_budget_unheld_caps_total` | counter | - | Caps that did not hold for a call because there was no room |
+| `paramedic_gateway_budget_log_lines_total` | counter | - | Lines written to the log of what is spent |
+| `paramedic_gateway_budget_log_lost_lines_total` | counter | - | Lines that were not written when they should have been; the next writing of all makes up for them |
+| `paramedic_gateway_budget_log_damaged_lines_total` | counter | - | Lines of the log that could not be read |
+| `paramedic_gateway_budget_log_failures_total` | counter | - | Writes of the log that failed |
+| `paramedic_gateway_limit_admitted_calls_total` | counter | - | Calls that limits let in |
+| `paramedic_gateway_limit_held_calls_total` | counter | - | Calls that a limit refused |
+| `paramedic_gateway_limit_waited_calls_total` | counter | - | Calls that had to wait for a limit |
+| `paramedic_gateway_limit_waiting_calls` | gauge | - | Calls that wait for a limit now, without those that are being looked at |
+| `paramedic_gateway_limit_unlimited_calls_total` | counter | - | Limits of calls that did not hold, because too many are known |
+| `paramedic_gateway_limit_shared_up` | gauge | - | 1 while the store in which gateways share limits answers; 0 also where there is none |
+| `paramedic_gateway_limit_shared_asked_calls_total` | counter | - | Calls for which that store was asked |
+| `paramedic_gateway_limit_shared_failed_calls_total` | counter | - | Calls for which it did not answer in time |
+| `paramedic_gateway_limit_shared_bypassed_calls_total` | counter | - | Calls that went by this gateway's own limits while it was away |
+| `paramedic_gateway_redis_up` | gauge | - | 1 while the Redis answers in which other programs set switches |
+| `paramedic_gateway_redis_looks_total` | counter | - | Looks at those switches |
+| `paramedic_gateway_redis_failures_total` | counter | - | Looks that failed: what was known goes on to hold until its end |
+| `paramedic_gateway_redis_unreadable` | gauge | - | Keys there that name a switch and hold no value that it takes |
+| `paramedic_gateway_answers_undecoded_total` | counter | - | Answers whose content encoding is not known, broken or too large, so that less is known of them; they passed as they came |
+| `paramedic_gateway_answer_events_malformed_total` | counter | - | Events of streams that had to be understood and could not be |
+| `paramedic_gateway_answer_events_skipped_total` | counter | - | Events of streams that were too large to be looked into |
+| `paramedic_gateway_connections_count` | gauge | - | Connections of clients that are open |
+| `paramedic_gateway_connections_accepted_total` | counter | - | Connections of clients that were taken |
+| `paramedic_gateway_connections_turned_away_total` | counter | - | Connections beyond `connections_max` |
+| `paramedic_gateway_connections_cut_head_total` | counter | - | Connections cut because a request's head took too long |
+| `paramedic_gateway_connections_cut_idle_total` | counter | - | Connections closed because nothing was asked for long |
+| `paramedic_gateway_connections_cut_stuck_total` | counter | - | Connections cut because the client did not take its answer |
+| `paramedic_gateway_connections_cut_drain_total` | counter | - | Connections cut at the end of a drain |
+| `paramedic_gateway_accept_errors_total` | counter | - | Connections that could not be taken |
+| `agent_circuit_breaker_state` | gauge | `dependency`, `state` | 1 for the state (closed, open, half_open) that a breaker is in: of an upstream, a model of it (`anthropic/claude-…`) or a key. At most 200 breakers: those that are held, open or have failed come first |
+| `agent_circuit_breaker_trips_total` | counter | `dependency` | How often it opened |
+| `circuit_breaker_state` | gauge | `name`, `state` | The numbers of agent_circuit_breaker_state under the other name that documents use |
+| `circuit_breaker_trips_total` | counter | `name` | The numbers of agent_circuit_breaker_trips_total |
+| `circuit_breaker_failures_total` | counter | `name` | Failures that a breaker has seen |
 | `agent_gateway_ttfb_seconds` | histogram (seconds) | - | Time from an inference call to the first byte of its answer, waiting in the gateway included |
 | `agent_gateway_first_token_seconds` | histogram (seconds) | `model` | Time from an inference call to the first token, by the model that answered |
 | `anthropic_ratelimit_requests_limit`, `anthropic_ratelimit_tokens_limit`, `anthropic_ratelimit_input_tokens_limit`, `anthropic_ratelimit_output_tokens_limit` | gauge | `key` | The provider's limit, as an answer to this key last told it; the key's name, never the key |

@@ -121,7 +121,7 @@ async fn an_action_sets_it_and_takes_it_back_for_the_rest_of_its_time() {
         call
     };
     let plan = switches.plan(&set(8_000, "1h")).await.unwrap();
-    assert!(plan.warnings[0].contains("no gateway enforces it yet"), "{:?}", plan.warnings);
+    assert!(plan.warnings[0].contains("no gateway enforces it"), "{:?}", plan.warnings);
     assert!(entries(journal.as_ref()).await.is_empty(), "a plan changes nothing");
     let first = switches.execute(&set(8_000, "1h"), &plan, &CancellationToken::new()).await.unwrap();
     assert!(first.verified.holds && first.verified.how.contains("nobody reads"), "{first:?}");

@@ -118,7 +118,7 @@ async fn list_switches(common: &Common) -> Result<Exit> {
     }
     all.switches.iter().try_for_each(|switch| show::line(&words(switch)))?;
     let enforcers: Vec<String> = all.enforcers.iter().map(|one| show::clean(&one.name)).collect();
-    let enforced = if enforcers.is_empty() { "nobody: what is set here does nothing yet".to_owned() } else { enforcers.join(", ") };
+    let enforced = if enforcers.is_empty() { "nobody: no gateway runs here, so that what is set does nothing".to_owned() } else { enforcers.join(", ") };
     show::line(&format!("enforced by {enforced}"))?;
     show::line("paramedic switch known lists all that can be set")?;
     Ok(Exit::Done)
