@@ -32,22 +32,29 @@ fn completions_are_printed_for_every_shell() {
     }
 }
 
-/// The README names only verbs and options that exist.
+/// Pages for people name only verbs and options that exist.
 #[test]
 fn every_command_of_the_readme_parses() {
-    let readme = committed("README.md");
+    for (page, least) in [("README.md", 10), ("docs/gateway.md", 6)] {
+        let seen = commands_that_parse(page);
+        assert!(seen >= least, "{page}: {seen} commands found");
+    }
+}
+
+fn commands_that_parse(page: &str) -> usize {
+    let text = committed(page);
     let mut seen = 0;
-    for line in readme.lines().map(|line| line.split('#').next().unwrap_or("").trim()) {
+    for line in text.lines().map(|line| line.split('#').next().unwrap_or("").trim()) {
         let Some(words) = line.rsplit("| ").next().and_then(|last| last.strip_prefix("paramedic ")) else { continue };
         let Some(verb) = words.split_whitespace().next().filter(|verb| !verb.starts_with('-') && !verb.contains('`')) else { continue };
         let help = Command::new(env!("CARGO_BIN_EXE_paramedic")).args([verb, "--help"]).output().expect("paramedic starts");
-        assert!(help.status.success(), "README: `{line}`");
+        assert!(help.status.success(), "{page}: `{line}`");
         let help = String::from_utf8_lossy(&help.stdout).into_owned();
         for option in words.split_whitespace().filter(|word| word.starts_with("--")) {
             let named = help.contains(option) || printed(&["connect", "claude-code", "--help"]).contains(option);
-            assert!(named, "README: `{line}`: {verb} has no {option}");
+            assert!(named, "{page}: `{line}`: {verb} has no {option}");
         }
         seen += 1;
     }
-    assert!(seen >= 10, "{seen} commands found");
+    seen
 }
