@@ -1,13 +1,18 @@
 //! The verbs and their options.
 
+mod gateway;
+
 mod response;
 
 use std::path::PathBuf;
 
 use clap::{Args as ClapArgs, Parser, Subcommand};
 
+use gateway::{BREAKER_EXAMPLES, COST_EXAMPLES, FAULT_EXAMPLES, LATENCY_EXAMPLES, RATELIMIT_EXAMPLES, TRAFFIC_EXAMPLES};
+pub(crate) use gateway::{BreakerVerb, CostBy, CostVerb, FaultArgs, FaultKind, FaultVerb, HoldArgs, LatencyBy, LatencyVerb, TrafficArgs};
 pub(crate) use response::{
-    ActionVerb, ApproveArgs, BrakeVerb, BudgetVerb, FlagVerb, RunArgs, RunChange, RunbookVerb, RunsArgs, StepArgs, SwitchHow, SwitchVerb,
+    ActionVerb, ApproveArgs, BrakeVerb, BudgetVerb, FlagVerb, Period, RunArgs, RunChange, RunbookVerb, RunsArgs, StepArgs, SwitchHow,
+    SwitchVerb,
 };
 
 /// Incident response for fleets of AI agents.
@@ -51,6 +56,7 @@ const SWITCH_EXAMPLES: &str = "Examples:
   paramedic switch clear blocked --scope user=u-42";
 
 const BUDGET_EXAMPLES: &str = "Examples:
+  paramedic budget
   paramedic budget set 20 --per day
   paramedic budget set 5 --per day --scope user=u-42 --reason 'a trial'
   paramedic budget set 200 --per month --scope team=search
@@ -112,8 +118,27 @@ pub(crate) enum Verb {
     Targets(TargetsArgs),
     /// Search events
     Events(Box<EventsArgs>),
-    /// Show what the agents cost
-    Cost,
+    /// Show what the agents cost, who spends most, and why
+    #[command(after_help = COST_EXAMPLES)]
+    Cost {
+        #[command(subcommand)]
+        verb: Option<CostVerb>,
+    },
+    /// Show the model calls that go through the gateway: those that run, and the latest ones
+    #[command(after_help = TRAFFIC_EXAMPLES)]
+    Traffic(Box<TrafficArgs>),
+    /// How long model calls take, and which part of them is slow
+    #[command(subcommand, after_help = LATENCY_EXAMPLES)]
+    Latency(LatencyVerb),
+    /// Calls a minute, what remains of the provider's limits, when it is back, when it will be used up; and our own limits
+    #[command(after_help = RATELIMIT_EXAMPLES)]
+    Ratelimit,
+    /// Circuit breakers of the gateway: list, hold open or closed, reset
+    #[command(subcommand, after_help = BREAKER_EXAMPLES)]
+    Breaker(BreakerVerb),
+    /// Faults on purpose, for drills: failures of the model API as agents see them
+    #[command(subcommand, after_help = FAULT_EXAMPLES)]
+    Fault(FaultVerb),
     /// Read recorded sessions and print totals, alerts and incidents; needs no running instance
     Analyze(AnalyzeArgs),
     /// Check this machine: disk, memory, rights, receivers, clock, journal
@@ -154,9 +179,12 @@ pub(crate) enum Verb {
     /// Switches of the gateway, which hold for a time: limits, blocks, budgets, models, prompts
     #[command(subcommand, after_help = SWITCH_EXAMPLES)]
     Switch(SwitchVerb),
-    /// What calls may cost in a day, a week or a month
-    #[command(subcommand, after_help = BUDGET_EXAMPLES)]
-    Budget(BudgetVerb),
+    /// What calls may cost in a day, a week or a month, and what of it is spent
+    #[command(after_help = BUDGET_EXAMPLES)]
+    Budget {
+        #[command(subcommand)]
+        verb: Option<BudgetVerb>,
+    },
     /// Feature flags
     #[command(subcommand)]
     Flag(FlagVerb),
@@ -587,5 +615,8 @@ pub(crate) enum ConnectVerb {
         /// Take away exactly what --write added
         #[arg(long, conflicts_with = "write")]
         undo: bool,
+        /// Also the lines that send its model calls through the gateway, where switches hold them
+        #[arg(long, conflicts_with = "undo")]
+        gateway: bool,
     },
 }

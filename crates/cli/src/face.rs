@@ -260,6 +260,8 @@ fn in_verbs(hint: &str) -> String {
         .replace("GET /api/v1/actions lists", "paramedic action list lists")
         .replace("GET /api/v1/switches lists all switches with their values", "paramedic switch known lists all switches")
         .replace("GET /api/v1/switches lists", "paramedic switch list lists")
+        .replace("GET /api/v1/gateway/breakers lists", "paramedic breaker list lists")
+        .replace("GET /api/v1/gateway/faults shows", "paramedic fault show shows")
         .replace("GET /api/v1/brake says", "paramedic brake says")
         .replace("GET /flags lists", "paramedic flag list lists")
         .replace(

@@ -10,6 +10,8 @@ mod analyze;
 
 mod brake;
 
+mod breaker;
+
 mod budget;
 
 mod config;
@@ -22,15 +24,21 @@ mod doctor;
 
 mod events;
 
+mod fault;
+
 mod incidents;
 
 mod ingest;
 
 mod journal;
 
+mod latency;
+
 mod promql_test;
 
 mod query;
+
+mod ratelimit;
 
 mod rules;
 
@@ -41,6 +49,8 @@ mod runs;
 mod switches;
 
 mod targets;
+
+mod traffic;
 
 mod gateway;
 mod up;
@@ -69,7 +79,7 @@ pub(crate) fn run(args: Args) -> Result<Exit> {
         Verb::Action(verb) => wait(actions::action(common, &verb)),
         Verb::Brake { verb } => wait(brake::brake(common, verb.as_ref())),
         Verb::Switch(verb) => wait(switches::switch(common, &verb)),
-        Verb::Budget(verb) => wait(budget::budget(common, &verb)),
+        Verb::Budget { verb } => wait(budget::budget(common, verb.as_ref())),
         Verb::Flag(verb) => wait(switches::flag(common, &verb)),
         Verb::PromqlTest { files } => promql_test::promql_test(common, &files),
         Verb::SampleAgent { dir } => {
@@ -92,7 +102,12 @@ pub(crate) fn run(args: Args) -> Result<Exit> {
         Verb::Targets(query) => wait(targets::targets(common, &query)),
         Verb::Alerts(query) => wait(alerts::alerts(common, &query)),
         Verb::Events(query) => wait(events::events(common, &query)),
-        Verb::Cost => wait(cost::cost(common)),
+        Verb::Cost { verb } => wait(cost::cost(common, verb.as_ref())),
+        Verb::Traffic(query) => wait(traffic::traffic(common, &query)),
+        Verb::Latency(verb) => wait(latency::latency(common, &verb)),
+        Verb::Ratelimit => wait(ratelimit::ratelimit(common)),
+        Verb::Breaker(verb) => wait(breaker::breaker(common, &verb)),
+        Verb::Fault(verb) => wait(fault::fault(common, &verb)),
         Verb::Ingest(ingest) => wait(ingest::ingest(common, &ingest)),
     }
 }

@@ -70,6 +70,23 @@ pub fn telemetry_environment(ports: &Ports) -> Vec<(&'static str, String)> {
     lines
 }
 
+/// The environment that sends Claude Code's model calls through the gateway, and lets it say which agent calls.
+#[must_use]
+pub fn gateway_environment(ports: &Ports) -> Vec<(&'static str, String)> {
+    let Some(gateway) = ports.gateway else { return Vec::new() };
+    vec![("ANTHROPIC_BASE_URL", format!("http://{gateway}")), ("CLAUDE_CODE_GATEWAY_HINT_HEADERS", "1".to_owned())]
+}
+
+/// What connects Claude Code: its telemetry, and its model calls where they are to go through the gateway.
+#[must_use]
+pub fn environment(ports: &Ports, with_gateway: bool) -> Vec<(&'static str, String)> {
+    let mut all = telemetry_environment(ports);
+    if with_gateway {
+        all.extend(gateway_environment(ports));
+    }
+    all
+}
+
 /// The hooks that post to this instance.
 #[must_use]
 pub fn hooks(ports: &Ports) -> Value {
@@ -87,6 +104,11 @@ pub fn lines(ports: &Ports) -> Vec<String> {
 
 /// Adds the telemetry environment and the hooks to `<dir>/settings.json`, leaving everything that is there as it is.
 pub fn write(dir: &Path, ports: &Ports) -> Result<Outcome, ConnectError> {
+    write_environment(dir, ports, &environment(ports, false))
+}
+
+/// As [`write`], with this environment.
+pub fn write_environment(dir: &Path, ports: &Ports, ours: &[(&'static str, String)]) -> Result<Outcome, ConnectError> {
     let file = dir.join("settings.json");
     let receipt_file = dir.join(RECEIPT_FILE);
     if receipt_file.exists() {
@@ -96,17 +118,17 @@ pub fn write(dir: &Path, ports: &Ports) -> Result<Outcome, ConnectError> {
     let mut settings = read_object(&file)?;
     let mut outcome = Outcome { file: file.clone(), changed: Vec::new(), kept: Vec::new() };
     let environment = section(&mut settings, "env", &file)?;
-    for (name, value) in telemetry_environment(ports) {
-        if environment.contains_key(name) {
+    for (name, value) in ours {
+        if environment.contains_key(*name) {
             outcome.kept.push(format!("env.{name}"));
         } else {
-            environment.insert(name.to_owned(), value.into());
+            environment.insert((*name).to_owned(), value.as_str().into());
             outcome.changed.push(format!("env.{name}"));
         }
     }
-    let ours = hooks(ports);
+    let our_hooks = hooks(ports);
     let hooks = section(&mut settings, "hooks", &file)?;
-    for (event, groups) in ours.as_object().into_iter().flatten() {
+    for (event, groups) in our_hooks.as_object().into_iter().flatten() {
         let list = hooks.entry(event.clone()).or_insert_with(|| json!([]));
         let Some(list) = list.as_array_mut() else {
             return Err(ConnectError::Read { file, why: format!("hooks.{event} is not a list") });
@@ -114,7 +136,8 @@ pub fn write(dir: &Path, ports: &Ports) -> Result<Outcome, ConnectError> {
         list.extend(groups.as_array().into_iter().flatten().cloned());
         outcome.changed.push(format!("hooks.{event}"));
     }
-    let receipt = json!({"v": 1, "existed": existed, "changed": outcome.changed, "hooks": ours, "env": telemetry_environment(ports).into_iter().map(|(name, value)| (name.to_owned(), Value::from(value))).collect::<Map<_, _>>()});
+    let added: Map<_, _> = ours.iter().map(|(name, value)| ((*name).to_owned(), Value::from(value.as_str()))).collect();
+    let receipt = json!({"v": 1, "existed": existed, "changed": outcome.changed, "hooks": our_hooks, "env": added});
     std::fs::create_dir_all(dir).map_err(|source| ConnectError::Write { file: dir.to_owned(), source })?;
     // The receipt first: with it alone, an undo finds nothing to take away; without it, an undo could not be done.
     write_json(&receipt_file, &receipt)?;
@@ -257,6 +280,28 @@ mod tests {
         check(None);
         check(Some("{}"));
         check(Some(r#"{"model":"opus","env":{"A":"1"},"hooks":{"Stop":[{"hooks":[{"type":"command","command":"true"}]}]}}"#));
+    }
+
+    #[test]
+    fn the_gateway_is_added_only_when_it_is_asked_for_and_is_undone_too() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join("settings.json");
+        let ports = Ports { gateway: Some(([127, 0, 0, 1], 8484).into()), ..ports() };
+        let read = || serde_json::from_str::<Value>(&std::fs::read_to_string(&file).unwrap()).unwrap();
+        write(dir.path(), &ports).unwrap();
+        assert!(read()["env"]["ANTHROPIC_BASE_URL"].is_null());
+        undo(dir.path()).unwrap();
+        write_environment(dir.path(), &ports, &environment(&ports, true)).unwrap();
+        assert_eq!(read()["env"]["ANTHROPIC_BASE_URL"], "http://127.0.0.1:8484");
+        assert_eq!(read()["env"]["CLAUDE_CODE_GATEWAY_HINT_HEADERS"], "1");
+        undo(dir.path()).unwrap();
+        assert!(!file.exists());
+        // Somebody's own gateway stays.
+        std::fs::write(&file, r#"{"env":{"ANTHROPIC_BASE_URL":"http://proxy:1"}}"#).unwrap();
+        let outcome = write_environment(dir.path(), &ports, &environment(&ports, true)).unwrap();
+        assert_eq!(outcome.kept, ["env.ANTHROPIC_BASE_URL"]);
+        undo(dir.path()).unwrap();
+        assert_eq!(read()["env"], json!({"ANTHROPIC_BASE_URL": "http://proxy:1"}));
     }
 
     #[test]

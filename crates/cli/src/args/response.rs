@@ -279,6 +279,8 @@ pub(crate) struct SwitchHow {
 
 #[derive(Debug, Clone, Subcommand)]
 pub(crate) enum BudgetVerb {
+    /// List what of each budget is spent, held and left; the same as `paramedic budget`
+    List,
     /// Cap what calls may cost in a day, a week or a month; it holds until it is cleared
     #[command(after_help = super::BUDGET_EXAMPLES)]
     Set {

@@ -6,11 +6,11 @@ use paramedic_server::instance::{Ports, is_running};
 use serde_json::json;
 
 use crate::args::{Common, ConnectVerb};
-use crate::exit::{Exit, message};
+use crate::exit::{Exit, Failure, message};
 use crate::{face, show};
 
 pub(super) fn connect(common: &Common, verb: &ConnectVerb) -> Result<Exit> {
-    let ConnectVerb::ClaudeCode { write, undo } = verb;
+    let ConnectVerb::ClaudeCode { write, undo, gateway } = verb;
     let settings = face::settings(common)?;
     let dir = settings.claude_dirs().into_iter().next().context("no Claude Code folder is known; name it with --claude-dir DIR")?;
     if *undo {
@@ -32,23 +32,37 @@ pub(super) fn connect(common: &Common, verb: &ConnectVerb) -> Result<Exit> {
             }
         }
     };
+    if *gateway && ports.gateway.is_none() {
+        return Err(Failure::new(
+            Exit::Refused,
+            "the gateway of this instance is switched off",
+            "set listen.gateway in its settings, or start it with: paramedic up --gateway 127.0.0.1:8484",
+        )
+        .into());
+    }
+    let environment = connect::environment(&ports, *gateway);
     if *write {
-        let outcome = connect::write(&dir, &ports).map_err(|error| anyhow::anyhow!("failed to {error}"))?;
+        let outcome = connect::write_environment(&dir, &ports, &environment).map_err(|error| anyhow::anyhow!("failed to {error}"))?;
         return told(common, "added to", &outcome);
     }
     let hooks = connect::hooks(&ports);
     if common.json {
-        let environment: serde_json::Map<_, _> =
-            connect::telemetry_environment(&ports).into_iter().map(|(name, value)| (name.to_owned(), value.into())).collect();
+        let environment: serde_json::Map<_, _> = environment.into_iter().map(|(name, value)| (name.to_owned(), value.into())).collect();
         show::json(&json!({"env": environment, "hooks": hooks}))?;
         return Ok(Exit::Done);
     }
     show::line("# In the shell that starts Claude Code:")?;
-    for line in connect::lines(&ports) {
-        show::line(&line)?;
+    for (name, value) in environment {
+        show::line(&format!("export {name}={value}"))?;
     }
-    show::line(&format!("\n# In {} (or: paramedic connect claude-code --write):", dir.join("settings.json").display()))?;
+    let with = if *gateway { " --gateway" } else { "" };
+    show::line(&format!("\n# In {} (or: paramedic connect claude-code{with} --write):", dir.join("settings.json").display()))?;
     show::line(&serde_json::to_string(&json!({"hooks": hooks}))?)?;
+    if let Some(address) = ports.gateway.filter(|_| !*gateway) {
+        show::line(&format!(
+            "\n# Its model calls can go through the gateway at {address}, where switches, budgets and limits hold them:\n# paramedic connect claude-code --gateway"
+        ))?;
+    }
     Ok(Exit::Done)
 }
 

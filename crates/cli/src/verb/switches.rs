@@ -3,7 +3,7 @@
 use anyhow::Result;
 use clap::CommandFactory as _;
 use paramedic_api::operations::flags::{FlagList, FlagView};
-use paramedic_api::operations::switches::{KnownSwitch, SwitchChanged, known_switches};
+use paramedic_api::operations::switches::{KnownSwitch, SwitchChanged, SwitchEffect, known_switches};
 use paramedic_model::switch::{Switch, ValueKind, find, own_name};
 use paramedic_model::{Clock as _, SystemClock, Timestamp};
 use serde::Deserialize;
@@ -16,8 +16,14 @@ use crate::show;
 
 #[derive(Debug, Deserialize)]
 struct Listed {
-    switches: Vec<Switch>,
+    switches: Vec<Value>,
     enforcers: Vec<Enforcer>,
+}
+
+#[derive(Debug, Deserialize)]
+struct WithEffect {
+    #[serde(default)]
+    effect: Option<SwitchEffect>,
 }
 
 #[derive(Debug, Deserialize)]
@@ -106,6 +112,18 @@ fn plain(value: &Value) -> String {
     }
 }
 
+/// `acted on 12 calls, last: ...; refused/min 0 -> 3.5`.
+fn effect_words(effect: &SwitchEffect) -> String {
+    let last = if effect.last.is_empty() { String::new() } else { format!(", the last time: {}", show::clean(&effect.last)) };
+    let a_minute = |calls: f64| if calls >= 10.0 || calls == 0.0 { format!("{calls:.0}") } else { format!("{calls:.1}") };
+    format!(
+        "acted on {}{last}; refused/min {} -> {}",
+        super::agents::many(effect.calls, "call"),
+        a_minute(effect.refused_per_minute_before),
+        a_minute(effect.refused_per_minute_after)
+    )
+}
+
 async fn list_switches(common: &Common) -> Result<Exit> {
     let face = Face::open_running(common).await?;
     let (all, value) = face.get::<Listed>("switch.list", &json!({})).await?;
@@ -116,9 +134,18 @@ async fn list_switches(common: &Common) -> Result<Exit> {
     if all.switches.is_empty() {
         show::line("No switch holds now.")?;
     }
-    all.switches.iter().try_for_each(|switch| show::line(&words(switch)))?;
+    for listed in &all.switches {
+        show::line(&words(&Switch::deserialize(listed)?))?;
+        if let Some(effect) = WithEffect::deserialize(listed)?.effect {
+            show::line(&format!("  {}", effect_words(&effect)))?;
+        }
+    }
     let enforcers: Vec<String> = all.enforcers.iter().map(|one| show::clean(&one.name)).collect();
-    let enforced = if enforcers.is_empty() { "nobody: no gateway runs here, so that what is set does nothing".to_owned() } else { enforcers.join(", ") };
+    let enforced = if enforcers.is_empty() {
+        "nobody: no gateway runs here, so that what is set does nothing".to_owned()
+    } else {
+        enforcers.join(", ")
+    };
     show::line(&format!("enforced by {enforced}"))?;
     show::line("paramedic switch known lists all that can be set")?;
     Ok(Exit::Done)
