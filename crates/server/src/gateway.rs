@@ -22,6 +22,7 @@ use paramedic_model::{Clock, Event, Level, Source, Switch, Timestamp, Usage};
 use prometheus_client::registry::Registry;
 use tokio::runtime::Runtime;
 use tokio::sync::{broadcast, mpsc, watch};
+use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 /// The folder inside the data folder where the gateway keeps what is spent, and the salt of its names for keys.
@@ -55,7 +56,6 @@ pub struct GatewayRoom {
     redis_metrics: from_redis::Metrics,
     runtime: Mutex<Option<Runtime>>,
     serving: Mutex<Vec<Serving>>,
-    drain: Duration,
 }
 
 impl GatewayRoom {
@@ -66,7 +66,6 @@ impl GatewayRoom {
         if let Some(dir) = &dir {
             std::fs::create_dir_all(dir).with_context(|| format!("failed to create {}", dir.display()))?;
         }
-        let drain = Duration::from_secs(settings.drain_s);
         let workers = std::thread::available_parallelism().map_or(1, std::num::NonZero::get).min(WORKERS_MAX);
         let mut builder = tokio::runtime::Builder::new_multi_thread();
         let runtime = builder.worker_threads(workers).max_blocking_threads(8).thread_name("gateway").enable_all().build()?;
@@ -90,7 +89,7 @@ impl GatewayRoom {
             runtime.spawn(async move { looking.run(&looked).await });
             Some(watched)
         };
-        Ok(Self { gateway, elsewhere, redis_metrics, runtime: Mutex::new(Some(runtime)), serving: Mutex::default(), drain })
+        Ok(Self { gateway, elsewhere, redis_metrics, runtime: Mutex::new(Some(runtime)), serving: Mutex::default() })
     }
 
     /// Registers everything that the gateway counts.
@@ -152,15 +151,22 @@ impl GatewayRoom {
         let settings = with_environment(settings)?;
         let runtime = self.runtime.lock().unwrap_or_else(PoisonError::into_inner);
         let _guard = runtime.as_ref().map(Runtime::enter);
+        let at_next_start = taken_at_next_start(&self.gateway.settings(), &settings);
+        if !at_next_start.is_empty() {
+            tracing::warn!(settings = at_next_start.join(", "), "changes of these take effect at the next start, or with SIGUSR2");
+        }
         self.gateway.configure(settings).map_err(|error| anyhow::anyhow!("failed to {error}"))
     }
 
     /// Takes no more calls, lets those that run come to their end within the deadline, and writes down what is spent.
     pub async fn drain(&self) {
         let serving = std::mem::take(&mut *self.serving.lock().unwrap_or_else(PoisonError::into_inner));
+        let deadline = Duration::from_secs(self.gateway.settings().drain_s);
+        // All at once: while one address ends its calls, another must not take new ones.
+        let mut draining: JoinSet<_> = serving.into_iter().map(|one| one.drain(deadline)).collect();
         let mut cut = 0;
-        for one in serving {
-            cut += one.drain(self.drain).await.cut;
+        while let Some(drained) = draining.join_next().await {
+            cut += drained.map_or(0, |drained| drained.cut);
         }
         if cut > 0 {
             tracing::warn!(cut, "calls through the gateway were cut off at the deadline");
@@ -223,6 +229,21 @@ fn shared(settings: &Settings) -> Result<Option<Arc<dyn Shared>>> {
     }
     let store = RedisStore::new(&settings.redis.url, &settings.limit).map_err(|error| anyhow::anyhow!("failed to {error}"))?;
     Ok(Some(Arc::new(store)))
+}
+
+/// Which settings were changed that a running gateway does not take.
+fn taken_at_next_start(old: &Settings, new: &Settings) -> Vec<&'static str> {
+    let all = [
+        ("gateway.unix_socket", old.unix_socket != new.unix_socket),
+        ("gateway.connections_max", old.connections_max != new.connections_max),
+        ("gateway.client_timeout_s", old.client_timeout_s != new.client_timeout_s),
+        ("gateway.calls_kept", old.calls_kept != new.calls_kept),
+        ("gateway.limit", old.limit != new.limit),
+        ("gateway.breaker", old.breaker != new.breaker),
+        ("gateway.budget", old.budget != new.budget),
+        ("gateway.redis", old.redis != new.redis),
+    ];
+    all.into_iter().filter(|(_, changed)| *changed).map(|(name, _)| name).collect()
 }
 
 /// Gives the gateway the switches that hold.
