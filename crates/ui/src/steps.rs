@@ -1,6 +1,7 @@
 //! One step of a run as people see it and answer it: its state, exactly what would run, what came of it, and the forms.
 
 use maud::{Markup, html};
+use paramedic_model::switch::{find, own_name};
 use paramedic_model::{Timestamp, secret, text};
 use paramedic_runbook::classify::Effect;
 use paramedic_runbook::desk::{Can, RunView, StepView};
@@ -236,9 +237,21 @@ fn explained(around: &Around<'_>, step: &StepView) -> Markup {
             @if let Some(verify) = &step.verify { "Afterwards it is watched: " code { (short(verify, 160)) } ". " }
             @if let Some(rollback) = &step.rollback { "Way back: " code { (short(rollback, 60)) } ". " }
             @else if step.effect > Effect::Read && !step.only_rollback && step.executor != Executor::Action && !by_person { "No way back is written down. " }
+            @if let Some(board) = board(step) { a href=(board) { "Switchboard" } ". " }
             @if let Some(at) = step.reverts_at { "It is taken back by itself " (due(at, around.now)) ". " }
         }
     }
+}
+
+/// Where the switch that a step sets or clears is shown, with what it does.
+fn board(step: &StepView) -> Option<String> {
+    let [name, arguments] = step.argv.as_slice() else { return None };
+    if step.executor != Executor::Action || !name.starts_with("gateway.switch_") {
+        return None;
+    }
+    let arguments: serde_json::Value = serde_json::from_str(arguments).ok()?;
+    let switch = own_name(arguments.get("switch")?.as_str()?);
+    find(switch).is_ok().then(|| format!("/switches#{}", crate::pages::switches::anchor(switch)))
 }
 
 /// Lines of what a dry run said, besides its sentence.

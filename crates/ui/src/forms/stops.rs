@@ -6,6 +6,7 @@ use axum::body::Body;
 use axum::extract::State;
 use axum::http::{HeaderMap, header};
 use axum::response::Response;
+use paramedic_api::operations::gateway::{ResetInput, reset_breakers};
 use paramedic_api::operations::people::responding;
 use paramedic_api::operations::switches::{self, ClearInput, SwitchInput};
 use paramedic_api::{ApiError, Caller, Context};
@@ -73,6 +74,11 @@ async fn switch(context: Arc<Context>, caller: Caller, fields: &Fields) -> Resul
         let scope = scope.filter(|scope| !scope.is_empty()).or_else(|| Some("all".to_owned()));
         return switches::clear(context, caller, ClearInput { id: name, scope, why }).await.map(|_| "switch-cleared");
     }
+    if fields.get("do") == "reset" {
+        let of = fields.get("of").to_owned();
+        let input = ResetInput { all: of.is_empty(), name: Some(of).filter(|of| !of.is_empty()), why };
+        return reset_breakers(context, caller, input).await.map(|_| "breaker-reset");
+    }
     let minutes = fields.get("minutes");
     let ttl = if minutes.is_empty() { fields.get("for").to_owned() } else { format!("{minutes}m") };
     let input = SwitchInput { switch: name, value: Value::from(fields.get("value")), scope, ttl: Some(ttl), why };
@@ -89,6 +95,7 @@ pub(super) fn done_words(what: &str) -> Option<&'static str> {
         "switch-set" => "Set. It ends by itself.",
         "switch-lasts" => "Set. It holds until somebody clears it.",
         "switch-cleared" => "Cleared.",
+        "breaker-reset" => "Reset. It is in the journal.",
         _ => return None,
     })
 }

@@ -2,7 +2,7 @@
 
 mod board;
 
-pub(super) use board::anchor;
+pub(crate) use board::anchor;
 
 use std::sync::Arc;
 

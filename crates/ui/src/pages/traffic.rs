@@ -15,6 +15,8 @@ use axum::http::HeaderMap;
 use axum::response::Response;
 use maud::{Markup, html};
 use paramedic_action::switch::Ended;
+use paramedic_api::operations::alerts::Nothing;
+use paramedic_api::operations::gateway::{breakers, budgets};
 use paramedic_api::operations::people::responding;
 use paramedic_api::operations::switches::holding;
 use paramedic_api::{ApiError, Context};
@@ -29,10 +31,12 @@ use crate::format::{count, encode, many, money, short, tokens};
 use crate::forms;
 use crate::page::{Tab, said};
 use crate::pages::switches::{anchor, until, value};
-use crate::pages::{answer, done_of, query_of};
+use crate::pages::{answer, done_of, query_of, reader};
 
 /// Seconds that the figures at the top are of.
 const NOW_S: u64 = 60;
+/// Bytes of all that grows with the traffic; the rest of the page takes less than 9 kB. Calls get what the others leave.
+const BYTES_MAX: usize = 50_000;
 /// Switches that are named at the top; the switchboard has all.
 const SET_MAX: usize = 5;
 /// Where the gateway listens unless the settings say otherwise.
@@ -79,31 +83,39 @@ struct Seen<'a> {
 }
 
 pub(crate) async fn page(State(context): State<Arc<Context>>, RawQuery(query): RawQuery, headers: HeaderMap) -> Response {
-    let result = show(&context, query.as_deref().unwrap_or(""));
+    let result = show(&context, query.as_deref().unwrap_or("")).await;
     answer(&context, Tab::Traffic, forms::actor(&headers), result).await
 }
 
-fn show(context: &Context, query_text: &str) -> Result<(String, Markup), ApiError> {
+async fn show(context: &Arc<Context>, query_text: &str) -> Result<(String, Markup), ApiError> {
     let query: TrafficQuery = query_of(query_text)?;
     let Some(gateway) = &context.gateway else { return Ok(("No gateway".to_owned(), no_gateway())) };
+    let budgets = budgets(Arc::clone(context), reader(), Nothing {}).await?;
+    let breakers = breakers(Arc::clone(context), reader(), Nothing {}).await?;
     let ended = responding(context).map(|parts| parts.switches.ended()).unwrap_or_default();
     let seen = Seen { context, gateway, active: holding(context).unwrap_or_default(), ended, now: context.now() };
     let (sum, running) = (gateway.traffic().last(NOW_S, seen.now), gateway.traffic().running_count());
     let title = headline(&sum, running);
     let is_new = running == 0 && gateway.traffic().recent(|_| true, 1).is_empty();
+    let top = html! {
+        h1 { (title) }
+        @if is_new { (no_calls(context, gateway)) } @else { (figures(&seen, &sum, running)) (graph::last_hour(&seen)) }
+        (set_now(&seen.active, seen.now))
+    };
+    let money = html! { (money::budgets(&seen, &budgets)) (money::spenders(&seen, &query)) };
+    let health = html! { (health::breakers(&seen, breakers)) (health::provider(&seen)) (health::gates(&seen)) (health::latency(&seen)) };
+    let left = BYTES_MAX.saturating_sub(top.0.len() + money.0.len() + health.0.len());
+    let running = calls::running(&seen, &query, left / 3);
+    let latest = calls::latest(&seen, &query, left.saturating_sub(running.0.len()));
     let body = html! {
         (said(done_of(query_text)))
-        div id="traffic" data-live data-every="2" {
-            h1 { (title) }
-            @if is_new { (no_calls(context, gateway)) } @else { (figures(&seen, &sum, running)) (graph::last_hour(&seen)) }
-            (set_now(&seen.active, seen.now))
-        }
+        div id="traffic" data-live data-every="2" { (top) }
         @if !is_new { p class="groups" { a href="#running" { "Running" } " " a href="#latest" { "Latest calls" } " " a href="#money" { "Money" } " " a href="#health" { "Breakers and limits" } " " a href="/switches" { "Switchboard" } } }
         (calls::filter(&query))
-        div id="running" data-live { (calls::running(&seen, &query)) }
-        div id="latest" data-live { (calls::latest(&seen, &query)) }
-        div id="money" class="grid halves" data-live { (money::budgets(&seen)) (money::spenders(&seen, &query)) }
-        div id="health" class="grid halves" data-live { (health::breakers(&seen)) (health::provider(&seen)) (health::gates(&seen)) (health::latency(&seen)) }
+        div id="running" data-live { (running) }
+        div id="latest" data-live { (latest) }
+        div id="money" class="grid halves" data-live { (money) }
+        div id="health" class="grid halves" data-live { (health) }
     };
     Ok((title, body))
 }

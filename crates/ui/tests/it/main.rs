@@ -23,6 +23,8 @@ mod respond;
 
 mod cockpit;
 
+mod traffic;
+
 use std::sync::Arc;
 
 use client::Server;

@@ -107,7 +107,7 @@ fn title_of(answer: &Answer) -> &str {
 }
 
 /// Nothing inline, nothing from elsewhere, nothing of an agent's text as markup.
-fn assert_safe(path: &str, answer: &Answer) {
+pub fn assert_safe(path: &str, answer: &Answer) {
     let policy = answer.header("content-security-policy").unwrap_or_else(|| panic!("{path} has no policy"));
     assert!(policy.starts_with("default-src 'none'") && !policy.contains("unsafe"), "{policy}");
     assert_eq!(answer.header("x-content-type-options"), Some("nosniff"));

@@ -76,6 +76,10 @@ rm -rf @/left
 
 impl Acting {
     pub async fn with(files: &[(&str, &str)]) -> Self {
+        Self::with_gateway(files, |_| None).await
+    }
+
+    pub async fn with_gateway(files: &[(&str, &str)], open: impl FnOnce(&Stage) -> Option<paramedic_gateway::Gateway>) -> Self {
         let mut stage = Stage::with_fleet().await;
         let folder = tempfile::tempdir().unwrap();
         let books = folder.path().join("books");
@@ -101,7 +105,10 @@ impl Acting {
         let adapters: Vec<Arc<dyn paramedic_action::Adapter>> =
             vec![Arc::new(paramedic_action::switch::Switches::new(Arc::clone(&switches), clock))];
         let actions = Actions::new(adapters, paramedic_action::metrics::Metrics::default());
-        Arc::get_mut(&mut stage.context).unwrap().responding = Some(Responding { runs: Arc::clone(&runs), actions, flags, switches });
+        let gateway = open(&stage);
+        let context = Arc::get_mut(&mut stage.context).unwrap();
+        context.responding = Some(Responding { runs: Arc::clone(&runs), actions, flags, switches });
+        context.gateway = gateway;
         let server = serve(&stage).await;
         Self { stage, server, runs, folder }
     }

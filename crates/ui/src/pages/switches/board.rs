@@ -125,11 +125,12 @@ fn is_by_settings(switch: &Switch) -> bool {
     switch.set_at == Timestamp::EPOCH
 }
 
-/// What calls of so many seconds come to in a minute; none without a second.
+/// What calls of so many seconds come to in a minute; none where there was neither a second nor a call.
 fn a_minute(sum: &Sum, seconds: u64, with_refused: bool) -> Option<String> {
-    if seconds == 0 {
+    if seconds == 0 && sum.calls == 0 {
         return None;
     }
+    let seconds = seconds.max(1);
     let rate = |number: u64| count((number.saturating_mul(60) + seconds / 2) / seconds);
     let mut said = format!("{} calls/min", rate(sum.calls));
     if with_refused {
@@ -146,7 +147,7 @@ fn a_minute(sum: &Sum, seconds: u64, with_refused: bool) -> Option<String> {
 }
 
 /// The part of the page where a switch is: its name, of `blocked_user:ana` that of all its kind.
-pub(in crate::pages) fn anchor(name: &str) -> &str {
+pub(crate) fn anchor(name: &str) -> &str {
     name.split(':').next().unwrap_or(name)
 }
 
@@ -283,7 +284,7 @@ mod tests {
         let sum =
             Sum { calls: 30, refused: 10, failed: 1, input_tokens: 40_000, output_tokens: 2_000, duration_ms: 60_000, ..Sum::default() };
         for (sum, seconds, with_refused, expect) in [
-            (sum, 0, true, None),
+            (Sum::default(), 0, true, None),
             (sum, 60, true, Some("30 calls/min, 10 refused, 1 failed, 2.1 k tokens a call, 2.0 s in the mean")),
             (sum, 30, false, Some("60 calls/min, 2 failed, 2.1 k tokens a call, 2.0 s in the mean")),
             (Sum { calls: 5, refused: 5, ..Sum::default() }, 600, true, Some("1 calls/min, 1 refused, 0 failed")),

@@ -15,10 +15,10 @@ use crate::page::within;
 use crate::pages::agents::state_shape;
 
 const LINES_MAX: usize = 50;
-const RUNNING_BYTES_MAX: usize = 14_000;
-const LATEST_BYTES_MAX: usize = 22_000;
+/// Of them, those that stand there before one asks for the rest.
+const FIRST_LINES: usize = 12;
 /// Switches that are named of one call.
-const ACTED_MAX: usize = 3;
+const ACTED_MAX: usize = 2;
 
 /// How a call ended, in the words that people look for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
@@ -106,21 +106,28 @@ pub(super) fn filter(query: &TrafficQuery) -> Markup {
     }
 }
 
-pub(super) fn running(seen: &Seen<'_>, query: &TrafficQuery) -> Markup {
+pub(super) fn running(seen: &Seen<'_>, query: &TrafficQuery, bytes_max: usize) -> Markup {
     let is_meant = |call: &RunningCall| query.means(&call.caller, [call.model.as_deref(), None]);
     let (calls, all) = seen.gateway.traffic().running(is_meant, LINES_MAX);
     let fleet = seen.context.fleet();
-    let (rows, shown) = within(RUNNING_BYTES_MAX, &calls, |call| running_row(call, &fleet, seen.now));
+    let (first, first_shown) = within(bytes_max, calls.iter().take(FIRST_LINES), |call| running_row(call, &fleet, seen.now));
+    let left = bytes_max.saturating_sub(first.0.len());
+    let (rest, rest_shown) = within(left, calls.iter().skip(first_shown), |call| running_row(call, &fleet, seen.now));
+    let head = html! { thead { tr { th { "State" } th { "Who" } th { "Model" } th class="num" { "Since" } th class="num" { "Written so far" } } } };
+    let shown = first_shown + rest_shown;
     html! {
         h2 { @if all > 0 { (many(all as u64, "call")) " running" } @else { "Nothing runs" @if query.is_filtered() { " that matches" } " at the moment" } }
         @if all > 0 {
-            table class="cards" {
-                thead { tr { th { "State" } th { "Who" } th { "Model" } th class="num" { "Since" } th class="num" { "Written so far" } } }
-                tbody { (rows) }
-            }
-            @if shown < all { p class="faint" { "The oldest " (shown) "; " (many((all - shown) as u64, "more")) "." } }
+            table class="cards calls running" { (head) tbody { (first) } }
+            (folded("running-more", rest_shown, query, html! { table class="cards calls running" { (head) tbody { (rest) } } }))
+            @if shown < all { p class="faint small" { "The oldest " (shown) " of them; " (count((all - shown) as u64)) " more run." } }
         }
     }
+}
+
+/// Further lines, at once where somebody looks for some.
+fn folded(id: &str, lines: usize, query: &TrafficQuery, table: Markup) -> Markup {
+    html! { @if lines > 0 { details class="part" id=(id) open[query.is_filtered()] { summary { (lines) " more" } (table) } } }
 }
 
 fn running_row(call: &RunningCall, fleet: &Fleet, now: Timestamp) -> Markup {
@@ -140,20 +147,22 @@ fn running_row(call: &RunningCall, fleet: &Fleet, now: Timestamp) -> Markup {
     }
 }
 
-pub(super) fn latest(seen: &Seen<'_>, query: &TrafficQuery) -> Markup {
+pub(super) fn latest(seen: &Seen<'_>, query: &TrafficQuery, bytes_max: usize) -> Markup {
     let records = seen.gateway.traffic().recent(|record| query.means_record(record), usize::MAX);
     let all = records.len();
     let fleet = seen.context.fleet();
-    let (rows, shown) = within(LATEST_BYTES_MAX, records.iter().take(LINES_MAX), |record| row(record, &fleet, seen.now));
+    let (first, first_shown) = within(bytes_max, records.iter().take(FIRST_LINES), |record| row(record, &fleet, seen.now));
+    let left = bytes_max.saturating_sub(first.0.len());
+    let (rest, rest_shown) = within(left, records.iter().take(LINES_MAX).skip(first_shown), |record| row(record, &fleet, seen.now));
+    let head = html! { thead { tr { th { "Ended" } th { "Who" } th { "Model" } th { "How" } th class="num" { "Took" } th class="num" { "Tokens in, out" } th class="num" { "Cost" } } } };
+    let shown = first_shown + rest_shown;
     html! {
         h2 { "Latest calls" @if query.is_filtered() { ": " (count(all as u64)) " match" } }
         @if all == 0 { p class="empty" { @if query.is_filtered() { "None of the calls that are remembered matches. " a href="/traffic" { "Show all" } "." } @else { "None ended yet." } } }
         @else {
-            table class="cards" {
-                thead { tr { th { "Ended" } th { "Who" } th { "Model" } th { "How" } th class="num" { "Took" } th class="num" { "Tokens in, out" } th class="num" { "Cost" } } }
-                tbody { (rows) }
-            }
-            @if shown < all { p class="faint" { "The latest " (shown) "; " (count((all - shown) as u64)) " more are remembered: filter, or ask the API." } }
+            table class="cards calls" { (head) tbody { (first) } }
+            (folded("latest-more", rest_shown, query, html! { table class="cards calls" { (head) tbody { (rest) } } }))
+            @if shown < all { p class="faint small" { "The latest " (shown) "; " (count((all - shown) as u64)) " more are remembered: filter, or ask the API." } }
         }
     }
 }
@@ -180,13 +189,19 @@ fn who(caller: &Caller, fleet: &Fleet) -> Markup {
     let user = caller.user.as_deref().map(|user| short(user, 48));
     let key = || caller.key.as_deref().map(|key| format!("key {}", short(key, 20)));
     let team = caller.team.as_deref().map(|team| format!("team {}", short(team, 32)));
-    let under = [user.clone(), team].into_iter().flatten().collect::<Vec<_>>().join(" · ");
+    let name = agent.as_ref().map(
+        |id| html! { @if fleet.get(id).is_some() { a href=(agent_path(id)) data-open { (agent_name(id)) } } @else { (agent_name(id)) } },
+    );
+    // An agent that has no name but its user's is not said twice.
+    let is_user = caller.agent.is_none() && caller.session.is_none();
     html! {
-        @match &agent {
-            Some(id) if fleet.get(id).is_some() => { a href=(agent_path(id)) data-open { (agent_name(id)) } div class="faint small" { (under) } }
-            Some(id) if user.as_deref() != Some(id.as_str()) => { (agent_name(id)) div class="faint small" { (under) } }
-            _ => { (user.or_else(key).unwrap_or_else(|| "–".to_owned())) }
+        @match (user, name) {
+            (Some(_), Some(name)) if is_user => (name),
+            (Some(user), Some(name)) => { (user) div class="faint small" { (name) } }
+            (_, Some(name)) => (name),
+            _ => (key().unwrap_or_else(|| "–".to_owned())),
         }
+        @if let Some(team) = team { div class="faint small" { (team) } }
     }
 }
 
@@ -225,7 +240,7 @@ fn how(record: &Record) -> Markup {
         @if let Some(error) = &record.error_type { " " span class="soft" { (short(error, 40)) } }
         @if record.tries > 1 { " " span class="soft" { "asked " (record.tries) " times" } }
         @for acted in record.acted.iter().take(ACTED_MAX) {
-            div class="small soft" { a href=(board_of(name_of(&acted.switch))) { (short(&acted.switch, 60)) } ": " (short(&acted.what, 120)) }
+            div class="small soft" { a href=(board_of(name_of(&acted.switch))) { (short(&acted.switch, 60)) } ": " (short(&acted.what, 80)) }
         }
         @if record.acted.len() > ACTED_MAX { div class="small faint" { (record.acted.len() - ACTED_MAX) " more" } }
     }

@@ -15,6 +15,8 @@ const HEAD: u32 = 16;
 const BOTTOM: u32 = HEAD + HEIGHT;
 /// Changes that are marked, the latest.
 const MARKS_MAX: usize = 9;
+/// Share of the width below which two labels would touch.
+const APART: f64 = 0.03;
 const MINUTE_S: u64 = 60;
 
 /// What was changed, and when.
@@ -56,10 +58,12 @@ pub(super) fn last_hour(seen: &Seen<'_>) -> Markup {
                 }
                 line class="axis" x1="0" x2="100%" y1=(BOTTOM) y2=(BOTTOM) {}
                 text x="0" y=(HEAD + 10) { "highest " (count(top)) }
-                @for (i, mark) in marks.iter().enumerate() {
+                @for mark in &marks {
                     @let x = percent_of(share(mark.at, from, to));
                     line class="mark" x1=(x) x2=(x) y1=(HEAD - 2) y2=(BOTTOM) { title { (mark.at.time_of_day()) " " (mark.words) " " (mark.what) } }
-                    text class="strong" x=(x) y="11" text-anchor="middle" { (i + 1) }
+                }
+                @for (x, words) in labels(&marks.iter().map(|mark| share(mark.at, from, to)).collect::<Vec<_>>()) {
+                    text class="strong" x=(percent_of(x)) y="11" text-anchor=(if x > 0.97 { "end" } else { "middle" }) { (words) }
                 }
                 text x="0" y=(BOTTOM + 14) { (axis_time(from, from, to)) }
                 text x="100%" y=(BOTTOM + 14) text-anchor="end" { (axis_time(to, from, to)) " UTC" }
@@ -127,6 +131,18 @@ fn marks(seen: &Seen<'_>, from: Timestamp) -> Vec<Mark> {
     marks.split_off(marks.len().saturating_sub(MARKS_MAX))
 }
 
+/// The marks' numbers; those of marks that stand close together are one label.
+fn labels(places: &[f64]) -> Vec<(f64, String)> {
+    let mut all: Vec<(f64, usize, usize)> = Vec::new();
+    for (i, x) in places.iter().enumerate() {
+        match all.last_mut() {
+            Some((at, _, last)) if x - *at < APART => *last = i + 1,
+            _ => all.push((*x, i + 1, i + 1)),
+        }
+    }
+    all.into_iter().map(|(x, first, last)| (x, if first == last { first.to_string() } else { format!("{first}–{last}") })).collect()
+}
+
 fn numbers(minutes: &[Step]) -> Markup {
     let some = || minutes.iter().rev().filter(|minute| minute.sum.calls > 0);
     html! {
@@ -152,6 +168,13 @@ fn numbers(minutes: &[Step]) -> Markup {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn labels_do_not_touch() {
+        let said: Vec<_> = labels(&[0.1, 0.5, 0.51, 0.525, 0.9]).into_iter().map(|(_, words)| words).collect();
+        assert_eq!(said, ["1", "2–4", "5"]);
+        assert!(labels(&[]).is_empty());
+    }
 
     #[test]
     fn parts_stand_on_one_another() {

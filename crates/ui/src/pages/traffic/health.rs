@@ -1,12 +1,12 @@
 //! What holds calls back: breakers, the provider's limits, our own, and how long models take.
 
 use maud::{Markup, html};
+use paramedic_api::operations::gateway::Breakers;
 use paramedic_fleet::State as AgentState;
 use paramedic_gateway::answer::{BucketName, LimitView, WindowView};
 use paramedic_gateway::breaker::{BreakerView, State};
 use paramedic_gateway::limit::GateView;
 use std::time::Duration;
-use tokio::time::Instant;
 
 use super::money::gauge;
 use super::{Seen, board_of};
@@ -23,8 +23,8 @@ const GATES_MAX: usize = 8;
 const GATES_BYTES_MAX: usize = 3_000;
 const MODELS_MAX: usize = 6;
 
-pub(super) fn breakers(seen: &Seen<'_>) -> Markup {
-    let mut all = seen.gateway.breakers().view(Instant::now(), seen.now);
+pub(super) fn breakers(seen: &Seen<'_>, known: Breakers) -> Markup {
+    let (mut all, acting) = (known.breakers, known.acting);
     // What does not let everything through comes first.
     all.sort_by_key(|breaker| (breaker.state == State::Closed, breaker.forced_by.is_none(), breaker.failures_in_a_row == 0));
     let (rows, shown) = within(BREAKERS_BYTES_MAX, all.iter().take(BREAKERS_MAX), |one| breaker(seen, one));
@@ -32,9 +32,11 @@ pub(super) fn breakers(seen: &Seen<'_>) -> Markup {
     html! {
         section {
             h2 { "Circuit breakers" @if odd > 0 { ": " b class="warned" { (odd) " not closed" } } }
-            @if all.is_empty() { p class="soft" { "No call has come to one yet. They open by themselves while " a href="/switches#circuit_breaker" { "circuit_breaker" } " is on." } }
+            @if all.is_empty() { p class="soft" { "No call has come to one yet." } }
             @else { ul class="rows" { (rows) } }
             @if shown < all.len() { p class="faint" { (all.len() - shown) " more: " code { "paramedic breaker list" } } }
+            @if !acting { p class="small soft" { "They only watch: one that opens by itself refuses nothing until " a href="/switches#circuit_breaker" { "circuit_breaker" } " is on." } }
+            @if all.len() > 1 { (reset(None)) }
         }
     }
 }
@@ -53,7 +55,7 @@ fn breaker(seen: &Seen<'_>, one: &BreakerView) -> Markup {
             }
             @if one.failures > 0 || one.forced_by.is_some() { p class="small soft" {
                 @if let Some(by) = &one.forced_by { "held by " (short(by, 80)) ". " }
-                @if one.failures > 0 { (many(one.failures, "failure")) ", " (one.failures_in_a_row) " in a row, opened " (many(one.trips, "time")) }
+                @if one.failures > 0 { (many(one.failures, "failure")) ", " (one.failures_in_a_row) " in a row" @if one.trips > 0 { ", opened " (many(one.trips, "time")) } }
                 @if let Some(at) = one.next_probe { ", tries again " (due(at, seen.now)) }
             } }
             (hold(one))
@@ -63,10 +65,9 @@ fn breaker(seen: &Seen<'_>, one: &BreakerView) -> Markup {
 
 /// Holding it and letting it go are switches.
 fn hold(one: &BreakerView) -> Markup {
-    let scope = one.forced_by.as_deref().map(|by| by.rsplit_once('@').map_or("all", |(_, scope)| scope));
     html! {
         details class="small" id=(format!("hold{}", row_key(&one.name))) {
-            summary { "Open, close" @if scope.is_some() { ", let go" } }
+            summary { "Hold, reset" }
             form class="inline" method="post" action="/switches" {
                 input type="hidden" name="switch" value="breaker:";
                 input type="hidden" name="of" value=(one.name);
@@ -76,16 +77,20 @@ fn hold(one: &BreakerView) -> Markup {
                 button class="danger" name="value" value="open" { "Hold open: refuse" }
                 button name="value" value="closed" { "Hold closed: let through" }
             }
-            @if let Some(scope) = scope {
-                form class="inline" method="post" action="/switches" {
-                    input type="hidden" name="do" value="clear";
-                    input type="hidden" name="switch" value="breaker:";
-                    input type="hidden" name="of" value=(one.name);
-                    input type="hidden" name="scope" value=(scope);
-                    input type="hidden" name="back" value="/traffic";
-                    button { "Let go: it decides by itself" }
-                }
-            }
+            (reset(Some(one)))
+        }
+    }
+}
+
+/// Closes it, forgets what it has seen, and clears the switches that hold it; or all of them.
+fn reset(one: Option<&BreakerView>) -> Markup {
+    html! {
+        form class="inline" method="post" action="/switches" {
+            input type="hidden" name="do" value="reset";
+            input type="hidden" name="switch" value="breaker:";
+            @if let Some(one) = one { input type="hidden" name="of" value=(one.name); }
+            input type="hidden" name="back" value="/traffic";
+            button { @match one { None => "Reset all: they decide by themselves", Some(BreakerView { forced_by: Some(_), .. }) => "Reset: let go, and it decides by itself", Some(_) => "Reset: close, and forget its failures" } }
         }
     }
 }
@@ -151,7 +156,8 @@ fn words(name: BucketName) -> String {
 
 /// Our own limits, where calls wait or did.
 pub(super) fn gates(seen: &Seen<'_>) -> Markup {
-    let all = seen.gateway.limiter().view();
+    let mut all = seen.gateway.limiter().view();
+    all.retain(|gate| gate.waiting + gate.held + gate.admitted > 0);
     let (rows, _) = within(GATES_BYTES_MAX, all.iter().take(GATES_MAX), gate);
     html! {
         @if !all.is_empty() {

@@ -2,6 +2,7 @@
 
 use maud::{Markup, html};
 use paramedic_action::switch::is_by_flag;
+use paramedic_api::operations::gateway::Budgets;
 use paramedic_gateway::budget::{Budget, Period, Spender, Whose};
 use serde::Deserialize;
 
@@ -55,13 +56,14 @@ impl By {
     }
 }
 
-pub(super) fn budgets(seen: &Seen<'_>) -> Markup {
-    let all = seen.gateway.ledger().budgets();
+pub(super) fn budgets(seen: &Seen<'_>, known: &Budgets) -> Markup {
+    let all = &known.budgets;
     let (rows, shown) = within(BUDGETS_BYTES_MAX, all.iter().take(BUDGETS_MAX), |budget| one(seen, budget));
     html! {
         section {
-            h2 { "Budgets" }
-            @if all.is_empty() { p class="soft" { "No budget is set, or none was asked for yet. " a href="/switches#daily_budget_dollars" { "Set one" } ", or " code { "paramedic budget set 20 --per day" } "." } }
+            h2 { "Budgets" @if known.waiting > 0 { ": " (many(known.waiting as u64, "call")) " waiting for money" } }
+            p class="soft" { (dollars(known.spent_today_dollars)) " spent today (UTC)." }
+            @if all.is_empty() { p class="soft" { "No budget is set. " a href="/switches#daily_budget_dollars" { "Set one" } ", or " code { "paramedic budget set 20 --per day" } "." } }
             @else { ul class="rows" { (rows) } }
             @if shown < all.len() { p class="faint" { (all.len() - shown) " more: " code { "paramedic budget" } } }
         }
