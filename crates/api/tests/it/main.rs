@@ -9,6 +9,8 @@ mod stage;
 
 mod operations;
 
+mod gateway;
+
 mod live;
 
 mod refusals;

@@ -82,6 +82,22 @@ fn examples() -> Vec<(&'static str, String, serde_json::Value)> {
         get("target.list", "/api/v1/targets/list"),
         get("event.search", "/api/v1/events?kind=model-error&from=2026-03-10T14:00:00Z&level=warn"),
         get("cost.report", "/api/v1/cost?limit=3"),
+        get("cost.top", "/api/v1/cost/top?by=model&per=week&limit=3"),
+        get("cost.diagnosis", "/api/v1/cost/diagnosis?per=month"),
+        get("gateway.traffic", "/api/v1/gateway/traffic?limit=3"),
+        get("gateway.calls", "/api/v1/gateway/calls?user=ana&outcome=refused&status=4xx&switch=blocked&limit=3"),
+        get("gateway.latency", "/api/v1/gateway/latency?by=agent"),
+        get("gateway.limits", "/api/v1/gateway/limits"),
+        get("gateway.budgets", "/api/v1/gateway/budgets"),
+        get("breaker.list", "/api/v1/gateway/breakers"),
+        post("breaker.reset", "/api/v1/gateway/breakers/reset", json!({"all": true, "why": "the provider is back"})),
+        post(
+            "fault.lease",
+            "/api/v1/gateway/faults",
+            json!({"id": "drill-1", "fault": {"kind": "slow", "delay_ms": 900}, "share": 0.5, "ttl": "5m", "why": "a drill"}),
+        ),
+        get("fault.get", "/api/v1/gateway/faults"),
+        post("fault.release", "/api/v1/gateway/faults/drill-1/release", json!({"why": "seen enough"})),
         get("journal.entries", "/api/v1/journal?after=2&limit=3"),
     ]
 }

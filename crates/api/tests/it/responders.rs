@@ -7,7 +7,8 @@ use paramedic_action::flag::{FlagStore, Flags};
 use paramedic_action::switch::{SwitchStore, Switches};
 use paramedic_action::{Actions, Call};
 use paramedic_api::{Context, Responding};
-use paramedic_model::SystemClock;
+use paramedic_gateway::{Gateway, Parts as GatewayParts, Pricing};
+use paramedic_model::{SystemClock, Usage};
 use paramedic_runbook::desk::Parts;
 use paramedic_runbook::execute::{BoxFuture, Hand, Hands, Order};
 use paramedic_runbook::outcome::Outcome;
@@ -77,6 +78,15 @@ impl Hand for ActionHand {
     }
 }
 
+/// A token costs a millionth of a dollar, whatever the model.
+struct Penny;
+
+impl Pricing for Penny {
+    fn call(&self, _: &str, usage: &Usage) -> Option<u64> {
+        Some(usage.total() * 1_000_000)
+    }
+}
+
 impl Stage {
     /// The fleet, and everything that answers its incidents.
     pub async fn with_responders() -> Self {
@@ -109,6 +119,15 @@ impl Stage {
         };
         let runs = RunDesk::open(parts).await.expect("opens");
         let context: &mut Context = Arc::get_mut(&mut self.context).expect("nobody else has it yet");
+        let gateway = GatewayParts {
+            settings: paramedic_gateway::Settings::default(),
+            clock: context.clock.clone(),
+            pricing: Arc::new(Penny),
+            data_dir: None,
+            salt: [7; 32],
+            shared: None,
+        };
+        context.gateway = Some(Gateway::open(gateway).expect("opens"));
         context.responding = Some(Responding { runs, actions, flags, switches });
     }
 }
