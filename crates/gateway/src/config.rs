@@ -1,5 +1,7 @@
 //! Settings of the gateway.
 
+use std::fmt;
+
 use serde::{Deserialize, Serialize};
 
 use crate::{breaker, budget, identity, limit, retry};
@@ -118,7 +120,7 @@ impl UpstreamSettings {
 }
 
 /// A key of your own.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct KeySettings {
     /// How it is called in records and scopes: `key:ci`.
@@ -131,6 +133,20 @@ pub struct KeySettings {
     pub user: String,
     /// Which team calls with it, where no header says so.
     pub team: String,
+}
+
+/// Settings in use are shown to whoever asks: a key is not, unless it only says which variable holds it.
+impl fmt::Debug for KeySettings {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let shown = |key: &str| if key.is_empty() || key.starts_with("env:") { key.to_owned() } else { "***".to_owned() };
+        f.debug_struct("KeySettings")
+            .field("name", &self.name)
+            .field("key", &shown(&self.key))
+            .field("upstream_key", &shown(&self.upstream_key))
+            .field("user", &self.user)
+            .field("team", &self.team)
+            .finish()
+    }
 }
 
 /// Which models stand in for others.
@@ -244,5 +260,13 @@ mod tests {
             assert_eq!(upstream.serves(model), serves, "{model}");
         }
         assert!(UpstreamSettings::default().serves(""));
+    }
+
+    #[test]
+    fn a_key_is_not_shown_and_the_variable_that_holds_it_is() {
+        let key =
+            |key: &str| KeySettings { name: "ci".to_owned(), key: key.to_owned(), upstream_key: key.to_owned(), ..Default::default() };
+        let shown = format!("{:#?}", Settings { keys: vec![key("a-plain-secret"), key("env:CI_KEY")], ..Settings::default() });
+        assert!(!shown.contains("a-plain-secret") && shown.contains("***") && shown.contains("env:CI_KEY"), "{shown}");
     }
 }
