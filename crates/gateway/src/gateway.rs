@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::fmt;
 use std::io;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, RwLock};
 use std::time::Duration;
 
@@ -175,12 +175,12 @@ impl Gateway {
     /// Opens a gateway. It serves nobody yet.
     ///
     /// # Errors
-    /// When its settings contradict themselves, or what was spent cannot be read.
+    /// When its settings contradict themselves. That what was spent cannot be read stops nobody: budgets then begin anew.
     pub fn open(parts: Parts) -> Result<Self, GatewayError> {
         let Parts { settings, clock, pricing, data_dir, salt, shared } = parts;
         let ready = ready(settings, salt, None)?;
         let settings = &ready.settings;
-        let ledger = Ledger::open(data_dir.as_deref(), settings.budget.clone(), Arc::clone(&clock))?;
+        let ledger = ledger(data_dir.as_deref(), settings, &clock)?;
         let limiter = match shared {
             Some(shared) => Limiter::with_shared(settings.limit.clone(), shared),
             None => Limiter::new(settings.limit.clone()),
@@ -433,6 +433,17 @@ impl Gateway {
     #[must_use]
     pub fn upstreams(&self) -> Vec<(String, String)> {
         self.inner.ready().upstreams.iter().map(|(upstream, ..)| (upstream.name().to_owned(), upstream.address().to_string())).collect()
+    }
+}
+
+/// What was spent; where that cannot be read, calls go on and what is spent from now on is kept in memory.
+fn ledger(dir: Option<&Path>, settings: &Settings, clock: &Arc<dyn Clock>) -> Result<Arc<Ledger>, budget::OpenError> {
+    match Ledger::open(dir, settings.budget.clone(), Arc::clone(clock)) {
+        Err(error @ budget::OpenError::Read { .. }) => {
+            tracing::error!("failed to {error}: budgets begin anew, and are kept in memory until the gateway is started again");
+            Ledger::open(None, settings.budget.clone(), Arc::clone(clock))
+        }
+        opened => opened,
     }
 }
 

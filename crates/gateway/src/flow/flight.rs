@@ -181,8 +181,9 @@ impl Flight {
         if outcome == Outcome::Answered && record.status == 200 && record.error_type.is_none() {
             inner.guards.step("keep the answer", || self.keep(now));
         }
-        self.ticket = None;
+        // It is among those that ended before it is none of those that run any more.
         inner.guards.step("record", || inner.ended(*record, now));
+        self.ticket = None;
     }
 
     fn settle(&mut self, record: &mut Record, seen: Option<&Seen>, now: Timestamp) {

@@ -116,8 +116,10 @@ impl<'a> Sending<'a> {
             if let Some(record) = flight.record() {
                 record.tries = attempt;
             }
+            // Whoever goes away in the meantime leaves a call that may have been read.
+            let before = std::mem::replace(&mut flight.sent, true);
             let sent = self.once(flight).await;
-            flight.sent |= sent.as_ref().map_or_else(SendError::sent, |answer| answer.status().as_u16() < 400);
+            flight.sent = before || sent.as_ref().map_or_else(SendError::sent, |answer| answer.status().as_u16() < 400);
             match self.judge(flight, sent, attempt, attempts) {
                 After::Pass(answer) => return Ok(*answer),
                 After::Fail(failed) => return Err(failed),

@@ -2,11 +2,17 @@
 
 #![allow(clippy::unwrap_used)]
 mod answer;
-mod breaker;
 mod body;
+mod breaker;
 mod budget;
 
+mod budgets_whole;
+mod documents;
+mod fail_open;
+mod flow;
+mod limit;
+mod model_api;
 mod observe;
 mod proxy;
+mod switches;
 mod upstream;
-mod limit;

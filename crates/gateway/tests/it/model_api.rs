@@ -313,7 +313,6 @@ impl Whole {
 #[derive(Debug, Clone)]
 pub(crate) struct Call {
     pub(crate) path: String,
-    pub(crate) user: String,
     pub(crate) headers: String,
     pub(crate) body: Value,
 }
@@ -323,7 +322,7 @@ impl Call {
     pub(crate) fn of(user: &str) -> Self {
         let headers = format!("x-user-id: {user}\r\nx-api-key: key-of-{user}\r\n");
         let body = json!({"model": "claude-x", "max_tokens": 100, "messages": [{"role": "user", "content": "Hello."}]});
-        Self { path: "/v1/messages".to_owned(), user: user.to_owned(), headers, body }
+        Self { path: "/v1/messages".to_owned(), headers, body }
     }
 
     pub(crate) fn model(mut self, model: &str) -> Self {
