@@ -104,6 +104,8 @@ pub struct Policy {
 struct Rule {
     switch: Arc<str>,
     scope: Scope,
+    /// The scope in words: whose money a budget is.
+    purse: Arc<str>,
     ask: Ask,
     expires_at: Timestamp,
 }
@@ -157,6 +159,9 @@ enum Count {
     HistoryTokens,
 }
 
+const AGENT: usize = 6;
+const NARROWEST: usize = 7;
+
 /// How narrow a scope is: rules are applied from the widest to the narrowest.
 const fn narrowness(scope: &Scope) -> usize {
     match scope {
@@ -166,8 +171,8 @@ const fn narrowness(scope: &Scope) -> usize {
         Scope::Plugin(_) => 3,
         Scope::Team(_) => 4,
         Scope::User(_) => 5,
-        Scope::Agent(_) => 6,
-        Scope::Session(_) => 7,
+        Scope::Agent(_) => AGENT,
+        Scope::Session(_) => NARROWEST,
     }
 }
 
@@ -175,7 +180,9 @@ const fn narrowness(scope: &Scope) -> usize {
 #[derive(Debug, Default)]
 pub struct Policies {
     all: Vec<Rule>,
-    scoped: HashMap<Scope, Vec<Rule>>,
+    /// By kind of scope, as [`narrowness`] counts them, and by name.
+    scoped: [HashMap<Box<str>, Vec<Rule>>; NARROWEST + 1],
+    is_scoped: bool,
     /// Circuit breakers that are held open (true) or closed.
     breakers: Vec<(Arc<str>, bool, Arc<str>, Timestamp)>,
     /// When the first of them ends.
@@ -197,7 +204,11 @@ impl Policies {
             match rule(switch, id) {
                 None => unknown.push(switch.id.clone()),
                 Some(rule) if rule.scope == Scope::All => policies.all.push(rule),
-                Some(rule) => policies.scoped.entry(rule.scope.clone()).or_default().push(rule),
+                Some(rule) => {
+                    let name = rule.scope.parts().map_or("", |(_, name)| name).into();
+                    policies.scoped[narrowness(&rule.scope)].entry(name).or_default().push(rule);
+                    policies.is_scoped = true;
+                }
             }
         }
         (policies, unknown)
@@ -216,43 +227,35 @@ impl Policies {
 
     #[must_use]
     pub fn is_empty(&self) -> bool {
-        self.all.is_empty() && self.scoped.is_empty() && self.breakers.is_empty()
+        self.all.is_empty() && !self.is_scoped && self.breakers.is_empty()
     }
 
     /// What the switches say about a call.
     #[must_use]
     pub fn of(&self, caller: &Caller, model: Option<&str>, now: Timestamp) -> Policy {
         let mut policy = Policy::default();
-        if self.all.is_empty() && self.scoped.is_empty() {
+        if self.all.is_empty() && !self.is_scoped {
             return policy;
         }
         let mut found: [&[Rule]; 10] = [&[]; 10];
         found[0] = &self.all;
-        if !self.scoped.is_empty() {
-            let mut put = |scope: Scope| {
-                let place = narrowness(&scope);
-                if let Some(rules) = self.scoped.get(&scope) {
-                    found[place] = rules;
-                }
-            };
+        if self.is_scoped {
             let names = [
-                (Scope::Model as fn(String) -> Scope, model),
-                (Scope::Key, caller.key.as_deref()),
-                (Scope::Plugin, caller.plugin.as_deref()),
-                (Scope::Team, caller.team.as_deref()),
-                (Scope::User, caller.user.as_deref()),
-                (Scope::Agent, caller.agent.as_deref()),
-                (Scope::Session, caller.session.as_deref()),
+                model,
+                caller.key.as_deref(),
+                caller.plugin.as_deref(),
+                caller.team.as_deref(),
+                caller.user.as_deref(),
+                caller.agent.as_deref(),
+                caller.session.as_deref(),
             ];
-            for (scope, name) in names {
-                if let Some(name) = name {
-                    put(scope(name.to_owned()));
-                }
+            for (place, name) in (1..).zip(names) {
+                found[place] = name.map_or(&[], |name| self.named(place, name));
             }
             // A sub-agent is narrower than its session, and may be named without it.
             if let Some((_, own)) = caller.agent.as_deref().and_then(|agent| agent.split_once('/')) {
-                found[8] = std::mem::take(&mut found[6]);
-                found[9] = self.scoped.get(&Scope::Agent(own.to_owned())).map_or(&[], |rules| rules);
+                found[8] = std::mem::take(&mut found[AGENT]);
+                found[9] = self.named(AGENT, own);
             }
         }
         for rules in found {
@@ -261,6 +264,12 @@ impl Policies {
             }
         }
         policy
+    }
+
+    fn named(&self, place: usize, name: &str) -> &[Rule] {
+        let rules = &self.scoped[place];
+        // Nearly always there is none, and then the name need not be hashed.
+        if rules.is_empty() { &[] } else { rules.get(name).map_or(&[], |rules| rules) }
     }
 }
 
@@ -283,7 +292,8 @@ fn rule(switch: &Switch, id: Arc<str>) -> Option<Rule> {
         }
         None => ask(&switch.switch, value)?,
     };
-    Some(Rule { switch: id, scope, ask, expires_at: switch.expires_at })
+    let purse = scope.to_string().into();
+    Some(Rule { switch: id, scope, purse, ask, expires_at: switch.expires_at })
 }
 
 fn ask(name: &str, value: &Value) -> Option<Ask> {
@@ -346,7 +356,7 @@ impl Policy {
             Ask::Flag(flag, on) => self.flag(*flag, *on, rule),
             Ask::Limit(limited, count) => self.limits.push(Ruling { value: (*limited, *count), switch: switch() }),
             Ask::Budget(window, dollars) => {
-                let purse = rule.scope.to_string().into();
+                let purse = Arc::clone(&rule.purse);
                 self.budgets.push(Budget { window: *window, dollars: *dollars, purse, switch: switch() });
             }
             Ask::AtCap(at_cap) => self.at_cap = Some(Ruling { value: *at_cap, switch: switch() }),
