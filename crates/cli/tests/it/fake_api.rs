@@ -165,8 +165,19 @@ fn json_answer(status: u16, request_id: &str, body: &Value) -> Response<Body> {
         .unwrap()
 }
 
-/// The same message as server-sent events: its beginning, each block in pieces, its end with the final counts.
+/// The same message as server-sent events.
 fn stream(message: &Value, request_id: &str) -> Response<Body> {
+    Response::builder()
+        .header("content-type", "text/event-stream")
+        .header("request-id", request_id)
+        .header("anthropic-ratelimit-requests-limit", "50")
+        .header("anthropic-ratelimit-requests-remaining", "49")
+        .body(Body::from(events(message)))
+        .unwrap()
+}
+
+/// A message's beginning, each of its blocks in pieces, and its end with the final counts.
+pub fn events(message: &Value) -> String {
     let mut text = String::new();
     let mut event = |name: &str, mut body: Value| {
         body["type"] = name.into();
@@ -192,11 +203,5 @@ fn stream(message: &Value, request_id: &str) -> Response<Body> {
     }
     event("message_delta", json!({"delta": {"stop_reason": message["stop_reason"], "stop_sequence": null}, "usage": message["usage"]}));
     event("message_stop", json!({}));
-    Response::builder()
-        .header("content-type", "text/event-stream")
-        .header("request-id", request_id)
-        .header("anthropic-ratelimit-requests-limit", "50")
-        .header("anthropic-ratelimit-requests-remaining", "49")
-        .body(Body::from(text))
-        .unwrap()
+    text
 }

@@ -65,6 +65,12 @@ impl Home {
 
     #[track_caller]
     pub fn up_with(&self, more: &[&str]) -> Instance {
+        self.up_in(more, &[])
+    }
+
+    /// Starts it with more arguments and more environment.
+    #[track_caller]
+    pub fn up_in(&self, more: &[&str], environment: &[(&str, &str)]) -> Instance {
         let log = fs::File::options().create(true).append(true).open(self.path().join("up.log")).unwrap();
         let mut command = self.command(&[
             "up",
@@ -77,7 +83,7 @@ impl Home {
             "--gateway",
             "127.0.0.1:0",
         ]);
-        command.args(more).arg("--claude-dir").arg(self.claude());
+        command.args(more).arg("--claude-dir").arg(self.claude()).envs(environment.iter().copied());
         let child = command.stdout(log.try_clone().unwrap()).stderr(log).spawn().unwrap();
         let mut instance = Instance { child, ports: Value::Null };
         let ready = until(READY_WITHIN, || {
@@ -121,6 +127,10 @@ impl Instance {
 
     pub fn otlp_grpc(&self) -> String {
         self.port("otlp_grpc")
+    }
+
+    pub fn gateway(&self) -> String {
+        self.port("gateway")
     }
 
     fn port(&self, name: &str) -> String {

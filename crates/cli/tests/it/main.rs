@@ -21,6 +21,7 @@ mod defects;
 mod documents;
 mod exporters;
 mod external;
+mod gateway_clients;
 mod interop;
 mod lifecycle;
 mod live;
