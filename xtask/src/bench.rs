@@ -7,6 +7,7 @@ mod gateway;
 mod http;
 mod metrics;
 mod otlp;
+mod soak;
 mod startup;
 mod unit;
 
@@ -89,6 +90,11 @@ pub(crate) enum What {
         #[arg(long)]
         quick: bool,
     },
+    /// Calls through a gateway while it, its settings and the upstream are restarted, and what it holds afterwards.
+    Soak {
+        #[arg(long, default_value_t = 1_000_000)]
+        calls: usize,
+    },
     /// Durable appends to the journal.
     Journal,
     /// Appending to and searching the event store.
@@ -111,6 +117,7 @@ pub(crate) fn run(what: &What) -> Result<()> {
             println!("{}", corpus::make(*megabytes)?.display());
             return Ok(());
         }
+        What::Soak { calls } => ("soak", soak::run(*calls)?),
         What::Journal => ("journal", unit::run("paramedic-journal", "bench")?),
         What::Events => ("events", unit::run("paramedic-telemetry", "ingest_bench")?),
     };

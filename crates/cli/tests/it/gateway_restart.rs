@@ -12,9 +12,11 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use clients::{Crowd, End, Stretch, call_while};
-use program::{Gate, Spent};
-use upstream::{INPUT_TOKENS, OUTPUT_TOKENS, Upstream};
+use clients::{Client, Crowd, End, Stretch, call_while};
+use program::{Gate, Spent, signal};
+use upstream::{INPUT_TOKENS, OUTPUT_TOKENS, Upstream, Way};
+
+use crate::fixture::until;
 
 /// A million tokens of the model cost 3 dollars to read and 15 to write.
 const PICODOLLARS: u64 = INPUT_TOKENS * 3_000_000 + OUTPUT_TOKENS * 15_000_000;
@@ -86,7 +88,7 @@ fn cost_of(calls: usize) -> Spent {
 
 #[track_caller]
 fn assert_spent(gate: &Gate, expected: &Spent) {
-    let spent = crate::fixture::until(Duration::from_secs(5), || Some(gate.spent()).filter(|spent| spent == expected));
+    let spent = until(Duration::from_secs(5), || Some(gate.spent()).filter(|spent| spent == expected));
     assert_eq!(spent.unwrap_or_else(|| gate.spent()), *expected);
 }
 
@@ -173,6 +175,40 @@ fn gateway_restart_of_the_whole_program_loses_no_call() {
     stretch.print("hand-overs of the whole program");
     assert_all_whole(&stretch, &gate);
     assert_spent(&gate, &cost_of(stretch.to));
+}
+
+/// While a long answer is being given, a hand-over begins, and somebody else calls. How long did he wait?
+fn wait_beside_a_long_answer(gate: &Gate, upstream: &Upstream, pid: u32) -> Duration {
+    thread::scope(|scope| {
+        let long = scope.spawn(|| Client::new(&gate.address).call(0, Way::Long, true));
+        until(Duration::from_secs(5), || (upstream.asked(0) == 1).then_some(())).expect("it is asked");
+        thread::sleep(Duration::from_millis(500));
+        signal(pid, "USR2");
+        thread::sleep(Duration::from_millis(200));
+        let begun = Instant::now();
+        assert_eq!(Client::new(&gate.address).call(1, Way::Plain, true), End::Whole, "{}", gate.home.log());
+        let waited = begun.elapsed();
+        assert_eq!(long.join().unwrap(), End::Whole, "{}", gate.home.log());
+        waited
+    })
+}
+
+#[test]
+fn gateway_restart_cuts_no_long_answer_and_a_gateway_alone_lets_nobody_wait_for_it() {
+    let upstream = Upstream::start(10);
+    let mut gate = Gate::alone(&settings(&upstream, 0));
+    let first = gate.first();
+    let waited = wait_beside_a_long_answer(&gate, &upstream, first);
+    println!("a gateway alone: a call waited {} ms beside an answer of 5 s", waited.as_millis());
+    assert!(waited < Duration::from_secs(2), "{waited:?}");
+    until(Duration::from_secs(10), || (!gate.is_alive(first)).then_some(())).expect("the first one ends");
+
+    let upstream = Upstream::start(10);
+    let gate = Gate::start(&settings(&upstream, 0), &[]);
+    let waited = wait_beside_a_long_answer(&gate, &upstream, gate.pid());
+    // Only one process can have the data: the next one waits for it, and calls wait with it.
+    println!("a gateway with data: a call waited {} ms beside an answer of 5 s", waited.as_millis());
+    assert_spent(&gate, &cost_of(2));
 }
 
 /// By hand, with `cargo xtask bench soak`.

@@ -78,7 +78,7 @@ impl Client {
     }
 
     fn over(&mut self, mut connection: BufReader<TcpStream>, id: usize, way: Way, last: bool) -> Result<End, Fault> {
-        let streams = matches!(way, Way::Stream | Way::Quick | Way::Cut);
+        let streams = matches!(way, Way::Stream | Way::Long | Way::Quick | Way::Cut);
         let body =
             format!(r#"{{"model":"{MODEL}","max_tokens":64,"stream":{streams},"messages":[{{"role":"user","content":"call {id}"}}]}}"#);
         let close = if last { "connection: close\r\n" } else { "" };
@@ -205,6 +205,15 @@ pub struct Crowd {
     pub rest: Duration,
 }
 
+/// Lets clients end, also when a test fails.
+struct Stops<'a>(&'a AtomicBool);
+
+impl Drop for Stops<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+}
+
 /// Lets a crowd call while `meanwhile` happens; each call that began comes to its end.
 pub fn call_while(crowd: Crowd, address: &str, upstream: &Upstream, next: &AtomicUsize, meanwhile: impl FnOnce(&AtomicUsize)) -> Stretch {
     let (stop, total) = (AtomicBool::new(false), Mutex::new((Stretch::default(), Vec::<(usize, End)>::new())));
@@ -234,8 +243,8 @@ pub fn call_while(crowd: Crowd, address: &str, upstream: &Upstream, next: &Atomi
             };
             thread::Builder::new().stack_size(256 << 10).spawn_scoped(scope, work).unwrap();
         }
+        let _ends = Stops(&stop);
         meanwhile(next);
-        stop.store(true, Ordering::Relaxed);
     });
     let (mut stretch, ends) = total.into_inner().unwrap();
     (stretch.from, stretch.to, stretch.took) = (from, next.load(Ordering::SeqCst), begun.elapsed());

@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::io::{Read, Write};
+use std::net::TcpStream;
 use std::os::unix::net::UnixStream;
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
@@ -27,6 +28,19 @@ impl Gate {
         arguments.push(format!("127.0.0.1:{}", crate::programs::free_port()));
         arguments.extend(more.iter().map(|&more| more.to_owned()));
         Self::with(arguments, settings)
+    }
+
+    /// Starts `paramedic gateway` that keeps nothing, so that nothing is waited for.
+    pub fn alone(settings: &str) -> Self {
+        let address = format!("127.0.0.1:{}", crate::programs::free_port());
+        let home = Home::new();
+        let arguments = ["gateway", "--listen", &address].map(str::to_owned).to_vec();
+        let mut gate = Self { home, address: address.clone(), arguments, first: None };
+        gate.arguments.extend(["--config".to_owned(), gate.home.path().join("paramedic.toml").display().to_string()]);
+        gate.configure(settings);
+        gate.spawn();
+        until(READY_WITHIN, || TcpStream::connect(&address).ok()).unwrap_or_else(|| panic!("it is not ready: {}", gate.home.log()));
+        gate
     }
 
     /// Starts `paramedic up` with these settings.
@@ -57,8 +71,7 @@ impl Gate {
         std::env::var_os("PARAMEDIC_SOAK_PROGRAM").map_or_else(|| PathBuf::from(PROGRAM), PathBuf::from)
     }
 
-    /// With the data and the address of before.
-    pub fn start_again(&mut self) {
+    fn spawn(&mut self) -> u32 {
         let log = fs::File::options().create(true).append(true).open(self.home.path().join("up.log")).unwrap();
         let mut command = Command::new(Self::program());
         command.args(&self.arguments).env_clear().env("HOME", self.home.path()).env("PATH", std::env::var_os("PATH").unwrap_or_default());
@@ -66,7 +79,18 @@ impl Gate {
         let child = command.stdout(log.try_clone().unwrap()).stderr(log).spawn().unwrap();
         let pid = child.id();
         self.first = Some(child);
-        let ports = until(READY_WITHIN, || self.ports().filter(|ports| ports["pid"] == pid));
+        pid
+    }
+
+    /// With the data and the address of before. Whoever was killed may hold the folder for a moment longer.
+    pub fn start_again(&mut self) {
+        let mut pid = self.spawn();
+        let ports = until(READY_WITHIN, || {
+            if self.first.as_mut().is_some_and(|first| first.try_wait().unwrap().is_some()) {
+                pid = self.spawn();
+            }
+            self.ports().filter(|ports| ports["pid"] == pid)
+        });
         let ports = ports.unwrap_or_else(|| panic!("it is not ready: {}", self.home.log()));
         self.address = ports["gateway"].as_str().unwrap().to_owned();
     }
@@ -81,7 +105,12 @@ impl Gate {
     }
 
     pub fn signal(&self, name: &str) {
-        assert!(Command::new("kill").args([&format!("-{name}"), &self.pid().to_string()]).status().unwrap().success());
+        signal(self.pid(), name);
+    }
+
+    /// The process that was started first, without those that follow it.
+    pub fn first(&self) -> u32 {
+        self.first.as_ref().unwrap().id()
     }
 
     /// Lets a successor take over, and waits until it has.
@@ -93,7 +122,7 @@ impl Gate {
         until(READY_WITHIN, || (!self.is_alive(before)).then_some(())).expect("the one before ends");
     }
 
-    fn is_alive(&mut self, pid: u32) -> bool {
+    pub fn is_alive(&mut self, pid: u32) -> bool {
         if let Some(first) = self.first.as_mut().filter(|first| first.id() == pid) {
             return first.try_wait().unwrap().is_none();
         }
@@ -151,6 +180,10 @@ impl Gate {
     pub fn spent(&self) -> Spent {
         Spent::read(&fs::read_to_string(self.home.data().join("gateway/spend.log")).unwrap())
     }
+}
+
+pub fn signal(pid: u32, name: &str) {
+    assert!(Command::new("kill").args([&format!("-{name}"), &pid.to_string()]).status().unwrap().success());
 }
 
 impl Drop for Gate {

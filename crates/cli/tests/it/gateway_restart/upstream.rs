@@ -25,6 +25,8 @@ pub enum Way {
     Plain,
     /// A stream of a second.
     Stream,
+    /// A stream of five seconds.
+    Long,
     /// A stream without any pause.
     Quick,
     /// A stream that ends in the middle.
@@ -36,9 +38,10 @@ pub enum Way {
     Silent,
 }
 
-const WAYS: [(Way, &str); 8] = [
+const WAYS: [(Way, &str); 9] = [
     (Way::Plain, "plain"),
     (Way::Stream, "stream"),
+    (Way::Long, "long"),
     (Way::Quick, "quick"),
     (Way::Cut, "cut"),
     (Way::Failure, "failure"),
@@ -205,6 +208,7 @@ fn answer(writer: &mut impl Write, id: usize, way: Way) -> io::Result<()> {
         Way::Overloaded => whole(writer, 529, "", &fault("overloaded_error")),
         Way::Silent => Ok(()),
         Way::Stream => stream(writer, id, PIECE_EVERY, PIECES, true),
+        Way::Long => stream(writer, id, PIECE_EVERY, PIECES * 5, true),
         Way::Quick => stream(writer, id, Duration::ZERO, PIECES, true),
         Way::Cut => stream(writer, id, Duration::ZERO, PIECES / 2, false),
     }
