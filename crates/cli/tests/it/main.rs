@@ -22,6 +22,8 @@ mod documents;
 mod exporters;
 mod external;
 mod gateway_clients;
+mod gateway_redis;
+mod gateway_restart;
 mod interop;
 mod lifecycle;
 mod live;
