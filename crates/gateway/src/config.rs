@@ -14,6 +14,9 @@ pub struct Settings {
     pub upstreams: Vec<UpstreamSettings>,
     /// Keys of your own that stand for upstreams' keys. Default: none, every key is passed on as it is.
     pub keys: Vec<KeySettings>,
+    /// Makes the names of keys: gateways with the same one, as text or `env:NAME`, give the same key the same name, which
+    /// limits that they share need. Default empty: one of the data folder's own.
+    pub key_salt: String,
     /// Whether only `keys` may call. Default false.
     pub own_keys_only: bool,
     /// Besides the address, a Unix socket that takes calls. Default empty: none.
@@ -59,6 +62,7 @@ impl Default for Settings {
         Self {
             upstreams: vec![UpstreamSettings::default()],
             keys: Vec::new(),
+            key_salt: String::new(),
             own_keys_only: false,
             unix_socket: String::new(),
             drain_s: 30,
@@ -214,7 +218,7 @@ impl Default for DegradedSettings {
 }
 
 /// Where switches come from that other programs set, and where limits are shared.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct RedisSettings {
     /// `redis://host:port/db`, or `env:NAME`. Default empty: no Redis.
@@ -225,6 +229,14 @@ pub struct RedisSettings {
     pub read_switches: bool,
     /// Milliseconds between two looks at those keys. Default 500.
     pub look_every_ms: u64,
+}
+
+impl std::fmt::Debug for RedisSettings {
+    /// The address may hold a password.
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let mut shown = f.debug_struct("RedisSettings");
+        shown.field("share_limits", &self.share_limits).field("read_switches", &self.read_switches).finish_non_exhaustive()
+    }
 }
 
 impl Default for RedisSettings {

@@ -133,8 +133,9 @@ fn record(inner: &Inner, kind: Kind, caller: Caller, parts: &Parts, ready: &Read
 fn own_key(caller: &mut Caller, headers: &mut HeaderMap, ready: &Ready) -> bool {
     let Some(own) = caller.key.as_ref().and_then(|key| ready.keys.get(key)) else { return ready.keys.is_empty() };
     caller.key = Some(own.name.clone());
-    caller.user = caller.user.take().or_else(|| own.user.clone());
-    caller.team = caller.team.take().or_else(|| own.team.clone());
+    // Whose key it is, is known; what a header says is a claim.
+    caller.user = own.user.clone().or(caller.user.take());
+    caller.team = own.team.clone().or(caller.team.take());
     let Some(upstream) = &own.upstream_key else { return true };
     let bearer = HeaderValue::from_str(&format!("Bearer {upstream}"));
     let is_bearer = headers.contains_key(AUTHORIZATION) && !headers.contains_key("x-api-key");

@@ -38,6 +38,8 @@ const BREAKERS_NAMED_MAX: usize = 500;
 pub enum GatewayError {
     #[error("read the settings of the gateway: there is no upstream")]
     NoUpstream,
+    #[error("read the settings of the gateway: own_keys_only is set, and there are no keys, so nobody could call")]
+    NobodyMayCall,
     #[error("read the settings of the gateway: two upstreams are called {0:?}")]
     Twice(String),
     #[error("read the settings of the gateway: the upstream {name:?}: {why}")]
@@ -454,6 +456,9 @@ pub(crate) fn pico(dollars: f64) -> u64 {
 }
 
 fn ready(settings: Settings, salt: [u8; 32], old: Option<&Ready>) -> Result<Ready, GatewayError> {
+    if settings.own_keys_only && settings.keys.is_empty() {
+        return Err(GatewayError::NobodyMayCall);
+    }
     let names = Names::new(&settings.identity, salt)?;
     let keys = settings.keys.iter().map(|key| own_key(key, &names)).collect::<Result<_, _>>()?;
     let base = base_switches(&settings)?;
@@ -492,6 +497,14 @@ fn upstreams(settings: &Settings, old: Option<&Ready>) -> Result<Vec<(Arc<Upstre
         all.push((upstream, one.models.clone(), fallback));
     }
     Ok(all)
+}
+
+/// Whether settings contradict themselves, before anything is opened with them.
+///
+/// # Errors
+/// When they do.
+pub fn check(settings: &Settings) -> Result<(), GatewayError> {
+    ready(settings.clone(), [0; 32], None).map(drop)
 }
 
 fn own_key(key: &KeySettings, names: &Names) -> Result<(Box<str>, OwnKey), GatewayError> {

@@ -157,10 +157,27 @@ pub(crate) fn fleet_from_checkpoint(dir: &Path, settings: &Settings) -> Result<R
     Ok(Restored { fleet: Fleet::new(prices, settings.fleet), detectors: Detectors::new(detect), meter: Vec::new(), seq: 0 })
 }
 
+/// A stream takes two descriptors, and the usual limit of a shell is far below what the system allows.
+pub fn raise_descriptor_limit() {
+    use rustix::process::{Resource, getrlimit, setrlimit};
+    let mut limit = getrlimit(Resource::Nofile);
+    if limit.current < limit.maximum {
+        limit.current = limit.maximum;
+        if let Err(error) = setrlimit(Resource::Nofile, limit) {
+            tracing::warn!(%error, "the limit of open files could not be raised");
+        }
+    }
+}
+
 /// The data folder, for this process alone. A successor waits until the one before it has ended its calls.
 async fn acquire(data_dir: &Path, settings: &Settings) -> Result<Instance> {
     let patience = Duration::from_secs(settings.gateway.drain_s.saturating_add(settings.intake.drain_s)) + SUCCESSION;
     let until = tokio::time::Instant::now() + patience;
+    if handover::follows() {
+        GatewayRoom::check(&settings.gateway)?;
+        handover::inherited()?;
+        handover::ready();
+    }
     loop {
         match Instance::acquire(data_dir) {
             Err(_) if handover::follows() && tokio::time::Instant::now() < until => tokio::time::sleep(Duration::from_millis(20)).await,
@@ -228,6 +245,7 @@ impl App {
     pub async fn start(settings: Settings, clock: Arc<dyn Clock>) -> Result<Self> {
         let data_dir = settings.data_dir().map_err(|error| anyhow::anyhow!("failed to {error}"))?;
         let instance = acquire(&data_dir, &settings).await?;
+        raise_descriptor_limit();
         let sockets = Sockets::bind(&settings).await?;
         let ports = sockets.ports();
         let mut registries = Registries::new();

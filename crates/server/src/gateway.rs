@@ -20,6 +20,7 @@ use paramedic_gateway::proxy::{Listener, Serving};
 use paramedic_gateway::{Gateway, Parts, Pricing, Settings, breaker};
 use paramedic_model::{Clock, Event, Level, Source, Switch, Timestamp, Usage};
 use prometheus_client::registry::Registry;
+use sha2::{Digest as _, Sha256};
 use tokio::runtime::Runtime;
 use tokio::sync::{broadcast, mpsc, watch};
 use tokio::task::JoinSet;
@@ -71,7 +72,8 @@ impl GatewayRoom {
         let runtime = builder.worker_threads(workers).max_blocking_threads(8).thread_name("gateway").enable_all().build()?;
         let gateway = {
             let _guard = runtime.enter();
-            let salt = salt(dir.as_deref())?;
+            let salt =
+                if settings.key_salt.is_empty() { salt(dir.as_deref())? } else { Sha256::digest(settings.key_salt.as_bytes()).into() };
             let shared = shared(&settings)?;
             let parts = Parts { settings, clock: clock.clone(), pricing: Arc::new(FleetPrices(prices)), data_dir: dir, salt, shared };
             Gateway::open(parts).map_err(|error| anyhow::anyhow!("failed to {error}"))?
@@ -106,6 +108,26 @@ impl GatewayRoom {
         self.elsewhere.clone()
     }
 
+    /// Whether it could be opened with these settings.
+    pub fn check(settings: &Settings) -> Result<()> {
+        let settings = with_environment(settings.clone())?;
+        paramedic_gateway::gateway::check(&settings).map_err(|error| anyhow::anyhow!("failed to {error}"))
+    }
+
+    /// For a gateway without a journal: what its budgets and breakers tell goes to the log, there is nowhere else.
+    pub fn log_news(&self, clock: Arc<dyn Clock>) {
+        let Some(events) = events_of(&self.gateway) else { return };
+        let take = |events: Vec<Event>| {
+            for event in events.iter().filter(|event| matches!(&*event.name, "gateway/budget" | "gateway/breaker")) {
+                tracing::warn!("{}", event.text);
+            }
+        };
+        let gateway = self.gateway.clone();
+        if let Some(runtime) = self.runtime.lock().unwrap_or_else(PoisonError::into_inner).as_ref() {
+            runtime.spawn(hand_over(gateway, events, take, clock, CancellationToken::new()));
+        }
+    }
+
     /// For a gateway without a journal: its switches are those of other programs alone, besides its settings'.
     pub fn follow_elsewhere(&self) {
         let Some(mut watched) = self.elsewhere() else { return };
@@ -127,7 +149,10 @@ impl GatewayRoom {
         let mut serving = vec![self.on_runtime(|gateway| gateway.serve(Listener::Tcp(listener)))?];
         let socket = self.gateway.settings().unix_socket;
         if !socket.is_empty() {
-            let _ = std::fs::remove_file(&socket);
+            // What a process before left behind; anything else that has this name is not ours to take away.
+            if std::fs::symlink_metadata(&socket).is_ok_and(|file| std::os::unix::fs::FileTypeExt::is_socket(&file.file_type())) {
+                let _ = std::fs::remove_file(&socket);
+            }
             let served = self.on_runtime(|gateway| {
                 let listener = std::os::unix::net::UnixListener::bind(&socket)?;
                 listener.set_nonblocking(true)?;
@@ -194,6 +219,7 @@ fn with_environment(mut settings: Settings) -> Result<Settings> {
         key.upstream_key = crate::responding::from_environment(&key.upstream_key)?;
     }
     settings.redis.url = crate::responding::from_environment(&settings.redis.url)?;
+    settings.key_salt = crate::responding::from_environment(&settings.key_salt)?;
     Ok(settings)
 }
 
@@ -298,7 +324,6 @@ pub async fn hand_over(
     let mut batch = Vec::new();
     loop {
         tokio::select! {
-            biased;
             taken = events.recv_many(&mut batch, EVENTS_TOGETHER) => if taken == 0 { return },
             warning = warnings.recv() => if let Some(warning) = said(warning) { batch.push(budget_event(&warning)) },
             change = changes.recv() => if let Some(change) = said(change) { batch.push(breaker_event(&change, clock.now())) },
@@ -310,6 +335,13 @@ pub async fn hand_over(
                 take(std::mem::take(&mut batch));
                 return;
             }
+        }
+        // However many calls there are: these are never left waiting behind them.
+        while let Ok(warning) = warnings.try_recv() {
+            batch.push(budget_event(&warning));
+        }
+        while let Ok(change) = changes.try_recv() {
+            batch.push(breaker_event(&change, clock.now()));
         }
         if !batch.is_empty() {
             take(std::mem::take(&mut batch));

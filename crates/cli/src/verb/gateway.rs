@@ -71,9 +71,12 @@ async fn alone(common: &Common, args: &GatewayArgs) -> Result<Exit> {
     let clock: Arc<dyn Clock> = Arc::new(SystemClock);
     let listener = app::bind_gateway(&settings).await?.context("failed to start the gateway: its address is empty")?;
     let spare = listener.try_clone()?;
-    let room = GatewayRoom::open(settings.gateway.clone(), app::prices(&settings)?, None, clock)?;
+    app::raise_descriptor_limit();
+    let room = GatewayRoom::open(settings.gateway.clone(), app::prices(&settings)?, None, clock.clone())?;
     room.follow_elsewhere();
+    room.log_news(clock);
     greet(Some(room.serve(listener)?), &room.gateway.upstreams());
+    handover::ready();
     let mut signals = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?, signal(SignalKind::hangup())?);
     let mut user_2 = signal(SignalKind::user_defined2())?;
     loop {

@@ -9,8 +9,12 @@ use hyper::header::{
 const KEEP_ALIVE: HeaderName = HeaderName::from_static("keep-alive");
 const PROXY_CONNECTION: HeaderName = HeaderName::from_static("proxy-connection");
 
+/// Names of people and teams that are meant for this gateway, and nobody's business behind it.
+const OURS: &str = "x-paramedic-";
+
 fn is_hops_own(name: &HeaderName) -> bool {
-    *name == CONNECTION
+    name.as_str().starts_with(OURS)
+        || *name == CONNECTION
         || *name == TRANSFER_ENCODING
         || *name == UPGRADE
         || *name == KEEP_ALIVE
