@@ -39,7 +39,7 @@ impl Extent {
 }
 
 fn settings(upstream: &Upstream, round: usize) -> String {
-    let (name, wait) = (if round % 2 == 0 { "anthropic" } else { "other" }, 600 - round % 100);
+    let (name, wait) = (if round.is_multiple_of(2) { "anthropic" } else { "other" }, 600 - round % 100);
     format!(
         "[gateway]\nfirst_byte_timeout_s = {wait}\ndrain_s = 20\n[[gateway.upstreams]]\nname = \"{name}\"\nurl = \"{}\"\n\
          [[gateway.switches]]\nswitch = \"rate_limit_per_minute\"\nvalue = {}\n",

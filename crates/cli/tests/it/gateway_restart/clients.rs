@@ -227,7 +227,7 @@ pub fn call_while(crowd: Crowd, address: &str, upstream: &Upstream, next: &Atomi
                 while !stop.load(Ordering::Relaxed) {
                     let id = next.fetch_add(1, Ordering::SeqCst);
                     let asked = Instant::now();
-                    let end = client.call(id, way, id % 3 == 0);
+                    let end = client.call(id, way, id.is_multiple_of(3));
                     let least = if way == Way::Stream { Duration::from_secs(1) } else { Duration::ZERO };
                     slowest = slowest.max(asked.elapsed().saturating_sub(least));
                     if end == End::Refused {

@@ -47,7 +47,7 @@ fn calls(upstream: &Upstream, address: &str, next: &AtomicUsize, count: usize) -
                     }
                     let (way, leaves_after) = kind(id);
                     client.leaves_after = leaves_after;
-                    let end = client.call(id, way, id % 7 == 0);
+                    let end = client.call(id, way, id.is_multiple_of(7));
                     assert!(upstream.asked(id) <= 1, "doubled: {id}");
                     *ends.lock().unwrap().entry(end).or_default() += 1;
                 }
