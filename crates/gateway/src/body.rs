@@ -51,6 +51,10 @@ pub struct Facts {
     pub first_text: Option<Place>,
     /// The body asks by `cache_control` at its top for marks that the API sets itself.
     pub marks_itself: bool,
+    /// `speed` is `fast`, which has a price of its own.
+    pub fast: bool,
+    /// `inference_geo` is `us`, which has a price of its own.
+    pub us_only: bool,
 }
 
 /// One of the three parts of a prompt.
@@ -142,6 +146,8 @@ fn whole(body: &[u8], facts: &mut Facts) -> Scan<()> {
                 facts.marks_itself = cursor.peek() == b'{';
                 cursor.skip()?;
             }
+            b"speed" => facts.fast = cursor.text()?.is_some_and(|speed| speed.is(body, b"fast")),
+            b"inference_geo" => facts.us_only = cursor.text()?.is_some_and(|geo| geo.is(body, b"us")),
             b"tools" => facts.tools = Some(tools(cursor)?),
             b"system" => facts.system = Some(system(cursor)?),
             b"messages" => {

@@ -51,6 +51,8 @@ pub mod from_redis;
 
 mod flow;
 
+mod price;
+
 pub use call::{Acted, Caller, Kind, Outcome, Pricing, Record};
 pub use config::Settings;
 pub use gateway::{Gateway, GatewayError, Parts};

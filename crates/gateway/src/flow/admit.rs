@@ -15,6 +15,7 @@ use crate::config::Settings;
 use crate::gateway::{Ready, pico};
 use crate::limit::{Limit, Want, What};
 use crate::policy::{AtCap, Limited, Policy, Window};
+use crate::price::Extras;
 use crate::refuse::Refusal;
 use crate::traffic::RunningState;
 
@@ -86,12 +87,13 @@ async fn ask(flight: &mut Flight, policy: &Policy, read: &Read, settings: &Setti
     let max = read.facts.max_tokens.map_or(0, |max| max.value);
     let output = inner.ledger.outputs().likely(model.as_deref().unwrap_or_default(), name, max);
     let (likely, at_most) = read.usage(output);
+    let extras = Extras { fast: read.facts.fast, us_only: read.facts.us_only, web_searches: 0 };
     let wait = queue_wait(flight, policy, settings);
     let asked = Ask {
         caps,
         purses: Purses::of(&caller, model.as_deref()),
-        likely: Flight::charge(&inner, model.as_deref(), &likely),
-        at_most: Flight::charge(&inner, model.as_deref(), &at_most),
+        likely: Flight::charge(&inner, model.as_deref(), &likely, extras),
+        at_most: Flight::charge(&inner, model.as_deref(), &at_most, extras),
         wait,
         pause,
     };

@@ -16,6 +16,7 @@ use crate::call::{Acted, Kind, Outcome, Record};
 use crate::gateway::Inner;
 use crate::limit::{self, Permit};
 use crate::observe::Held;
+use crate::price::Extras;
 use crate::proxy::{End, Tap, Which};
 use crate::refuse::Refusal;
 use crate::traffic::{RunningState, Ticket};
@@ -116,11 +117,12 @@ impl Flight {
     }
 
     /// What a call of this model with this usage is charged, whether its price is known or not.
-    pub(crate) fn charge(inner: &Inner, model: Option<&str>, usage: &Usage) -> u64 {
-        model.and_then(|model| inner.price(model, usage)).unwrap_or_else(|| {
+    pub(crate) fn charge(inner: &Inner, model: Option<&str>, usage: &Usage, extras: Extras) -> u64 {
+        let tokens = model.and_then(|model| inner.price(model, usage)).unwrap_or_else(|| {
             let input = usage.context_tokens().saturating_mul(UNKNOWN_INPUT_DOLLARS * PICO_PER_DOLLAR_MILLION);
             input.saturating_add(usage.output_tokens.saturating_mul(UNKNOWN_OUTPUT_DOLLARS * PICO_PER_DOLLAR_MILLION))
-        })
+        });
+        extras.on(tokens)
     }
 
     /// The upstream's answer begins.
@@ -134,7 +136,8 @@ impl Flight {
             record.request_id = id;
         }
         let is_read = self.record.as_ref().is_some_and(|record| record.kind == Kind::Inference || status >= 400);
-        self.reader = is_read.then(|| Reader::new(status, headers));
+        let inner = Arc::clone(&self.inner);
+        self.reader = is_read.then(|| inner.guards.step("read the answer", || Reader::new(status, headers))).flatten();
     }
 
     /// The answer may stand for that of the same call later.
@@ -169,7 +172,7 @@ impl Flight {
         let seen = self.reader.take().and_then(|reader| inner.guards.step("read the answer", || reader.finish()));
         if let Some(seen) = &seen {
             inner.guards.step("count the answer", || inner.answers.note(seen));
-            note(&mut record, seen, outcome);
+            note(&mut record, seen);
         }
         record.outcome = outcome;
         record.duration = self.begun.elapsed();
@@ -188,9 +191,10 @@ impl Flight {
 
     fn settle(&mut self, record: &mut Record, seen: Option<&Seen>, now: Timestamp) {
         let usage = record.usage;
+        let extras = seen.map(Extras::of).unwrap_or_default();
         let served: Option<Box<str>> = record.served_model.clone().or_else(|| record.model.clone());
         if !usage.is_zero() {
-            record.cost_pico = served.as_deref().and_then(|model| self.inner.price(model, &usage));
+            record.cost_pico = served.as_deref().and_then(|model| self.inner.price(model, &usage)).map(|tokens| extras.on(tokens));
             let key = record.caller.key.as_deref().unwrap_or("none");
             self.inner.book.used(key, served.as_deref().unwrap_or_default(), &usage, now);
         }
@@ -201,10 +205,10 @@ impl Flight {
             if !self.asked {
                 reservation.release();
             } else if is_known || cost_nothing {
-                reservation.settle(Self::charge(&self.inner, served.as_deref(), &usage), &usage);
+                reservation.settle(Self::charge(&self.inner, served.as_deref(), &usage, extras), &usage);
             } else {
                 if !usage.is_zero() {
-                    reservation.grow(Self::charge(&self.inner, served.as_deref(), &usage));
+                    reservation.grow(Self::charge(&self.inner, served.as_deref(), &usage, extras));
                 }
                 reservation.settle_unknown(&usage);
             }
@@ -237,7 +241,7 @@ impl Flight {
             }
         }
         if let Some(pass) = self.pass.take() {
-            pass.outcome(for_breaker(record), Instant::now());
+            tell_breakers(pass, record);
         }
     }
 
@@ -283,16 +287,17 @@ impl Flight {
         }
         if let Some(reservation) = &self.reservation {
             let model = seen.model.as_deref().or(record.model.as_deref());
-            reservation.grow(Self::charge(&self.inner, model, &seen.usage_so_far()));
+            reservation.grow(Self::charge(&self.inner, model, &seen.usage_so_far(), Extras::of(seen)));
         }
     }
 }
 
 /// What an answer said, into the record.
-fn note(record: &mut Record, seen: &Seen, outcome: Outcome) {
+fn note(record: &mut Record, seen: &Seen) {
     record.message_id.clone_from(&seen.message_id);
     record.served_model.clone_from(&seen.model);
-    record.usage = if outcome == Outcome::Answered { seen.usage } else { seen.usage_so_far() };
+    // A stream that says in its midst that it failed came to its end, and its answer did not.
+    record.usage = if seen.complete { seen.usage } else { seen.usage_so_far() };
     record.stop_reason.clone_from(&seen.stop_reason);
     if seen.error_type.is_some() {
         record.error_type.clone_from(&seen.error_type);
@@ -309,14 +314,17 @@ fn bears(record: &Record) -> limit::Answer {
     }
 }
 
-fn for_breaker(record: &Record) -> breaker::Outcome {
-    use breaker::Outcome::{Failed, NotCounted, Ok};
+/// What the end of a call says of its upstream. That some other path fails says nothing of its models.
+fn tell_breakers(pass: Pass, record: &Record) {
+    let now = Instant::now();
     match record.outcome {
-        Outcome::Cut | Outcome::TimedOut | Outcome::Unreachable => Failed,
-        Outcome::Answered if record.status >= 500 => Failed,
-        Outcome::Answered if matches!(record.error_type.as_deref(), Some("overloaded_error" | "api_error")) => Failed,
-        Outcome::Answered if record.status < 400 => Ok,
-        _ => NotCounted,
+        Outcome::Cut | Outcome::TimedOut | Outcome::Unreachable => pass.outcome(breaker::Outcome::Failed, now),
+        Outcome::Answered if record.kind != Kind::Inference && record.status >= 500 => pass.outcome(breaker::Outcome::NotCounted, now),
+        Outcome::Answered if record.status < 400 && matches!(record.error_type.as_deref(), Some("overloaded_error" | "api_error")) => {
+            pass.outcome(breaker::Outcome::Failed, now);
+        }
+        Outcome::Answered => pass.answered(record.status, now),
+        _ => pass.outcome(breaker::Outcome::NotCounted, now),
     }
 }
 
@@ -346,6 +354,10 @@ impl Tap for Flight {
 
     fn end(&mut self, end: End) {
         self.say_who_ended_it(end);
+        if matches!(end, End::TimedOut(Which::Total)) {
+            // It was being answered: that it took longer than somebody wants is no failure of the upstream.
+            self.pass = None;
+        }
         self.over(match end {
             End::Complete => Outcome::Answered,
             End::UpstreamCut | End::Injected => Outcome::Cut,
