@@ -124,7 +124,7 @@ async fn an_action_sets_it_and_takes_it_back_for_the_rest_of_its_time() {
     assert!(plan.warnings[0].contains("no gateway enforces it"), "{:?}", plan.warnings);
     assert!(entries(journal.as_ref()).await.is_empty(), "a plan changes nothing");
     let first = switches.execute(&set(8_000, "1h"), &plan, &CancellationToken::new()).await.unwrap();
-    assert!(first.verified.holds && first.verified.how.contains("nobody reads"), "{first:?}");
+    assert!(first.verified.holds && first.verified.how.contains("no gateway has read"), "{first:?}");
     assert!(matches!(switches.execute(&set(8_000, "1h"), &plan, &CancellationToken::new()).await, Err(ActionError::Changed { .. })));
 
     clock.set(at(600));
