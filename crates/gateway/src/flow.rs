@@ -15,7 +15,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use hyper::body::{Body as _, Incoming};
-use hyper::header::{AUTHORIZATION, HeaderValue};
+use hyper::header::{AUTHORIZATION, CONTENT_ENCODING, HeaderValue};
 use hyper::http::request::Parts;
 use hyper::{HeaderMap, Method, Request, Response};
 use paramedic_model::{Timestamp, Usage};
@@ -27,7 +27,7 @@ use crate::degraded::{self, fixed_answer, is_marked_safe};
 use crate::fault::{Injection, Strike, Struck};
 use crate::gateway::{Inner, Ready};
 use crate::identity::complete;
-use crate::policy::Policy;
+use crate::policy::{Policy, Ruling};
 use crate::proxy::{Answering, Body, CollectError, Collected, Handler, Peer, Relay, RelayLimits, SendBody, Wait, collect};
 use crate::refuse::{ACTED, Refusal, acted};
 use crate::traffic::{RunningCall, RunningState};
@@ -68,11 +68,38 @@ fn end(flight: Flight, refusal: &Refusal, outcome: Outcome) -> Stop {
 }
 
 fn kind_of(parts: &Parts) -> Kind {
-    match (parts.method == Method::POST, parts.uri.path().trim_end_matches('/')) {
-        (true, "/v1/messages") => Kind::Inference,
-        (true, "/v1/messages/count_tokens") => Kind::CountTokens,
-        _ => Kind::Other,
+    if parts.method != Method::POST {
+        return Kind::Other;
     }
+    let of = |path: &str| match path {
+        "/v1/messages" => Some(Kind::Inference),
+        "/v1/messages/count_tokens" => Some(Kind::CountTokens),
+        _ => None,
+    };
+    let path = parts.uri.path();
+    of(path).or_else(|| of(&plain(path))).unwrap_or(Kind::Other)
+}
+
+/// A path as an upstream may understand it that is generous: a call must not go around a limit because it is written
+/// otherwise. It is passed on as it came.
+fn plain(path: &str) -> String {
+    let digit = |at: usize| path.as_bytes().get(at).and_then(|byte| char::from(*byte).to_digit(16));
+    let (mut decoded, mut at) = (Vec::with_capacity(path.len()), 0);
+    while let Some(byte) = path.as_bytes().get(at) {
+        let escaped = digit(at + 1).zip(digit(at + 2)).filter(|_| *byte == b'%');
+        let byte = escaped.and_then(|(high, low)| u8::try_from(high * 16 + low).ok()).unwrap_or(*byte);
+        decoded.push(byte.to_ascii_lowercase());
+        at += if escaped.is_some() { 3 } else { 1 };
+    }
+    let mut parts: Vec<&[u8]> = Vec::new();
+    for part in decoded.split(|byte| matches!(byte, b'/' | b'\\')) {
+        match part {
+            b"" | b"." => {}
+            b".." => drop(parts.pop()),
+            _ => parts.push(part),
+        }
+    }
+    parts.iter().fold(String::new(), |path, part| path + "/" + &String::from_utf8_lossy(part))
 }
 
 async fn take(inner: Arc<Inner>, request: Request<Incoming>) -> Result<Response<Body>, Stop> {
@@ -159,7 +186,7 @@ async fn read(flight: &mut Flight, kind: Kind, parts: &Parts, body: Incoming, re
     if let Some(record) = flight.record() {
         record.request_bytes = body.size_hint().lower();
     }
-    if kind != Kind::Inference || parts.headers.contains_key("content-encoding") {
+    if kind != Kind::Inference || is_encoded(&parts.headers) {
         return Ok(Load::Passing(Some(SendBody::passing(Vec::new(), body, wait))));
     }
     let (bytes, trailers) = match collect(body, settings.request_bytes_max, wait).await? {
@@ -176,6 +203,14 @@ async fn read(flight: &mut Flight, kind: Kind, parts: &Parts, body: Incoming, re
     Ok(match inner.guards.step("read the request", || known(flight, bytes)) {
         Some(read) => send::whole(read, trailers),
         None => Load::Passing(Some(SendBody::whole(kept, trailers))),
+    })
+}
+
+/// Whether a body has to be decoded before it can be read.
+fn is_encoded(headers: &HeaderMap) -> bool {
+    headers.get_all(CONTENT_ENCODING).iter().any(|value| {
+        let value = value.as_bytes().trim_ascii();
+        !value.is_empty() && !value.eq_ignore_ascii_case(b"identity")
     })
 }
 
@@ -220,8 +255,11 @@ async fn go(mut flight: Flight, parts: Parts, mut load: Load, kind: Kind, ready:
     }
     let is_unread = kind == Kind::Inference && matches!(load, Load::Passing(_));
     if let Some(max) = policy.max_input_bytes.as_ref().filter(|max| is_unread && over(&flight, max.value)) {
-        let said = format!("this request has more than an operator's limit of {} bytes", max.value);
-        return Err(refuse(flight, &Refusal::too_large(said).by(&*max.switch)));
+        return Err(refuse(flight, &too_many_bytes(max)));
+    }
+    if let (true, Load::Passing(Some(body))) = (is_unread, &mut load) {
+        // How long it is may not be known before it has passed.
+        flight.passed = body.counted(policy.max_input_bytes.as_ref().map(|max| max.value));
     }
     let struck = strikes(&flight, asked.as_deref());
     if let Some(answer) = struck.as_ref().and_then(Struck::answer) {
@@ -334,6 +372,10 @@ fn begin(flight: &mut Flight, caller: Caller, model: Option<&str>) {
         output_tokens: 0,
     };
     flight.ticket = Some(flight.inner.traffic.begin(call));
+}
+
+fn too_many_bytes(max: &Ruling<u64>) -> Refusal {
+    Refusal::too_large(format!("this request has more than an operator's limit of {} bytes", max.value)).by(&*max.switch)
 }
 
 fn over(flight: &Flight, bytes_max: u64) -> bool {

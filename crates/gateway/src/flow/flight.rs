@@ -1,6 +1,7 @@
 //! A call while it is under way: what it holds, what is known of it, and its end, whichever way it comes.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use bytes::BytesMut;
@@ -70,6 +71,10 @@ pub(crate) struct Flight {
     reader: Option<Reader>,
     keeping: Option<Keeping>,
     grown_at: u64,
+    /// When the upstream wants to be asked again, by its last answer.
+    pub(crate) retry_after: Option<Duration>,
+    /// Bytes of a request that passes unread, so far.
+    pub(crate) passed: Option<Arc<AtomicU64>>,
 }
 
 impl Flight {
@@ -92,6 +97,8 @@ impl Flight {
             reader: None,
             keeping: None,
             grown_at: 0,
+            retry_after: None,
+            passed: None,
         }
     }
 
@@ -108,6 +115,11 @@ impl Flight {
         if let Some(record) = self.record() {
             record.acted.push(Acted { switch: switch.into(), what: what.into() });
         }
+    }
+
+    /// Bytes that were passed on of a request that nobody read.
+    pub(crate) fn passed(&self) -> u64 {
+        self.passed.as_ref().map_or(0, |passed| passed.load(Ordering::Relaxed))
     }
 
     pub(crate) fn is_now(&self, state: RunningState) {
@@ -174,6 +186,7 @@ impl Flight {
             inner.guards.step("count the answer", || inner.answers.note(seen));
             note(&mut record, seen);
         }
+        record.request_bytes = record.request_bytes.max(self.passed());
         record.outcome = outcome;
         record.duration = self.begun.elapsed();
         let now = inner.clock.now();
@@ -235,7 +248,7 @@ impl Flight {
                 if seen.is_some() || !self.sent {
                     permit.settle(usage.input_tokens + usage.cache_creation_tokens, usage.output_tokens);
                 }
-                permit.outcome(bears(record));
+                permit.outcome(bears(record, self.retry_after));
             } else {
                 permit.give_back();
             }
@@ -304,9 +317,9 @@ fn note(record: &mut Record, seen: &Seen) {
     }
 }
 
-fn bears(record: &Record) -> limit::Answer {
+fn bears(record: &Record, retry_after: Option<Duration>) -> limit::Answer {
     match (record.status, record.error_type.as_deref()) {
-        (429, _) => limit::Answer::Limited { retry_after: None },
+        (429, _) => limit::Answer::Limited { retry_after },
         (503 | 529, _) | (_, Some("overloaded_error")) => limit::Answer::Overloaded,
         (status, None) if status < 500 && record.outcome == Outcome::Answered => limit::Answer::Ok,
         _ if record.outcome == Outcome::ClientGone => limit::Answer::Ok,
@@ -314,12 +327,12 @@ fn bears(record: &Record) -> limit::Answer {
     }
 }
 
-/// What the end of a call says of its upstream. That some other path fails says nothing of its models.
+/// What the end of a call says of its upstream. How some other path is answered says nothing of its models.
 fn tell_breakers(pass: Pass, record: &Record) {
     let now = Instant::now();
     match record.outcome {
         Outcome::Cut | Outcome::TimedOut | Outcome::Unreachable => pass.outcome(breaker::Outcome::Failed, now),
-        Outcome::Answered if record.kind != Kind::Inference && record.status >= 500 => pass.outcome(breaker::Outcome::NotCounted, now),
+        Outcome::Answered if record.kind != Kind::Inference => pass.outcome(breaker::Outcome::NotCounted, now),
         Outcome::Answered if record.status < 400 && matches!(record.error_type.as_deref(), Some("overloaded_error" | "api_error")) => {
             pass.outcome(breaker::Outcome::Failed, now);
         }
@@ -354,8 +367,13 @@ impl Tap for Flight {
 
     fn end(&mut self, end: End) {
         self.say_who_ended_it(end);
-        if matches!(end, End::TimedOut(Which::Total)) {
-            // It was being answered: that it took longer than somebody wants is no failure of the upstream.
+        let is_own_limit = match end {
+            End::TimedOut(Which::Total) => true,
+            End::TimedOut(Which::BetweenFrames) => self.time_limits.between.is_some(),
+            _ => false,
+        };
+        if is_own_limit {
+            // It was being answered: that it took longer than an operator wants is no failure of the upstream.
             self.pass = None;
         }
         self.over(match end {

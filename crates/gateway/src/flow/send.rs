@@ -15,6 +15,7 @@ use crate::breaker::{self, Open};
 use crate::call::{Kind, Outcome};
 use crate::config::Settings;
 use crate::gateway::Ready;
+use crate::limit;
 use crate::policy::Policy;
 use crate::proxy::{Answer, Limits, SendBody, SendError};
 use crate::refuse::Refusal;
@@ -76,9 +77,10 @@ impl<'a> Sending<'a> {
         };
         let mut first_byte = or(&self.policy.first_byte_timeout, settings.first_byte_timeout_s);
         if let Some(total) = self.total() {
-            first_byte = first_byte.min(total.saturating_sub(flight.begun.elapsed()));
+            // None at all would be no limit.
+            first_byte = nearer(first_byte, total.saturating_sub(flight.begun.elapsed()).max(Duration::from_millis(1)));
         }
-        Limits { connect: or(&self.policy.connect_timeout, settings.connect_timeout_s).min(first_byte), first_byte }
+        Limits { connect: nearer(or(&self.policy.connect_timeout, settings.connect_timeout_s), first_byte), first_byte }
     }
 
     /// The longest that the whole call may take.
@@ -101,7 +103,8 @@ impl<'a> Sending<'a> {
             {
                 return Err(Failed { refusal, outcome: Outcome::Refused });
             }
-            if let Err(open) = self.enter(flight) {
+            let inner = Arc::clone(&flight.inner);
+            if let Err(open) = inner.guards.step("breakers", || self.enter(flight)).unwrap_or(Ok(())) {
                 match self.around(flight, &open) {
                     true => continue,
                     false => return Err(self.breaker_refusal(flight, &open)),
@@ -199,10 +202,12 @@ impl<'a> Sending<'a> {
     fn judge(&mut self, flight: &mut Flight, sent: Result<Response<Answer>, SendError>, attempt: u32, attempts: u32) -> After {
         let (failure, retry_after, told) = match &sent {
             Ok(answer) if answer.status().as_u16() < 400 => {
+                flight.retry_after = None;
                 return After::Pass(Box::new(self.noted(flight, sent)));
             }
             Ok(answer) => {
                 let signs = may_retry(answer.status().as_u16(), answer.headers(), flight.inner.clock.now());
+                flight.retry_after = signs.wait;
                 (Failure::Status(answer.status().as_u16()), signs.wait, signs.told)
             }
             Err(error) if error.sent() => (Failure::Reset, None, None),
@@ -210,7 +215,7 @@ impl<'a> Sending<'a> {
         };
         let overloaded = matches!(failure, Failure::Status(503 | 529) | Failure::Connect);
         if overloaded && self.policy.fallback_model.is_some() && self.fall_back(flight) {
-            self.pass_failed(flight);
+            absorbed(flight, failure, retry_after);
             return After::Again(Duration::ZERO);
         }
         let may_repeat = matches!(self.load, Load::Whole { .. }) && told != Some(false);
@@ -223,23 +228,24 @@ impl<'a> Sending<'a> {
                 && in_time(after)
             {
                 if let Ok(answer) = &sent {
-                    self.provider(flight, answer);
+                    let inner = Arc::clone(&flight.inner);
+                    inner.guards.step("limits of the provider", || self.provider(flight, answer));
                 }
-                self.pass_failed(flight);
+                absorbed(flight, failure, retry_after);
                 return After::Again(after);
             }
         }
         if let Err(error) = &sent {
+            // That the whole call took longer than an operator wants is no failure of the upstream.
+            if self.policy.request_timeout.as_ref().is_some_and(|ruling| flight.begun.elapsed() >= ruling.value) {
+                flight.pass = None;
+            }
+            if let Some(max) = self.policy.max_input_bytes.as_ref().filter(|max| flight.passed() > max.value) {
+                return After::Fail(Failed { refusal: super::too_many_bytes(max), outcome: Outcome::Refused });
+            }
             return After::Fail(self.send_failure(error));
         }
         After::Pass(Box::new(self.noted(flight, sent)))
-    }
-
-    /// The try that is given up counts for its breakers.
-    fn pass_failed(&self, flight: &mut Flight) {
-        if let Some(pass) = flight.pass.take() {
-            pass.outcome(breaker::Outcome::Failed, Instant::now());
-        }
     }
 
     fn noted(&self, flight: &mut Flight, sent: Result<Response<Answer>, SendError>) -> Response<Answer> {
@@ -248,7 +254,8 @@ impl<'a> Sending<'a> {
             Ok(answer) => answer,
             Err(_) => unreachable!("a failure has no answer to be noted"),
         };
-        self.provider(flight, &answer);
+        let inner = Arc::clone(&flight.inner);
+        inner.guards.step("limits of the provider", || self.provider(flight, &answer));
         answer
     }
 
@@ -297,11 +304,13 @@ impl<'a> Sending<'a> {
         };
         let connect = ruled(self.policy.connect_timeout.as_ref(), settings.connect_timeout_s);
         let mut first_byte = ruled(self.policy.first_byte_timeout.as_ref(), settings.first_byte_timeout_s);
-        if let Some(total) = self.total().filter(|total| *total < first_byte.0) {
+        if let Some(total) = self.total().filter(|total| first_byte.0.is_zero() || *total < first_byte.0) {
             first_byte = (total, self.policy.request_timeout.as_ref().map(|ruling| Arc::clone(&ruling.switch)));
         }
         let mut failed = match error {
-            SendError::ConnectTimeout => timed_out("take the connection", if connect.0 <= first_byte.0 { connect } else { first_byte }),
+            SendError::ConnectTimeout => {
+                timed_out("take the connection", if nearer(connect.0, first_byte.0) == connect.0 { connect } else { first_byte })
+            }
             SendError::FirstByteTimeout => timed_out("begin to answer", first_byte),
             other => {
                 let refusal = Refusal::unreachable(format!("the upstream {name} could not be asked: failed to {other}"));
@@ -315,9 +324,31 @@ impl<'a> Sending<'a> {
     }
 }
 
+/// The try that is given up counts for its breakers, and for how much the upstream bears.
+fn absorbed(flight: &mut Flight, failure: Failure, retry_after: Option<Duration>) {
+    let bears = match failure {
+        Failure::Status(429) => Some(limit::Answer::Limited { retry_after }),
+        Failure::Status(503 | 529) => Some(limit::Answer::Overloaded),
+        _ => None,
+    };
+    if let (Some(permit), Some(bears)) = (&mut flight.permit, bears) {
+        permit.outcome(bears);
+    }
+    let Some(pass) = flight.pass.take() else { return };
+    match failure {
+        Failure::Status(status) => pass.answered(status, Instant::now()),
+        Failure::Connect | Failure::Reset | Failure::AnswerBegun => pass.outcome(breaker::Outcome::Failed, Instant::now()),
+    }
+}
+
 /// A time limit, and the switch that asks for it, where it is not the settings'.
 fn ruled(ruling: Option<&crate::policy::Ruling<Duration>>, seconds: u64) -> (Duration, Option<Arc<str>>) {
     ruling.map_or((Duration::from_secs(seconds), None), |ruling| (ruling.value, Some(Arc::clone(&ruling.switch))))
+}
+
+/// The shorter of two time limits, of which zero is none.
+fn nearer(one: Duration, other: Duration) -> Duration {
+    if one.is_zero() || other.is_zero() { one.max(other) } else { one.min(other) }
 }
 
 /// A number from 0 to 1 that calls do not share.

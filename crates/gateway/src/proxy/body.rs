@@ -3,7 +3,7 @@
 use std::collections::VecDeque;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
@@ -125,6 +125,18 @@ struct Passing {
     watchdog: Watchdog,
     /// It was read to its end.
     sent: Arc<AtomicBool>,
+    /// Bytes of it that were read.
+    passed: Arc<AtomicU64>,
+    /// When more come it is cut.
+    bytes_max: u64,
+}
+
+impl Passing {
+    fn count(&self, frame: Frame<Bytes>) -> Result<Frame<Bytes>, Cut> {
+        let bytes = frame.data_ref().map_or(0, |data| data.len() as u64);
+        let passed = self.passed.fetch_add(bytes, Ordering::Relaxed) + bytes;
+        if passed > self.bytes_max { Err(Cut) } else { Ok(frame) }
+    }
 }
 
 impl SendBody {
@@ -146,7 +158,17 @@ impl SendBody {
             rest,
             watchdog: Watchdog::new(wait.between, wait.total),
             sent: Arc::default(),
+            passed: Arc::default(),
+            bytes_max: u64::MAX,
         })))
+    }
+
+    /// Counts the bytes of a body that is still coming from its client, and cuts it when there are more than so many. None
+    /// for one that is here already.
+    pub(crate) fn counted(&mut self, bytes_max: Option<u64>) -> Option<Arc<AtomicU64>> {
+        let Sending::Passing(passing) = &mut self.0 else { return None };
+        passing.bytes_max = bytes_max.unwrap_or(u64::MAX);
+        Some(Arc::clone(&passing.passed))
     }
 
     /// How long it is, where it is known before it is sent.
@@ -177,7 +199,7 @@ impl HttpBody for SendBody {
             Sending::Passing(passing) => passing,
         };
         if let Some(bytes) = passing.head.pop_front() {
-            return Poll::Ready(Some(Ok(Frame::data(bytes))));
+            return Poll::Ready(Some(passing.count(Frame::data(bytes))));
         }
         match Pin::new(&mut passing.rest).poll_frame(cx) {
             Poll::Ready(frame) => {
@@ -185,7 +207,7 @@ impl HttpBody for SendBody {
                 if frame.is_none() || passing.rest.is_end_stream() {
                     passing.sent.store(true, Ordering::Relaxed);
                 }
-                Poll::Ready(frame.map(|frame| frame.map_err(|_| Cut)))
+                Poll::Ready(frame.map(|frame| passing.count(frame.map_err(|_| Cut)?)))
             }
             Poll::Pending => {
                 ready!(passing.watchdog.poll(cx));

@@ -32,6 +32,8 @@ const HEAD_BYTES_MAX: usize = 64 << 10;
 /// So much of an answer is read at once, and so much of a request written.
 const READ_BYTES_MAX: usize = 64 << 10;
 const HTTP2_PING: Duration = Duration::from_secs(30);
+/// As good as no limit, and small enough to be added to a moment.
+const WAIT_MAX: Duration = Duration::from_secs(365 * 86_400);
 
 /// When HTTP/2 is spoken to an upstream.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
@@ -125,7 +127,7 @@ impl Address {
     }
 }
 
-/// How long to wait for what.
+/// How long to wait for what; zero is for as long as it takes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Limits {
     pub connect: Duration,
@@ -230,7 +232,8 @@ impl Upstream {
     /// # Errors
     /// When there is no answer; [`SendError::sent`] says whether the upstream may have seen the request.
     pub async fn send(&self, parts: Parts, body: SendBody, limits: Limits) -> Result<Response<Answer>, SendError> {
-        let connect_until = Instant::now() + limits.connect;
+        let connect_wait = Some(limits.connect).filter(|wait| !wait.is_zero()).unwrap_or(WAIT_MAX);
+        let connect_until = Instant::now() + connect_wait.min(WAIT_MAX);
         let sent = body.sent();
         let mut request = Box::new(self.request(parts, body)?);
         loop {
@@ -242,8 +245,9 @@ impl Upstream {
                 },
             };
             let mut asking = std::pin::pin!(self.ask(connected, *request));
+            let first_byte = Some(limits.first_byte).filter(|wait| !wait.is_zero()).unwrap_or(WAIT_MAX);
             let answer = loop {
-                let answer = tokio::time::timeout(limits.first_byte, asking.as_mut()).await;
+                let answer = tokio::time::timeout(first_byte, asking.as_mut()).await;
                 // While the request is still coming from its client, the upstream is not late.
                 if answer.is_ok() || sent.as_ref().is_none_or(|sent| sent.load(Ordering::Relaxed)) {
                     break answer;
