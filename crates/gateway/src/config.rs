@@ -29,9 +29,9 @@ pub struct Settings {
     pub request_bytes_max: usize,
     /// Seconds that a client has to send a request's head, and between two pieces of its body. Default 30.
     pub client_timeout_s: u64,
-    /// Seconds to connect to an upstream. Default 10.
+    /// Seconds to connect to an upstream; 0: no limit. Default 10.
     pub connect_timeout_s: u64,
-    /// Seconds until an answer begins. Default 600, as the clients themselves wait.
+    /// Seconds until an answer begins; 0: no limit. Default 600, as the clients themselves wait.
     pub first_byte_timeout_s: u64,
     /// Seconds that a stream may say nothing. Default 300, as the clients themselves wait.
     pub between_tokens_timeout_s: u64,
@@ -157,7 +157,7 @@ impl fmt::Debug for KeySettings {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct ModelSettings {
-    /// The cheaper model, for degraded mode, for budgets at their cap and for simple calls. Default claude-haiku-4-5.
+    /// The cheaper model, for degraded mode, for budgets at their cap and for simple calls. Default claude-haiku-5-5.
     pub cheaper: String,
     /// With the switch `model_routing`, calls of at most so many input tokens are simple. Default 2000.
     pub simple_input_tokens_max: u64,
@@ -170,7 +170,7 @@ pub struct ModelSettings {
 impl Default for ModelSettings {
     fn default() -> Self {
         Self {
-            cheaper: "claude-haiku-4-5".to_owned(),
+            cheaper: "claude-haiku-5-5".to_owned(),
             simple_input_tokens_max: 2_000,
             simple_output_tokens_max: 4_096,
             simple_tools_max: 0,

@@ -12,6 +12,14 @@ use crate::refuse::Refusal;
 /// What a call that cannot be read is expected to write.
 const UNREAD_OUTPUT_TOKENS: u64 = 4_096;
 
+/// Models that refuse a `max_tokens` that common clients send, by the beginnings of their names, and the most that they write:
+/// the provider's table of models gives all others 128,000.
+const OUTPUT_TOKENS_MAX: [(&str, u64); 3] = [("claude-haiku-4-5", 64_000), ("claude-sonnet-4-5", 64_000), ("claude-opus-4-5", 64_000)];
+
+fn output_tokens_max(model: &str) -> Option<u64> {
+    OUTPUT_TOKENS_MAX.iter().find(|(begin, _)| model.starts_with(begin)).map(|(_, max)| *max)
+}
+
 /// A request that was read.
 pub(super) struct Read {
     pub(super) bytes: Bytes,
@@ -170,10 +178,16 @@ fn route(flight: &mut Flight, policy: &Policy, read: &mut Read, settings: &Setti
 
 /// Asks another model. False when it is the same already, or the request names none.
 pub(super) fn to_model(flight: &mut Flight, read: &mut Read, model: &str, switch: &str) -> bool {
-    let Some(edits) = body::set_model(&read.bytes, &read.facts, model) else { return false };
+    let Some(mut edits) = body::set_model(&read.bytes, &read.facts, model) else { return false };
+    let mut what = format!("went to {model}");
+    if let Some(capped) = output_tokens_max(model).and_then(|max| body::cap_max_tokens(&read.bytes, &read.facts, max))
+        && edits.join(&capped.edits)
+    {
+        what += &format!(", whose answers have at most {} tokens", capped.max_tokens);
+    }
     let is_changed = read.change(flight, &edits);
     if is_changed {
-        flight.acted(switch, format!("went to {model}"));
+        flight.acted(switch, what);
     }
     is_changed
 }

@@ -250,7 +250,7 @@ async fn a_cap_tells_of_each_part_once_and_then_calls_go_to_the_cheaper_model_fo
     }
     // The cheaper model's body is a few bytes longer: two of its calls fit into a fifth more than the cap.
     let refused = "refused; switch=daily_budget_dollars@user:ana";
-    assert_eq!(models, ["claude-haiku-4-5", "claude-haiku-4-5", refused, refused, refused]);
+    assert_eq!(models, ["claude-haiku-5-5", "claude-haiku-5-5", refused, refused, refused]);
     assert_eq!(told(), [], "what was told is not told with every call");
     whole.is_clean().await;
 }

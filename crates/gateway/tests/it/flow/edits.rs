@@ -26,8 +26,8 @@ async fn single_values_are_replaced_and_every_other_byte_stays() {
     for (name, value, from, to, what) in [
         ("max_output_tokens", json!(60), "500", "60", "answers have at most 60 tokens"),
         ("route_to_model", json!("claude-y"), "\"claude-\\u0078\"", "\"claude-y\"", "went to claude-y"),
-        ("model_routing", json!(true), "\"claude-\\u0078\"", "\"claude-haiku-4-5\"", "went to claude-haiku-4-5"),
-        ("degraded_mode", json!(true), "\"claude-\\u0078\"", "\"claude-haiku-4-5\"", "went to claude-haiku-4-5"),
+        ("model_routing", json!(true), "\"claude-\\u0078\"", "\"claude-haiku-5-5\"", "went to claude-haiku-5-5"),
+        ("degraded_mode", json!(true), "\"claude-\\u0078\"", "\"claude-haiku-5-5\"", "went to claude-haiku-5-5"),
     ] {
         let id = whole.set(name, value, "all", HOUR);
         let (got, sent) = ask(&whole, ODD).await;

@@ -10,7 +10,7 @@ use super::{Case, HOUR, Who};
 use crate::model_api::{Call, Does, Whole, named};
 use crate::upstream::Got;
 
-const CHEAPER: &str = "claude-haiku-4-5";
+const CHEAPER: &str = "claude-haiku-5-5";
 
 /// Each switch, and what it is set to.
 pub(crate) fn cases() -> Vec<Case> {
