@@ -6,10 +6,10 @@
 mod admit;
 mod flight;
 mod guarded;
+mod hold;
 mod prepare;
 mod send;
 
-use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -249,17 +249,11 @@ async fn go(mut flight: Flight, parts: Parts, mut load: Load, kind: Kind, ready:
     let caller = flight.record.as_ref().map(|record| record.caller.clone()).unwrap_or_default();
     // It is seen to run before it is looked at: whoever breaks off what runs misses no call that knew nothing of it.
     begin(&mut flight, caller.clone(), asked.as_deref());
+    // Before the policy is made: of what changes in the meantime nothing is missed.
+    let changed = inner.changed.subscribe();
     let mut policy = inner.policies().of(&caller, asked.as_deref(), inner.clock.now());
     if let Some(refusal) = stopped(&policy, asked.as_deref()) {
         return Err(refuse(flight, &refusal));
-    }
-    let is_unread = kind == Kind::Inference && matches!(load, Load::Passing(_));
-    if let Some(max) = policy.max_input_bytes.as_ref().filter(|max| is_unread && over(&flight, max.value)) {
-        return Err(refuse(flight, &too_many_bytes(max)));
-    }
-    if let (true, Load::Passing(Some(body))) = (is_unread, &mut load) {
-        // How long it is may not be known before it has passed.
-        flight.passed = body.counted(policy.max_input_bytes.as_ref().map(|max| max.value));
     }
     let struck = strikes(&flight, asked.as_deref());
     if let Some(answer) = struck.as_ref().and_then(Struck::answer) {
@@ -269,86 +263,10 @@ async fn go(mut flight: Flight, parts: Parts, mut load: Load, kind: Kind, ready:
         flight.over(Outcome::Answered);
         return Err(Stop { answer });
     }
-    if let (Kind::Inference, Load::Whole { read, .. }) = (kind, &mut load) {
-        flight = prepared(flight, &policy, read, &parts.headers, &ready.settings)?;
-    }
     if kind == Kind::Inference {
-        // What cannot be read is limited and charged too: as a call of a model without a price.
-        let mut unread = None;
-        let read = match &mut load {
-            Load::Whole { read, .. } => &mut **read,
-            Load::Passing(_) => unread.insert(Read::unread(&flight)),
-        };
-        // What the answer counts is what was sent.
-        flight.size = read.facts.size();
-        let held = hold(&mut flight, &mut policy, read, ready, &caller, asked.as_deref()).await;
-        match held {
-            Ok(()) => {}
-            Err(held) => return Err(end(flight, &held.refusal, held.outcome)),
-        }
+        (flight, policy) = hold::ready_to_send(flight, policy, &mut load, &parts.headers, ready, changed).await?;
     }
     pass(flight, Sending::new(parts, load, &policy, ready), struck).await
-}
-
-/// Guards, answers of degraded mode, and edits. Each that falls over is left out.
-fn prepared(mut flight: Flight, policy: &Policy, read: &mut Read, headers: &HeaderMap, settings: &Settings) -> Result<Flight, Stop> {
-    let inner = Arc::clone(&flight.inner);
-    let guards = &inner.guards;
-    let growth = guards.step("compare", || read.facts.valid.then(|| prepare::compare(&mut flight, read)).flatten()).flatten();
-    if let Some(Err(refusal)) = guards.step("guard", || prepare::guard(policy, read, growth)) {
-        return Err(refuse(flight, &refusal));
-    }
-    let now = inner.clock.now();
-    if let Some(Some(answer)) = guards.step("degraded mode", || degraded_answer(&mut flight, policy, read, headers, settings, now)) {
-        flight.over(Outcome::Degraded);
-        return Err(Stop { answer });
-    }
-    if let Some(Err(refusal)) = guards.step("edit", || prepare::edit(&mut flight, policy, read, settings)) {
-        return Err(refuse(flight, &refusal));
-    }
-    Ok(flight)
-}
-
-/// Money and places. While the call waits for them it hears of every switch: what changes for it holds for it at once.
-async fn hold(
-    flight: &mut Flight,
-    policy: &mut Policy,
-    read: &mut Read,
-    ready: &Ready,
-    caller: &Caller,
-    asked: Option<&str>,
-) -> Result<(), Failed> {
-    let inner = Arc::clone(&flight.inner);
-    let mut changed = inner.changed.subscribe();
-    let break_off = flight.ticket.as_ref().map(|ticket| ticket.cancel.clone()).unwrap_or_default();
-    loop {
-        let since = Instant::now();
-        flight.held_since.get_or_insert(since);
-        let new = {
-            let mut work = pin!(admit::all(flight, policy, read, ready));
-            loop {
-                tokio::select! {
-                    biased;
-                    done = &mut work => return done.map_err(|refusal| Failed { refusal, outcome: Outcome::Refused }),
-                    () = break_off.cancelled() => return Err(broken_off(&inner, caller, asked)),
-                    _ = changed.changed() => {
-                        let new = inner.policies().of(caller, asked, inner.clock.now());
-                        if new != *policy {
-                            break new;
-                        }
-                    }
-                }
-            }
-        };
-        *policy = new;
-        (flight.reservation, flight.permit) = (None, None);
-        if let Some(record) = flight.record() {
-            record.waited += since.elapsed();
-        }
-        if let Some(refusal) = stopped(policy, asked) {
-            return Err(Failed { refusal, outcome: Outcome::Refused });
-        }
-    }
 }
 
 /// A call that a switch broke off before its answer began.

@@ -350,6 +350,22 @@ fn ask(name: &str, value: &Value) -> Option<Ask> {
 }
 
 impl Policy {
+    /// Whether a call that waits under the other policy may go on to wait under this one: they differ at most in what
+    /// matters when it is sent.
+    #[must_use]
+    pub(crate) fn waits_as(&self, other: &Self) -> bool {
+        let until_sent = |policy: &Self| Self {
+            retry_attempts: None,
+            breaker: None,
+            connect_timeout: None,
+            first_byte_timeout: None,
+            between_tokens_timeout: None,
+            fallback_model: None,
+            ..policy.clone()
+        };
+        self == other || until_sent(self) == until_sent(other)
+    }
+
     fn apply(&mut self, rule: &Rule) {
         let switch = || Arc::clone(&rule.switch);
         match &rule.ask {
