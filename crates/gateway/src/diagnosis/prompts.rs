@@ -18,8 +18,9 @@ struct Sums {
     again: u64,
     cost: f64,
     saving: f64,
-    shares: f64,
-    shares_known: usize,
+    /// Read by calls of which it is known how much they repeat, and what of it they do.
+    compared: u64,
+    repeated: u64,
 }
 
 pub(super) fn find(material: &Material<'_>, calls: &[&Record], spent: f64) -> Option<Finding> {
@@ -31,7 +32,7 @@ pub(super) fn find(material: &Material<'_>, calls: &[&Record], spent: f64) -> Op
         add(&mut sums, material, record);
     }
     let (read, in_full) = (mean(sums.read, calls.len()), mean(sums.in_full, calls.len()));
-    let repeated = if sums.shares_known == 0 { 0.0 } else { sums.shares / sums.shares_known as f64 };
+    let repeated = if sums.compared == 0 { 0.0 } else { sums.repeated as f64 / sums.compared as f64 };
     let saving_share = if sums.cost > 0.0 { sums.saving / sums.cost } else { 0.0 };
     let numbers = numbers([
         ("tokens_read_per_call", read.round()),
@@ -76,11 +77,11 @@ fn add(sums: &mut Sums, material: &Material<'_>, record: &Record) {
     sums.read += usage.context_tokens();
     sums.in_full += usage.input_tokens + usage.cache_creation_tokens;
     let share = record.repeated_share.map(f64::from).unwrap_or(0.0).clamp(0.0, 1.0);
-    if record.repeated_share.is_some() {
-        sums.shares += share;
-        sums.shares_known += 1;
-    }
     let repeated = (mean(usage.context_tokens(), 1) * share) as u64;
+    if record.repeated_share.is_some() {
+        sums.compared += usage.context_tokens();
+        sums.repeated += repeated;
+    }
     let again = repeated.saturating_sub(usage.cache_read_tokens + usage.cache_creation_tokens).min(usage.input_tokens);
     let cached = Usage { input_tokens: usage.input_tokens - again, cache_read_tokens: usage.cache_read_tokens + again, ..*usage };
     let Some(model) = model_of(record) else { return };

@@ -49,3 +49,58 @@ fn change(entry: &Entry) -> Option<Change> {
 fn is_plain(name: &str) -> bool {
     !name.is_empty() && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_.:/@".contains(&byte))
 }
+
+#[cfg(test)]
+mod tests {
+    use paramedic_journal::Hash;
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn changes_are_told_with_what_takes_them_back() {
+        let begun = |effect: &str, dry: bool| json!({"record": {"effect": effect, "dry": dry, "argv": ["kubectl", "rollout", "undo"]}});
+        let cases = [
+            (
+                "switch-set",
+                "switch/fast_fail@all",
+                json!({}),
+                Some(("switch-set fast_fail@all", Some("paramedic switch clear fast_fail@all"))),
+            ),
+            ("switch-set", "switch/blocked@user:a;b", json!({}), Some(("switch-set blocked@user:a;b", None))),
+            ("switch-expired", "switch/fast_fail@all", json!({}), Some(("switch-expired fast_fail@all", None))),
+            (
+                "flag-set",
+                "flag/new-search",
+                json!({"enabled": true}),
+                Some(("the flag new-search switched on", Some("paramedic flag disable new-search"))),
+            ),
+            (
+                "flag-set",
+                "flag/cache",
+                json!({"enabled": false}),
+                Some(("the flag cache switched off", Some("paramedic flag enable cache"))),
+            ),
+            ("flag-expired", "flag/cache", json!({}), Some(("the flag cache flag-expired", None))),
+            ("step-begun", "run/RUN-1", begun("write", false), Some(("run/RUN-1: kubectl rollout undo", None))),
+            ("step-begun", "run/RUN-1", begun("write", true), None),
+            ("step-begun", "run/RUN-1", begun("read", false), None),
+            ("incident-opened", "incident/INC-1", json!({}), None),
+        ];
+        for (kind, subject, payload, expect) in cases {
+            let entry = Entry {
+                seq: 1,
+                at: Timestamp::EPOCH,
+                kind: kind.to_owned(),
+                subject: subject.to_owned(),
+                actor: "kim".to_owned(),
+                payload,
+                prev_hash: Hash::ZERO,
+                hash: Hash::ZERO,
+            };
+            let told = change(&entry);
+            let told = told.as_ref().map(|change| (change.what.as_str(), change.undo.as_deref()));
+            assert_eq!(told, expect, "{kind} {subject}");
+        }
+    }
+}
