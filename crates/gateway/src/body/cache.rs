@@ -47,7 +47,10 @@ pub fn mark_for_cache(body: &[u8], facts: &Facts, ratio: Ratio) -> Option<Marked
     put(count(facts.system), after[1], bytes(facts.tools) + bytes(facts.system), &|edits| {
         facts.system.and_then(|system| mark_content(edits, body, system.place))
     });
-    if let Some((content, bytes_before)) = second_last(body, facts).filter(|_| count(facts.messages) == 0) {
+    // Clients that mark their messages themselves, as Claude Code does, are not searched for the place.
+    if count(facts.messages) == 0
+        && let Some((content, bytes_before)) = second_last(body, facts)
+    {
         let bytes = bytes(facts.tools) + bytes(facts.system) + bytes_before;
         put(count(facts.messages), after[2], bytes, &|edits| mark_content(edits, body, content));
     }
