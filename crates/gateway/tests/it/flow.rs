@@ -3,6 +3,7 @@
 mod edits;
 mod rates;
 
+use std::future::Future;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -98,6 +99,7 @@ async fn calls_go_around_an_open_breaker() {
     let whole = Whole::with(|settings| {
         let mut second = settings.upstreams[0].clone();
         (second.name, second.url, second.models) = ("other".to_owned(), url, vec!["none".to_owned()]);
+        second.same_key = true;
         settings.upstreams[0].fallback = "other".to_owned();
         settings.upstreams.push(second);
     })
@@ -271,5 +273,110 @@ async fn nothing_is_held_after_calls_of_all_ends() {
     }
     for outcome in [Outcome::Answered, Outcome::Cut, Outcome::TimedOut, Outcome::ClientGone, Outcome::BrokenOff] {
         assert!(all.iter().any(|record| record.outcome == outcome), "{outcome:?}");
+    }
+}
+
+/// Neither a provider's own limit, nor an operator's time limit, nor another path is a failure of a model.
+#[tokio::test]
+async fn what_is_no_failure_of_the_upstream_opens_no_breaker() {
+    let whole = Whole::start().await;
+    whole.set("circuit_breaker", json!(true), "all", HOUR);
+    whole.set("retry_attempts", json!(2), "all", HOUR);
+    whole.set("request_timeout_s", json!(1), "user:slow", HOUR);
+    whole.api.model("busy", Does::Fails(429, "retry-after: 0\r\n".to_owned()));
+    whole.api.model("/v1/files", Does::Fails(500, String::new()));
+    for _ in 0..7 {
+        assert_eq!(whole.ask(&Call::of("ana").model("busy")).await.status(), 429);
+        let mut other = Call::of("ana");
+        other.path = "/v1/files".to_owned();
+        assert_eq!(whole.ask(&other).await.status(), 500);
+    }
+    let slow = Call::of("slow").model("m").stream(8, 200);
+    let all = futures_of(7, || whole.ask(&slow)).await;
+    assert!(all.iter().all(|got| String::from_utf8_lossy(&got.body).contains("timeout_error")));
+    whole.record("slow").await;
+    for name in ["fake", "fake/busy", "fake/m"] {
+        assert_eq!(state(&whole, name), Some(State::Closed), "{name}");
+    }
+    whole.is_clean().await;
+}
+
+/// So many of a future at the same time.
+async fn futures_of<F: Future>(count: usize, future: impl Fn() -> F) -> Vec<F::Output> {
+    let mut all: Vec<_> = (0..count).map(|_| (Box::pin(future()), None)).collect();
+    std::future::poll_fn(|cx| {
+        for (future, done) in all.iter_mut().filter(|(_, done)| done.is_none()) {
+            if let std::task::Poll::Ready(output) = future.as_mut().poll(cx) {
+                *done = Some(output);
+            }
+        }
+        if all.iter().all(|(_, done)| done.is_some()) { std::task::Poll::Ready(()) } else { std::task::Poll::Pending }
+    })
+    .await;
+    all.into_iter().filter_map(|(_, done)| done).collect()
+}
+
+#[tokio::test]
+async fn degraded_mode_answers_without_the_upstream() {
+    use paramedic_gateway::config::DegradedWay;
+    let whole = Whole::with(|settings| {
+        settings.degraded.way = DegradedWay::FixedAnswer;
+        settings.degraded.answer = "Come again.".to_owned();
+    })
+    .await;
+    let id = whole.set("degraded_mode", json!(true), "all", HOUR);
+    for stream in [false, true] {
+        let got = whole.ask(&Call::of("ana").with("stream", json!(stream))).await;
+        assert_eq!((got.status(), named(&got)), (200, format!("acted; switch={id}").as_str()));
+        let body = String::from_utf8_lossy(&got.body).into_owned();
+        assert!(body.contains("Come again.") && body.contains("event: message_stop") == stream, "{body}");
+        assert_eq!(whole.record("ana").await.outcome, Outcome::Degraded);
+    }
+    assert!(whole.api.seen("ana").is_empty());
+
+    let whole = Whole::with(|settings| settings.degraded.way = DegradedWay::Cached).await;
+    let safe = Call::of("ana").header("x-paramedic-cache", "safe").text("the same");
+    let first = whole.ask(&safe).await;
+    whole.record("ana").await;
+    let id = whole.set("degraded_mode", json!(true), "all", HOUR);
+    let again = whole.ask(&safe).await;
+    assert_eq!((again.status(), named(&again)), (200, format!("acted; switch={id}").as_str()));
+    assert_eq!(again.body, first.body);
+    assert_eq!(whole.api.seen("ana").len(), 1);
+    // Another key, another body, and one that does not say that it is safe, are asked.
+    for other in [Call::of("bo").header("x-paramedic-cache", "safe").text("the same"), Call::of("ana").text("the same")] {
+        assert_eq!(whole.ask(&other).await.json()["model"], "claude-haiku-5-5");
+    }
+    whole.is_clean().await;
+}
+
+#[tokio::test]
+async fn each_scope_means_those_whom_it_names() {
+    let whole = Whole::start().await;
+    let call = |who: &str| {
+        let named = |kind: &str| format!("{kind}-{who}");
+        let call = Call::of(&named("user")).session(&named("session")).model(&named("model"));
+        call.header("x-team-id", &named("team")).header("x-paramedic-plugin", &named("plugin"))
+    };
+    let (one, other) = (call("one"), call("other"));
+    assert_eq!((whole.ask(&one).await.status(), whole.ask(&other).await.status()), (200, 200));
+    let key = whole.record("user-one").await.caller.key.clone().unwrap();
+    for scope in [
+        format!("key:{key}"),
+        "user:user-one".to_owned(),
+        "team:team-one".to_owned(),
+        "agent:session-one".to_owned(),
+        "session:session-one".to_owned(),
+        "model:model-one".to_owned(),
+        "plugin:plugin-one".to_owned(),
+    ] {
+        let id = whole.set("blocked", json!(true), &scope, HOUR);
+        assert_eq!((whole.ask(&one).await.status(), whole.ask(&other).await.status()), (403, 200), "{scope}");
+        whole.clear(&id);
+        whole.set("blocked", json!(true), "all", HOUR);
+        let out = whole.set("blocked", json!(false), &scope, HOUR);
+        assert_eq!((whole.ask(&one).await.status(), whole.ask(&other).await.status()), (200, 403), "{scope}");
+        whole.clear(&out);
+        whole.clear("blocked@all");
     }
 }

@@ -60,6 +60,7 @@ impl Api {
         Self { upstream: upstream.await, told }
     }
 
+    /// Of a model; or of another path, which can fail only.
     pub(crate) fn model(&self, model: &str, does: Does) {
         self.told.by_model.lock().unwrap().insert(model.to_owned(), does);
     }
@@ -77,6 +78,9 @@ impl Api {
 impl Told {
     fn steps(&self, seen: &Seen) -> Vec<Step> {
         if !seen.path().starts_with("/v1/messages") || seen.path().contains("count_tokens") {
+            if let Some(Does::Fails(status, headers)) = self.by_model.lock().unwrap().get(seen.path()) {
+                return failure(*status, headers, "api_error");
+            }
             return answer(
                 "200 OK",
                 "Content-Type: application/json\r\n",
