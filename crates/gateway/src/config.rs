@@ -91,7 +91,7 @@ impl Default for Settings {
 }
 
 /// One place that answers calls.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct UpstreamSettings {
     /// How it is called in records, switches and breakers. Default `anthropic`.
@@ -100,8 +100,31 @@ pub struct UpstreamSettings {
     pub url: String,
     /// Models that it answers: names, or beginnings with a `*` at the end. Default `["*"]`.
     pub models: Vec<String>,
-    /// The upstream that is asked while this one cannot be. Default empty: none.
+    /// The upstream that is asked in its place while its breaker is open, and where it cannot be reached or answers 503 or 529.
+    /// It needs an `api_key` or `same_key`. Default empty: none.
     pub fallback: String,
+    /// The key that calls get that come to it as a fallback, in place of their own, or `env:NAME`. Default empty: none.
+    pub api_key: String,
+    /// Whether calls that come to it as a fallback bring their own keys: it belongs to the same provider. Default false.
+    pub same_key: bool,
+}
+
+/// As of [`KeySettings`]: a key is not shown.
+impl fmt::Debug for UpstreamSettings {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("UpstreamSettings")
+            .field("name", &self.name)
+            .field("url", &self.url)
+            .field("models", &self.models)
+            .field("fallback", &self.fallback)
+            .field("api_key", &shown(&self.api_key))
+            .field("same_key", &self.same_key)
+            .finish()
+    }
+}
+
+fn shown(key: &str) -> &str {
+    if key.is_empty() || key.starts_with("env:") { key } else { "***" }
 }
 
 impl Default for UpstreamSettings {
@@ -111,6 +134,8 @@ impl Default for UpstreamSettings {
             url: "https://api.anthropic.com".to_owned(),
             models: vec!["*".to_owned()],
             fallback: String::new(),
+            api_key: String::new(),
+            same_key: false,
         }
     }
 }
@@ -142,7 +167,6 @@ pub struct KeySettings {
 /// Settings in use are shown to whoever asks: a key is not, unless it only says which variable holds it.
 impl fmt::Debug for KeySettings {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let shown = |key: &str| if key.is_empty() || key.starts_with("env:") { key.to_owned() } else { "***".to_owned() };
         f.debug_struct("KeySettings")
             .field("name", &self.name)
             .field("key", &shown(&self.key))

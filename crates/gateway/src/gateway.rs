@@ -46,6 +46,10 @@ pub enum GatewayError {
     Upstream { name: String, why: String },
     #[error("read the settings of the gateway: the upstream {name:?} has the fallback {fallback:?}, which is none of the others")]
     Fallback { name: String, fallback: String },
+    #[error(
+        "read the settings of the gateway: the upstream {name:?} has the fallback {fallback:?}, which would be shown keys of others: it needs an `api_key` that can be sent in a header, or `same_key`"
+    )]
+    FallbackKey { name: String, fallback: String },
     #[error("read the settings of the gateway: the key {name:?}: {why}")]
     Key { name: String, why: &'static str },
     #[error("read the settings of the gateway: switches: {0}")]
@@ -484,6 +488,11 @@ fn upstreams(settings: &Settings, old: Option<&Ready>) -> Result<Vec<(Arc<Upstre
         let fallback = settings.upstreams.iter().position(|other| other.name == one.fallback && other.name != one.name);
         if fallback.is_none() && !one.fallback.is_empty() {
             return Err(GatewayError::Fallback { name: one.name.clone(), fallback: one.fallback.clone() });
+        }
+        if let Some(other) = fallback.map(|place| &settings.upstreams[place])
+            && (other.api_key.is_empty() && !other.same_key || hyper::header::HeaderValue::from_str(&other.api_key).is_err())
+        {
+            return Err(GatewayError::FallbackKey { name: one.name.clone(), fallback: one.fallback.clone() });
         }
         let is_same = |upstream: &&(Arc<Upstream>, Vec<String>, Option<usize>)| {
             upstream.0.name() == one.name

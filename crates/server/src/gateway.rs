@@ -218,6 +218,9 @@ fn with_environment(mut settings: Settings) -> Result<Settings> {
         key.key = crate::responding::from_environment(&key.key)?;
         key.upstream_key = crate::responding::from_environment(&key.upstream_key)?;
     }
+    for upstream in &mut settings.upstreams {
+        upstream.api_key = crate::responding::from_environment(&upstream.api_key)?;
+    }
     settings.redis.url = crate::responding::from_environment(&settings.redis.url)?;
     settings.key_salt = crate::responding::from_environment(&settings.key_salt)?;
     Ok(settings)

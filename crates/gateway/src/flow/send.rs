@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use hyper::header::{AUTHORIZATION, COOKIE, HeaderValue};
 use hyper::http::request::Parts;
 use hyper::{HeaderMap, Response};
 use tokio::time::Instant;
@@ -35,7 +36,8 @@ pub(super) struct Sending<'a> {
     pub(super) policy: &'a Policy,
     pub(super) ready: &'a Ready,
     pub(super) upstream: usize,
-    changed: bool,
+    /// The upstream that stands in for another one.
+    stand_in: Option<usize>,
 }
 
 /// Why there is nothing to pass on.
@@ -53,7 +55,7 @@ enum After {
 
 impl<'a> Sending<'a> {
     pub(super) fn new(parts: Parts, load: Load, policy: &'a Policy, ready: &'a Ready) -> Self {
-        let mut sending = Self { parts, load, policy, ready, upstream: 0, changed: false };
+        let mut sending = Self { parts, load, policy, ready, upstream: 0, stand_in: None };
         sending.upstream = ready.upstream_for(sending.model().as_deref());
         sending
     }
@@ -164,14 +166,19 @@ impl<'a> Sending<'a> {
         if self.policy.fallback_model.is_some() && self.fall_back(flight) {
             return true;
         }
+        self.to_other(flight, &switch, &format!("the breaker {} is open", open.name))
+    }
+
+    /// The upstream that stands in for the one that was asked. False when there is none, or it does so already.
+    fn to_other(&mut self, flight: &mut Flight, switch: &str, why: &str) -> bool {
         let Some(other) = self.ready.upstreams[self.upstream].2 else { return false };
         // There and not back again.
-        if self.changed {
+        if self.stand_in.is_some() {
             return false;
         }
-        (self.upstream, self.changed) = (other, true);
+        (self.upstream, self.stand_in) = (other, Some(other));
         let name = self.ready.upstreams[other].0.name().to_owned();
-        flight.acted(&switch, format!("went to the upstream {name}, because the breaker {} is open", open.name));
+        flight.acted(switch, format!("went to the upstream {name}, because {why}"));
         if let Some(record) = flight.record() {
             record.upstream = name.into();
         }
@@ -189,13 +196,30 @@ impl<'a> Sending<'a> {
         Failed { refusal: refusal.by(switch), outcome: Outcome::Refused }
     }
 
+    /// The head of the request. An upstream that stands in gets its own key: none of the others may be shown to it.
+    fn parts(&self) -> Parts {
+        let mut parts = self.parts.clone();
+        let stands_in = self.stand_in == Some(self.upstream);
+        let key = self.settings().upstreams.get(self.upstream).map_or("", |upstream| &upstream.api_key);
+        if stands_in && !key.is_empty() {
+            parts.headers.remove(AUTHORIZATION);
+            parts.headers.remove(COOKIE);
+            parts.headers.remove("x-api-key");
+            if let Ok(mut key) = HeaderValue::from_str(key) {
+                key.set_sensitive(true);
+                parts.headers.insert("x-api-key", key);
+            }
+        }
+        parts
+    }
+
     async fn once(&mut self, flight: &Flight) -> Result<Response<Answer>, SendError> {
         let upstream = Arc::clone(&self.ready.upstreams[self.upstream].0);
         let body = match &mut self.load {
             Load::Whole { read, trailers } => SendBody::whole(read.bytes.clone(), trailers.clone()),
             Load::Passing(body) => body.take().unwrap_or_else(SendBody::empty),
         };
-        upstream.send(self.parts.clone(), body, self.limits(flight)).await
+        upstream.send(self.parts(), body, self.limits(flight)).await
     }
 
     /// What is done after a try: its answer is passed on, the call is tried again, or it failed.
@@ -218,7 +242,19 @@ impl<'a> Sending<'a> {
             absorbed(flight, failure, retry_after);
             return After::Again(Duration::ZERO);
         }
-        let may_repeat = matches!(self.load, Load::Whole { .. }) && told != Some(false);
+        let is_whole = matches!(self.load, Load::Whole { .. });
+        if overloaded && is_whole && self.policy.fast_fail.is_none() {
+            let name = self.ready.upstreams[self.upstream].0.name();
+            let why = match failure {
+                Failure::Status(status) => format!("{name} answered {status}"),
+                _ => format!("{name} could not be reached"),
+            };
+            if self.to_other(flight, "fallback", &why) {
+                absorbed(flight, failure, retry_after);
+                return After::Again(Duration::ZERO);
+            }
+        }
+        let may_repeat = is_whole && told != Some(false);
         if may_repeat {
             let id = flight.ticket.as_ref().map_or(0, |ticket| ticket.id);
             let tried = Tried { attempt, attempts, failure, retry_after, elapsed: flight.begun.elapsed(), chance: chance(id, attempt) };

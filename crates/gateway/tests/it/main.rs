@@ -11,6 +11,7 @@ mod documents;
 mod fail_open;
 mod flow;
 mod limit;
+mod mends;
 mod model_api;
 mod observe;
 mod proxy;
