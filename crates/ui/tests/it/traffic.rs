@@ -90,7 +90,7 @@ impl Passing {
         let switches =
             switches.iter().map(|(switch, value)| BaseSwitch { switch: (*switch).to_owned(), value: value.clone(), scope: "all".into() });
         let settings = Settings {
-            upstreams: vec![UpstreamSettings { name: "here".into(), url, models: vec!["*".into()], fallback: String::new() }],
+            upstreams: vec![UpstreamSettings { name: "here".into(), url, models: vec!["*".into()], ..UpstreamSettings::default() }],
             switches: switches.collect(),
             ..Settings::default()
         };
