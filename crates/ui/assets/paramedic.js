@@ -59,11 +59,13 @@
       const again = kept && $("[data-key=r]", adopted);
       if (again && hashOf(again) === kept) again.focus();
       for (const one of all("details", adopted)) if (open.has(one.id)) one.open = true;
+      // Where all changes all the time, nothing is marked.
+      const marks = gently && adopted.dataset.quiet === undefined;
       for (const [key, row] of rows(adopted)) {
-        if (gently && (!before.has(key) || plain(before.get(key)) !== plain(row))) row.classList.add("changed");
+        if (marks && (!before.has(key) || plain(before.get(key)) !== plain(row))) row.classList.add("changed");
         if (key === selected) row.classList.add("sel");
       }
-      if (gently && !rows(adopted).size) adopted.classList.add("changed");
+      if (marks && !rows(adopted).size) adopted.classList.add("changed");
     }
     setSkew(fresh);
     const written = fresh.getElementById("written");

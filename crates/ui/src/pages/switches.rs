@@ -46,7 +46,7 @@ fn show(context: &Context, query: &str) -> Result<(String, Markup), ApiError> {
     let body = html! {
         (said(done_of(query)))
         (ways(context, "/switches"))
-        div id="switches" data-live {
+        div id="switches" data-live data-every="5" {
             h1 { (title) }
             @if readers.is_empty() { p class="soft" { "Nobody reads the list now: a switch takes effect when a gateway that reads it is there." } }
             @else { p class="soft wrap" { "Read by " (short(&readers.iter().map(|one| one.name.as_str()).collect::<Vec<_>>().join(", "), 200)) } }

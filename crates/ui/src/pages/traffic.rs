@@ -16,7 +16,7 @@ use axum::response::Response;
 use maud::{Markup, html};
 use paramedic_action::switch::Ended;
 use paramedic_api::operations::alerts::Nothing;
-use paramedic_api::operations::gateway::{breakers, budgets};
+use paramedic_api::operations::gateway::{DiagnosisQuery, breakers, budgets, diagnosis};
 use paramedic_api::operations::people::responding;
 use paramedic_api::operations::switches::holding;
 use paramedic_api::{ApiError, Context};
@@ -52,6 +52,8 @@ pub(super) struct TrafficQuery {
     model: Option<String>,
     outcome: Option<calls::Ending>,
     by: Option<money::By>,
+    /// Anything: why calls cost what they cost is looked for, which takes longer than the rest.
+    why: Option<String>,
 }
 
 impl TrafficQuery {
@@ -92,8 +94,14 @@ async fn show(context: &Arc<Context>, query_text: &str) -> Result<(String, Marku
     let Some(gateway) = &context.gateway else { return Ok(("No gateway".to_owned(), no_gateway())) };
     let budgets = budgets(Arc::clone(context), reader(), Nothing {}).await?;
     let breakers = breakers(Arc::clone(context), reader(), Nothing {}).await?;
+    let why = match &query.why {
+        Some(_) => Some(diagnosis(Arc::clone(context), reader(), DiagnosisQuery::default()).await?),
+        None => None,
+    };
     let ended = responding(context).map(|parts| parts.switches.ended()).unwrap_or_default();
-    let seen = Seen { context, gateway, active: holding(context).unwrap_or_default(), ended, now: context.now() };
+    let mut active = holding(context).unwrap_or_default();
+    active.sort_by_key(|switch| std::cmp::Reverse(switch.set_at));
+    let seen = Seen { context, gateway, active, ended, now: context.now() };
     let (sum, running) = (gateway.traffic().last(NOW_S, seen.now), gateway.traffic().running_count());
     let title = headline(&sum, running);
     let is_new = running == 0 && gateway.traffic().recent(|_| true, 1).is_empty();
@@ -102,20 +110,20 @@ async fn show(context: &Arc<Context>, query_text: &str) -> Result<(String, Marku
         @if is_new { (no_calls(context, gateway)) } @else { (figures(&seen, &sum, running)) (graph::last_hour(&seen)) }
         (set_now(&seen.active, seen.now))
     };
-    let money = html! { (money::budgets(&seen, &budgets)) (money::spenders(&seen, &query)) };
+    let money = html! { (money::budgets(&seen, &budgets)) (money::spenders(&seen, &query)) @if let Some(why) = &why { (money::why(why)) } };
     let health = html! { (health::breakers(&seen, breakers)) (health::provider(&seen)) (health::gates(&seen)) (health::latency(&seen)) };
     let left = BYTES_MAX.saturating_sub(top.0.len() + money.0.len() + health.0.len());
     let running = calls::running(&seen, &query, left / 3);
     let latest = calls::latest(&seen, &query, left.saturating_sub(running.0.len()));
     let body = html! {
         (said(done_of(query_text)))
-        div id="traffic" data-live data-every="2" { (top) }
+        div id="traffic" data-live data-quiet data-every="2" { (top) }
         @if !is_new { p class="groups" { a href="#running" { "Running" } " " a href="#latest" { "Latest calls" } " " a href="#money" { "Money" } " " a href="#health" { "Breakers and limits" } " " a href="/switches" { "Switchboard" } } }
         (calls::filter(&query))
-        div id="running" data-live { (running) }
-        div id="latest" data-live { (latest) }
-        div id="money" class="grid halves" data-live { (money) }
-        div id="health" class="grid halves" data-live { (health) }
+        div id="running" data-live data-quiet { (running) }
+        div id="latest" data-live data-quiet { (latest) }
+        div id="money" class="grid halves" data-live data-quiet { (money) }
+        div id="health" class="grid halves" data-live data-quiet { (health) }
     };
     Ok((title, body))
 }

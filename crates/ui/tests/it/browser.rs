@@ -222,3 +222,33 @@ async fn a_runbook_is_worked_through_on_a_phone_by_keys() {
     }
     assert_eq!(browser.complaints().await, Vec::<String>::new());
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn calls_come_onto_the_traffic_page_by_themselves() {
+    let Some(browser) = Browser::start().await else { return eprintln!("skipped: chromedriver is not installed") };
+    let passing = crate::traffic::Passing::with(&[("daily_budget_dollars", 4.into())]).await;
+    for (user, model) in
+        [("ana", "claude-opus-5"), ("somebody-with-a-long-name@a-long-domain.example", "claude-a-model-with-a-long-name-busy")]
+    {
+        passing.call(user, model).await;
+    }
+    passing.recorded(2).await;
+    let server = &passing.acting.server;
+    for width in [1280, 390] {
+        let screen = json!({"width": width, "height": 844, "deviceScaleFactor": 1, "mobile": width < 600});
+        browser.devtools("Emulation.setDeviceMetricsOverride", screen).await;
+        for path in ["/traffic", "/traffic?user=ana&why=cost", "/switches"] {
+            browser.open(server, path).await;
+            browser.run("for (const one of document.querySelectorAll('main details')) one.open = true").await;
+            let wide = browser.run("return document.documentElement.scrollWidth").await.as_u64().unwrap();
+            assert!(wide <= width, "{path} is {wide} wide at {width}");
+        }
+    }
+    browser.open(server, "/traffic").await;
+    browser.until("return document.getElementById('live').textContent === 'live'").await;
+    browser.run("window.same = true").await;
+    passing.call("cy-who-is-new", "claude-opus-5").await;
+    let took = browser.until("return document.body.innerText.includes('cy-who-is-new') && window.same").await;
+    assert!(took < Duration::from_secs(5), "{took:?}");
+    assert_eq!(browser.complaints().await, Vec::<String>::new());
+}

@@ -16,8 +16,8 @@ use tokio::net::{TcpListener, TcpStream};
 use crate::client::{Answer, Server};
 use crate::pages::assert_safe;
 use crate::respond::Acting;
+use crate::served;
 use crate::stage::{self, Stage};
-use crate::{serve, served};
 
 const HOSTILE: &str = "<script>alert(1)</script>\"'&";
 const PAGE_BYTES_MAX: usize = 60_000;
@@ -71,15 +71,15 @@ async fn answer(mut stream: TcpStream) -> std::io::Result<()> {
 }
 
 /// An instance with a gateway in front of a made-up upstream.
-struct Passing {
-    acting: Acting,
+pub struct Passing {
+    pub acting: Acting,
     gateway: Gateway,
     at: Server,
     _serving: Serving,
 }
 
 impl Passing {
-    async fn with(switches: &[(&str, serde_json::Value)]) -> Self {
+    pub async fn with(switches: &[(&str, serde_json::Value)]) -> Self {
         let upstream = TcpListener::bind(("127.0.0.1", 0)).await.unwrap();
         let url = format!("http://{}", upstream.local_addr().unwrap());
         tokio::spawn(async move {
@@ -114,7 +114,7 @@ impl Passing {
         Self { acting, gateway, at: Server(at), _serving: serving }
     }
 
-    async fn call(&self, user: &str, model: &str) -> Answer {
+    pub async fn call(&self, user: &str, model: &str) -> Answer {
         let (user, key) = (format!("x-user-id: {user}"), "x-api-key: sk-secret-1");
         let session = format!("x-session-id: {}", stage::agent("stuck"));
         let body =
@@ -138,7 +138,7 @@ impl Passing {
     }
 
     /// The record of a call is made after its answer.
-    async fn recorded(&self, calls: usize) {
+    pub async fn recorded(&self, calls: usize) {
         let began = Instant::now();
         while self.gateway.traffic().recent(|_| true, usize::MAX).len() < calls {
             assert!(began.elapsed() < Duration::from_secs(20), "{calls} calls are never recorded");
@@ -212,6 +212,7 @@ async fn calls_are_found_by_user_model_and_end() {
         ("model=haiku", "claude-haiku-4-5", "claude-opus-5"),
         ("user=bo&outcome=failed", "claude-busy", "claude-haiku-4-5"),
         ("outcome=answered&by=model", "claude-opus-5", "overloaded_error"),
+        ("user=ana&why=cost", "claude-opus-5", "claude-haiku-4-5"),
         ("user=nobody", "None of the calls that are remembered matches", "overloaded_error"),
     ] {
         let page = passing.page(&format!("/traffic?{query}")).await;
@@ -219,6 +220,7 @@ async fn calls_are_found_by_user_model_and_end() {
         assert!(latest.contains(shown), "{query}: {latest}");
         assert!(!latest.contains(hidden), "{query}: {latest}");
     }
+    assert!(passing.page("/traffic?why=cost").await.contains("Why it costs this"));
     for query in ["outcome=loud", "color=red"] {
         assert_eq!(passing.acting.server.get(&format!("/traffic?{query}")).await.status, 400, "{query}");
     }
@@ -367,7 +369,6 @@ async fn a_thousand_hostile_calls_stay_text_and_the_page_small() {
     }
     let page = passing.acting.server.get("/traffic").await.body;
     assert!(page.contains("1,000 calls running") && page.contains("more are remembered"), "{page}");
-    let mut plain = Vec::new();
     for i in 0..60 {
         let caller = Caller { user: Some(format!("user-{i}").into()), ..Caller::default() };
         traffic.ended(
@@ -381,10 +382,8 @@ async fn a_thousand_hostile_calls_stay_text_and_the_page_small() {
             },
             now,
         );
-        plain.push(i);
     }
     let page = passing.acting.server.get("/traffic?user=user-").await.body;
     assert_eq!(page.matches("claude-opus-5").count().min(50), 50, "fifty usual calls are shown: {}", page.matches("claude-opus-5").count());
     assert!(page.contains("10 more are remembered"), "{page}");
-    let _ = serve(&passing.acting.stage).await;
 }

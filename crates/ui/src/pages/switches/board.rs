@@ -140,8 +140,9 @@ fn a_minute(sum: &Sum, seconds: u64, with_refused: bool) -> Option<String> {
     let passed = sum.calls.saturating_sub(sum.refused);
     if passed > 0 {
         let each = sum.input_tokens.saturating_add(sum.output_tokens) / passed;
-        let mean = took(Duration::from_millis(sum.duration_ms / sum.calls.max(1)));
-        said.push_str(&format!(", {} tokens a call, {mean} in the mean", tokens(each)));
+        // Calls that are refused take no time but that for which they waited.
+        let mean = took(Duration::from_millis(sum.duration_ms.saturating_sub(sum.waited_ms) / passed));
+        said.push_str(&format!(", {} tokens a call, answered in {mean}", tokens(each)));
     }
     Some(said)
 }
@@ -162,7 +163,7 @@ pub(super) fn board(active: &[Switch], gateway: Option<&Gateway>, now: Timestamp
         p class="groups" { @for (number, (title, _)) in GROUPS.iter().enumerate() { a href=(format!("#group{number}")) { (title) } " " } }
         @for (number, (title, names)) in GROUPS.iter().enumerate() {
             h2 id=(format!("group{number}")) { (title) }
-            ul class="rows board" id=(format!("board{number}")) data-live {
+            ul class="rows board" id=(format!("board{number}")) data-live data-quiet {
                 @for known in names.iter().filter_map(|name| KNOWN.iter().find(|known| known.name == *name)) {
                     (row(known, &all, watched.as_ref(), now, &mut left))
                 }
@@ -285,8 +286,8 @@ mod tests {
             Sum { calls: 30, refused: 10, failed: 1, input_tokens: 40_000, output_tokens: 2_000, duration_ms: 60_000, ..Sum::default() };
         for (sum, seconds, with_refused, expect) in [
             (Sum::default(), 0, true, None),
-            (sum, 60, true, Some("30 calls/min, 10 refused, 1 failed, 2.1 k tokens a call, 2.0 s in the mean")),
-            (sum, 30, false, Some("60 calls/min, 2 failed, 2.1 k tokens a call, 2.0 s in the mean")),
+            (sum, 60, true, Some("30 calls/min, 10 refused, 1 failed, 2.1 k tokens a call, answered in 3.0 s")),
+            (sum, 30, false, Some("60 calls/min, 2 failed, 2.1 k tokens a call, answered in 3.0 s")),
             (Sum { calls: 5, refused: 5, ..Sum::default() }, 600, true, Some("1 calls/min, 1 refused, 0 failed")),
         ] {
             assert_eq!(a_minute(&sum, seconds, with_refused).as_deref(), expect);

@@ -240,10 +240,17 @@ fn how(record: &Record) -> Markup {
         @if let Some(error) = &record.error_type { " " span class="soft" { (short(error, 40)) } }
         @if record.tries > 1 { " " span class="soft" { "asked " (record.tries) " times" } }
         @for acted in record.acted.iter().take(ACTED_MAX) {
-            div class="small soft" { a href=(board_of(name_of(&acted.switch))) { (short(&acted.switch, 60)) } ": " (short(&acted.what, 80)) }
+            div class="small soft" { a href=(board_of(name_of(&acted.switch))) { (short(&acted.switch, 60)) } ": " (short(clause(&acted.what, &acted.switch), 80)) }
         }
         @if record.acted.len() > ACTED_MAX { div class="small faint" { (record.acted.len() - ACTED_MAX) " more" } }
     }
+}
+
+/// What a switch did, without its name and without the figures that follow.
+fn clause<'a>(what: &'a str, switch: &str) -> &'a str {
+    let what = what.split(" · ").next().unwrap_or(what);
+    let own = what.strip_prefix("the limit ").and_then(|rest| rest.strip_prefix(switch)).and_then(|rest| rest.strip_prefix(" is "));
+    own.unwrap_or(what)
 }
 
 /// `blocked_user:ana` of `blocked_user:ana@all`; a name after a colon may hold an @ itself.
@@ -281,6 +288,8 @@ mod tests {
             assert_eq!(query.means(&caller, models), meant, "{query:?}");
         }
         assert!(!of("a", "", "").means(&Caller::default(), [None, None]), "who is not known is not meant");
+        assert_eq!(clause("spend limit reached · resets soon", "x@all"), "spend limit reached");
+        assert_eq!(clause("the limit x@all is reached, and so on", "x@all"), "reached, and so on");
         assert_eq!(name_of("blocked_user:ana@shop@all"), "blocked_user:ana@shop");
     }
 }

@@ -51,7 +51,7 @@ pub(super) fn last_hour(seen: &Seen<'_>) -> Markup {
     let words = format!("the last hour: {} calls, {} failed, {} refused", count(whole.calls), count(whole.failed), count(whole.refused));
     html! {
         figure class="wide" {
-            figcaption { b { "Calls a minute" } span { @for (name, class, _) in PARTS { (swatch(class)) (name) " " } } }
+            figcaption { b { "Calls a minute" } span { @for (name, class, _) in PARTS { span class="nowrap" { (swatch(class)) (name) } " " } } }
             svg class="chart" height=(BOTTOM + 18) role="img" aria-label=(words) {
                 svg x="0" y=(HEAD) width="100%" height=(HEIGHT) viewBox="0 0 1000 100" preserveAspectRatio="none" {
                     @for (class, path) in paths(&minutes, top) { path class=(class) d=(path) {} }
@@ -148,7 +148,7 @@ fn numbers(minutes: &[Step]) -> Markup {
     html! {
         details class="numbers" id="hour-numbers" {
             summary { "numbers" }
-            table {
+            div class="scroll" { table {
                 thead { tr { th { "minute (UTC)" } @for name in ["calls", "answered", "failed", "refused", "tokens", "cost"] { th class="num" { (name) } } } }
                 tbody { @for minute in some().take(20) {
                     @let sum = &minute.sum;
@@ -159,7 +159,7 @@ fn numbers(minutes: &[Step]) -> Markup {
                         td class="num" { (money(paramedic_gateway::budget::dollars(sum.cost_pico))) }
                     }
                 } }
-            }
+            } }
             @if some().count() > 20 { p class="faint" { "The latest 20 minutes with calls." } }
         }
     }

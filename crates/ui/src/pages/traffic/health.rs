@@ -8,7 +8,7 @@ use paramedic_gateway::breaker::{BreakerView, State};
 use paramedic_gateway::limit::GateView;
 use std::time::Duration;
 
-use super::money::gauge;
+use super::money::{capital, gauge};
 use super::{Seen, board_of};
 use crate::format::{ago, count, due, many, percent, short, span, tokens, took};
 use crate::page::{row_key, within};
@@ -123,7 +123,7 @@ fn of_key(seen: &Seen<'_>, view: &LimitView) -> Markup {
             @if let (Some(left), Some(first)) = (view.exhausted_in_s, view.exhausted_first) { p class="warned" { (words(first)) " are used up in " (seconds(left)) " at this rate" } }
             @for bucket in buckets.iter().take(BUCKETS_MAX) {
                 @if let (Some(limit), Some(remaining)) = (bucket.limit, bucket.remaining) {
-                    p class="small" { (words(bucket.name)) ": " (tokens(remaining)) " of " (tokens(limit)) " left" @if let Some(reset) = bucket.seconds_to_reset { span class="soft" { ", all of it in " (seconds(reset)) } } }
+                    p class="small" { (words(bucket.name)) ": " (tokens(remaining)) " of " (tokens(limit)) " left" @if let Some(reset) = bucket.seconds_to_reset.filter(|reset| *reset > 0) { span class="soft" { ", all of it in " (seconds(reset)) } } }
                     (gauge(bucket.used_share.unwrap_or(0.0), 0.0, 1.0))
                 }
             }
@@ -149,15 +149,12 @@ fn seconds(seconds: u64) -> String {
 }
 
 fn words(name: BucketName) -> String {
-    let words = name.as_str().replace('-', " ");
-    let mut letters = words.chars();
-    letters.next().map_or_else(String::new, |first| first.to_uppercase().chain(letters).collect())
+    capital(&name.as_str().replace('-', " "))
 }
 
 /// Our own limits, where calls wait or did.
 pub(super) fn gates(seen: &Seen<'_>) -> Markup {
-    let mut all = seen.gateway.limiter().view();
-    all.retain(|gate| gate.waiting + gate.held + gate.admitted > 0);
+    let all = together(seen.gateway.limiter().view());
     let (rows, _) = within(GATES_BYTES_MAX, all.iter().take(GATES_MAX), gate);
     html! {
         @if !all.is_empty() {
@@ -170,12 +167,29 @@ pub(super) fn gates(seen: &Seen<'_>) -> Markup {
     }
 }
 
-fn gate(one: &GateView) -> Markup {
+/// Those of one switch, which each of its callers has for itself, as one; the ones that nobody came to left out.
+fn together(gates: Vec<GateView>) -> Vec<(GateView, usize)> {
+    let mut all: Vec<(GateView, usize)> = Vec::new();
+    for gate in gates.into_iter().filter(|gate| gate.waiting + gate.held + gate.admitted > 0) {
+        match all.iter_mut().find(|(one, _)| one.id == gate.id && one.what == gate.what) {
+            Some((one, callers)) => {
+                one.waiting += gate.waiting;
+                one.held += gate.held;
+                one.admitted += gate.admitted;
+                *callers += 1;
+            }
+            None => all.push((gate, 1)),
+        }
+    }
+    all
+}
+
+fn gate((one, callers): &(GateView, usize)) -> Markup {
     let name = one.id.rsplit_once('@').map_or(one.id.as_str(), |(name, _)| name);
     html! {
         li {
             div class="pair" {
-                span class="wrap" { a href=(board_of(name)) { (short(&one.id, 80)) } " " span class="soft" { (one.what) @if let Some(set) = one.count { " " (count(set)) } } }
+                span class="wrap" { a href=(board_of(name)) { (short(&one.id, 80)) } " " span class="soft" { (one.what) @if let Some(set) = one.count { " " (count(set)) } @if *callers > 1 { " for each of " (callers) } } }
                 span class="nowrap" { @if one.waiting > 0 { b { (many(one.waiting, "call")) " waiting" } } @else { span class="soft" { "nobody waits" } } }
             }
             p class="small soft" { (count(one.admitted)) " let through, " (count(one.held)) " held" }
@@ -201,5 +215,30 @@ pub(super) fn latency(seen: &Seen<'_>) -> Markup {
                 }
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn limits_of_one_switch_are_one_line() {
+        let gate = |id: &str, waiting, admitted| GateView {
+            id: id.to_owned(),
+            what: "requests".to_owned(),
+            count: Some(10),
+            level: None,
+            waiting,
+            admitted,
+            held: 1,
+        };
+        let all = together(vec![gate("rate_limit_per_user@all", 2, 5), gate("x@all", 0, 1), gate("rate_limit_per_user@all", 1, 7)]);
+        assert_eq!(
+            all.iter().map(|(one, callers)| (&*one.id, one.waiting, one.admitted, *callers)).collect::<Vec<_>>(),
+            [("rate_limit_per_user@all", 3, 12, 2), ("x@all", 0, 1, 1)]
+        );
+        let idle = GateView { held: 0, ..gate("y@all", 0, 0) };
+        assert!(together(vec![idle]).is_empty());
     }
 }

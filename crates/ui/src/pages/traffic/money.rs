@@ -4,6 +4,7 @@ use maud::{Markup, html};
 use paramedic_action::switch::is_by_flag;
 use paramedic_api::operations::gateway::Budgets;
 use paramedic_gateway::budget::{Budget, Period, Spender, Whose};
+use paramedic_gateway::diagnosis::Diagnosis;
 use serde::Deserialize;
 
 use super::{Seen, TrafficQuery};
@@ -12,6 +13,9 @@ use crate::page::{row_key, within};
 
 const BUDGETS_MAX: usize = 20;
 const BUDGETS_BYTES_MAX: usize = 5_000;
+const WHY_BYTES_MAX: usize = 5_000;
+/// Ways to stop one cause, the narrowest first.
+const COMMANDS_MAX: usize = 3;
 const SPENDERS_MAX: usize = 8;
 const SPENDERS_BYTES_MAX: usize = 9_000;
 /// The name under which those are counted for whom there was no room.
@@ -62,7 +66,7 @@ pub(super) fn budgets(seen: &Seen<'_>, known: &Budgets) -> Markup {
     html! {
         section {
             h2 { "Budgets" @if known.waiting > 0 { ": " (many(known.waiting as u64, "call")) " waiting for money" } }
-            p class="soft" { (dollars(known.spent_today_dollars)) " spent today (UTC)." }
+            p class="soft" { (dollars(known.spent_today_dollars)) " spent today (UTC). " a href="/traffic?why=cost#money" { "Why?" } }
             @if all.is_empty() { p class="soft" { "No budget is set. " a href="/switches#daily_budget_dollars" { "Set one" } ", or " code { "paramedic budget set 20 --per day" } "." } }
             @else { ul class="rows" { (rows) } }
             @if shown < all.len() { p class="faint" { (all.len() - shown) " more: " code { "paramedic budget" } } }
@@ -107,6 +111,31 @@ pub(super) fn gauge(used: f64, held: f64, whole: f64) -> Markup {
             @if second > 0.0 { rect class="held" x=(format!("{first:.1}%")) width=(format!("{second:.1}%")) height="8" {} }
         }
     }
+}
+
+/// Why calls cost what they cost, as far as the numbers show it.
+pub(super) fn why(diagnosis: &Diagnosis) -> Markup {
+    let (rows, _) = within(WHY_BYTES_MAX, &diagnosis.findings, |finding| {
+        html! {
+            li {
+                p { (capital(&short(finding.what.trim_end_matches('.'), 400))) "." @if let Some(saving) = finding.saving_dollars { " " b { "Could save about " (dollars(saving)) "." } } }
+                @if let Some(change) = &finding.change { p class="small soft" { "Changed then: " (short(&change.what, 120)) " by " (short(&change.by, 40)) } }
+                @for command in finding.commands.iter().take(COMMANDS_MAX) { p class="small wrap" { code { (short(command, 200)) } } }
+            }
+        }
+    });
+    html! {
+        section {
+            h2 { "Why it costs this" }
+            p class="soft" { (capital(&short(&diagnosis.says, 300))) "." }
+            @if !diagnosis.findings.is_empty() { ul class="rows" { (rows) } }
+        }
+    }
+}
+
+pub(super) fn capital(words: &str) -> String {
+    let mut letters = words.chars();
+    letters.next().map_or_else(String::new, |first| first.to_uppercase().chain(letters).collect())
 }
 
 pub(super) fn spenders(seen: &Seen<'_>, query: &TrafficQuery) -> Markup {
