@@ -32,7 +32,7 @@ fn of_kind(material: &Material<'_>, kind: &str, spenders: &[Spender]) -> Option<
     let large = if count >= MANY { SHARE_OF_MANY } else { SHARE_OF_FEW };
     let by_share = named.iter().find(|one| one.share >= large && one.calls >= CALLS_FOR_SHARE_MIN);
     let by_calls = || named.iter().find(|one| one.calls >= CALLS_MANY && one.calls.saturating_mul(2) >= all.calls);
-    let one = by_share.or_else(|| by_calls())?;
+    let one = by_share.or_else(by_calls)?;
     let name = one.name.split_once(':').map_or(&*one.name, |(_, name)| name);
     let calls_share = super::mean(one.calls, usize::try_from(all.calls).unwrap_or(usize::MAX));
     let what = format!(
