@@ -166,11 +166,11 @@ impl<'a> Sending<'a> {
         if self.policy.fallback_model.is_some() && self.fall_back(flight) {
             return true;
         }
-        self.to_other(flight, &switch, &format!("the breaker {} is open", open.name))
+        self.go_to_other(flight, &switch, &format!("the breaker {} is open", open.name))
     }
 
     /// The upstream that stands in for the one that was asked. False when there is none, or it does so already.
-    fn to_other(&mut self, flight: &mut Flight, switch: &str, why: &str) -> bool {
+    fn go_to_other(&mut self, flight: &mut Flight, switch: &str, why: &str) -> bool {
         let Some(other) = self.ready.upstreams[self.upstream].2 else { return false };
         // There and not back again.
         if self.stand_in.is_some() {
@@ -249,7 +249,7 @@ impl<'a> Sending<'a> {
                 Failure::Status(status) => format!("{name} answered {status}"),
                 _ => format!("{name} could not be reached"),
             };
-            if self.to_other(flight, "fallback", &why) {
+            if self.go_to_other(flight, "fallback", &why) {
                 absorbed(flight, failure, retry_after);
                 return After::Again(Duration::ZERO);
             }
