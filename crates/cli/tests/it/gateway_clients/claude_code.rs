@@ -61,6 +61,11 @@ fn fleet_nanodollars(scene: &Scene) -> u64 {
     scene.instance.agents().iter().filter_map(|agent| agent["cost"]["usd"].as_f64()).map(|usd| nano(&usd.into())).sum()
 }
 
+/// What all calls of today cost, by the count that budgets go by.
+fn spent(scene: &Scene) -> u64 {
+    nano(&scene.home.json(&["budget", "list", "--json"])["spent_today_dollars"])
+}
+
 /// The session ended with our own words, after one refused call.
 #[track_caller]
 fn check_stopped(scene: &Scene, run: &Run, words: &str, kind: &str) {
@@ -125,7 +130,7 @@ fn check_fleet(scene: &Scene, session: &str) {
     let cost = scene.home.json(&["cost", "--json"]);
     let by_agent = cost["report"]["by_agent"].as_array().unwrap();
     let dollars: u64 = by_agent.iter().map(|line| nano(&line["sum"]["cost"]["usd"])).sum();
-    assert_eq!(dollars, scene.api.nanodollars(), "{cost:#}");
+    assert_eq!((dollars, spent(scene)), (scene.api.nanodollars(), scene.api.nanodollars()), "{cost:#}");
     assert!(by_agent.iter().any(|line| line["agent"] == session), "{cost:#}");
 }
 
@@ -165,24 +170,38 @@ fn an_overloaded_api_is_asked_as_often_as_the_client_asks_it_and_no_more() {
 
 #[test]
 fn what_a_cut_stream_cost_is_counted_beside_the_call_that_repeats_it() {
-    let Some(program) = tools::claude_code() else { skip!("{MISSING}") };
     let words = || Reply::Cut(vec![json!({"type": "text", "text": "these words were written and are lost "})]);
-    let scene = Scene::new("", first(1, words));
+    check_repeated(words, "cut", true);
+}
+
+#[test]
+fn what_a_stream_cost_that_failed_by_its_own_word_is_counted_too() {
+    let words = || Reply::Broken(vec![json!({"type": "text", "text": "these words were written and are lost "})]);
+    // The client repeats such a call without a stream.
+    check_repeated(words, "error", false);
+}
+
+/// The first answer does not come to its end, and the client asks again.
+fn check_repeated(reply: impl Fn() -> Reply + Send + Sync + 'static, unfinished: &str, streams_again: bool) {
+    let Some(program) = tools::claude_code() else { skip!("{MISSING}") };
+    let scene = Scene::new("", first(1, reply));
     let run = scene.claude(&program, "ana");
     assert_eq!(run.code, Some(0), "{:#?}", run.lines);
-    assert_eq!(scene.api.inference().len(), 2);
-    let calls = scene.told_of("model-call", 2);
-    let (cut, whole) = (&calls[0], &calls[1]);
-    assert_eq!((&cut["attributes"]["unfinished"], whole["attributes"].get("unfinished")), (&"cut".into(), None), "{calls:#?}");
-    let [read, written, from_cache, to_cache] = tokens(&cut["fact"]["usage"]);
     let requests = scene.api.inference();
+    assert_eq!(requests.len(), 2);
+    assert_eq!(requests[1].json()["stream"] == true, streams_again);
+    let calls = scene.told_of("model-call", 2);
+    let (broken, whole) = (&calls[0], &calls[1]);
+    assert_eq!((&broken["attributes"]["unfinished"], whole["attributes"].get("unfinished")), (&unfinished.into(), None), "{calls:#?}");
+    let [read, written, from_cache, to_cache] = tokens(&broken["fact"]["usage"]);
     let [expected, _, expected_from_cache, expected_to_cache] = tokens_of(requests[0].number);
     assert_eq!([read, from_cache, to_cache], [expected, expected_from_cache, expected_to_cache]);
     assert!((2..40).contains(&written), "the words that came: {written}");
-    assert_eq!(nano(&cut["fact"]["cost_usd"]), nanodollars(OPUS, tokens(&cut["fact"]["usage"])));
+    assert_eq!(nano(&broken["fact"]["cost_usd"]), nanodollars(OPUS, tokens(&broken["fact"]["usage"])));
     assert_eq!(tokens(&whole["fact"]["usage"]), tokens_of(requests[1].number));
     scene.told_of("model-retry", 1);
     assert_eq!(cost_of(&calls), cost_of(&calls[..1]) + scene.api.nanodollars());
+    assert_eq!(spent(&scene), cost_of(&calls), "budgets pay for both");
     scene.wait_for("what the transcript tells", || told_by(&scene, "transcript") >= 1);
     scene.wait_for("the cost of both", || fleet_nanodollars(&scene) == cost_of(&calls));
     std::thread::sleep(Duration::from_millis(500));
@@ -251,7 +270,7 @@ fn a_call_that_goes_to_another_model_costs_what_that_one_costs() {
         assert_eq!((&call["fact"]["model"], &call["attributes"]["asked_model"]), (&HAIKU.into(), &OPUS.into()), "{call:#}");
         assert_eq!(nano(&call["fact"]["cost_usd"]), nanodollars(HAIKU, tokens_of(request.number)), "{call:#}");
     }
-    assert_eq!(cost_of(&calls), scene.api.nanodollars());
+    assert_eq!((cost_of(&calls), spent(&scene)), (scene.api.nanodollars(), scene.api.nanodollars()));
     scene.wait_for("what the transcripts tell", || told_by(&scene, "transcript") >= 4);
     scene.wait_for("the cost of the served model", || fleet_nanodollars(&scene) == scene.api.nanodollars());
     std::thread::sleep(Duration::from_millis(500));

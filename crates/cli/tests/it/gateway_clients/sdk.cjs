@@ -7,7 +7,7 @@ const [url, key] = process.argv.slice(2);
 const model = "claude-opus-5-5";
 const ask = { model, max_tokens: 64, messages: [{ role: "user", content: "say hi" }] };
 
-const client = (user, more) => new Anthropic({ apiKey: key, baseURL: url, defaultHeaders: { "x-paramedic-user": user }, ...more });
+const client = (user, more) => new Anthropic({ apiKey: key, baseURL: url, defaultHeaders: { "x-user-id": user }, ...more });
 
 async function create(one) {
   const message = await one.messages.create(ask);

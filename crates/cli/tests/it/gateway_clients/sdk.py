@@ -12,7 +12,7 @@ ASK = {"model": MODEL, "max_tokens": 64, "messages": [{"role": "user", "content"
 
 
 def client(user, **more):
-    return anthropic.Anthropic(api_key=key, base_url=url, default_headers={"x-paramedic-user": user}, **more)
+    return anthropic.Anthropic(api_key=key, base_url=url, default_headers={"x-user-id": user}, **more)
 
 
 def create(one):

@@ -56,7 +56,7 @@ const WANTED: [Wanted; 8] = [
 fn script() -> impl Fn(&Request) -> Reply + Send + Sync + 'static {
     let asked: Mutex<HashMap<String, usize>> = Mutex::default();
     move |request| {
-        let user = request.header("x-paramedic-user").unwrap_or_default().to_owned();
+        let user = request.header("x-user-id").unwrap_or_default().to_owned();
         let mut asked = asked.lock().unwrap();
         let times = asked.entry(user.clone()).or_default();
         *times += 1;
@@ -84,7 +84,7 @@ fn check_sdk(program: &Path, script_name: &str, modules: &Path) {
     scene.operator(&["budget", "set", "0.00005", "--per", "day", "--scope", "user=broke"]);
     let told = scene.sdk(program, script_name, modules);
     let of = |case: &str| told.iter().find(|line| line["case"] == case).unwrap_or_else(|| panic!("no {case} in {told:#?}"));
-    let asked = |user: &str| scene.api.inference().iter().filter(|request| request.header("x-paramedic-user") == Some(user)).count();
+    let asked = |user: &str| scene.api.inference().iter().filter(|request| request.header("x-user-id") == Some(user)).count();
     for case in ["create", "stream", "spent before", "hasty before", "flaky", "limited"] {
         let line = of(case);
         assert_eq!(line["text"], "hi from the fake", "{line:#}");

@@ -59,6 +59,8 @@ pub enum Reply {
     Blocks(Vec<Value>),
     /// The beginning of such a message; then the connection ends.
     Cut(Vec<Value>),
+    /// The same beginning; then the stream itself says that it failed.
+    Broken(Vec<Value>),
     /// Such a message after a while.
     Late(Duration, Vec<Value>),
     Error {
@@ -185,7 +187,11 @@ async fn answer(State(api): State<Arc<Api>>, method: Method, uri: Uri, headers: 
             tokio::time::sleep(wait).await;
             whole(&api, &request, &request_id, &blocks)
         }
-        Reply::Cut(blocks) => cut(&message(&request, &blocks), &request_id),
+        Reply::Cut(blocks) => begun(&message(&request, &blocks), &request_id, Err(std::io::Error::other("cut"))),
+        Reply::Broken(blocks) => {
+            let error = json!({"type": "error", "error": {"type": "overloaded_error", "message": "Overloaded"}});
+            begun(&message(&request, &blocks), &request_id, Ok(format!("event: error\ndata: {error}\n\n").into()))
+        }
         Reply::Plain(body) => json_answer(200, &request_id, &body),
         Reply::Error { status, kind, message, headers } => {
             let body = json!({"type": "error", "error": {"type": kind, "message": message}, "request_id": request_id});
@@ -246,19 +252,20 @@ fn whole(api: &Api, request: &Request, request_id: &str, blocks: &[Value]) -> Re
     answer
 }
 
-/// The beginning of a stream, until after some words; then the connection ends as if the upstream had died.
-fn cut(message: &Value, request_id: &str) -> Response<Body> {
+/// The beginning of a stream, until after some words; then this: more bytes, or the end of the connection as if the upstream
+/// had died.
+fn begun(message: &Value, request_id: &str, then: std::io::Result<Bytes>) -> Response<Body> {
     let all = events(message);
     let end = all.find("event: content_block_stop").unwrap();
-    let begin: Result<Bytes, std::io::Error> = Ok(Bytes::from(all[..end].to_owned()));
+    let begin: std::io::Result<Bytes> = Ok(Bytes::from(all[..end].to_owned()));
     let mut answer = json_answer(200, request_id, &Value::Null);
     answer.headers_mut().insert("content-type", HeaderValue::from_static("text/event-stream; charset=utf-8"));
     // What was written must be on its way before the connection ends.
-    let end = stream::once(async {
+    let then = stream::once(async {
         tokio::time::sleep(Duration::from_millis(100)).await;
-        Err(std::io::Error::other("cut"))
+        then
     });
-    *answer.body_mut() = Body::from_stream(futures_util::StreamExt::chain(stream::iter([begin]), end));
+    *answer.body_mut() = Body::from_stream(futures_util::StreamExt::chain(stream::iter([begin]), then));
     answer
 }
 
