@@ -156,16 +156,20 @@ impl Gate {
     }
 
     /// The sum of a metric over all its labels.
+    #[track_caller]
     pub fn metric(&self, name: &str) -> f64 {
+        self.metric_if_any(name).unwrap_or_else(|| panic!("no {name} among what is counted"))
+    }
+
+    /// The same; a metric with labels is not there before something was counted.
+    pub fn metric_if_any(&self, name: &str) -> Option<f64> {
         let text = self.metrics();
         let of = |line: &str| -> Option<f64> {
             let rest = line.strip_prefix(name)?;
             let value = if rest.starts_with('{') { rest.rsplit_once("} ")?.1 } else { rest.strip_prefix(' ')? };
             value.split(' ').next()?.trim().parse().ok()
         };
-        let values: Vec<f64> = text.lines().filter_map(of).collect();
-        assert!(!values.is_empty(), "no {name} among what is counted");
-        values.iter().sum()
+        text.lines().filter_map(of).reduce(|sum, value| sum + value)
     }
 
     /// Kilobytes that are resident, and descriptors that are open.
