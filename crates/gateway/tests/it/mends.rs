@@ -65,11 +65,11 @@ async fn a_call_that_is_left_before_its_answer_is_paid_for() {
 
 #[tokio::test]
 async fn tries_that_are_limited_open_no_breaker_and_hold_back_the_next_call() {
-    let whole = Whole::with(|settings| settings.retry.back_off_ms = 1).await;
+    let whole = Arc::new(Whole::with(|settings| (settings.retry.back_off_ms, settings.retry.budget_max) = (1, 100.0)).await);
     whole.set("circuit_breaker", json!(true), "all", HOUR);
     whole.set("retry_attempts", json!(2), "all", HOUR);
     whole.api.model("m", Does::FailsOnce(429, "retry-after: 0\r\n".to_owned()));
-    for at in 0..7 {
+    for at in 0..12 {
         let call = Call::of("ana").model("m").text(&format!("limited {at}"));
         assert_eq!(whole.ask(&call).await.status(), 200);
     }
@@ -85,6 +85,18 @@ async fn tries_that_are_limited_open_no_breaker_and_hold_back_the_next_call() {
     let at = Instant::now();
     assert_eq!(whole.ask(&call).await.status(), 200);
     assert!(at.elapsed() > Duration::from_millis(1_000), "{:?}", at.elapsed());
+    // As is what one asked for that is tried again.
+    whole.set("retry_attempts", json!(2), "all", HOUR);
+    let tried = tokio::spawn({
+        let (whole, call) = (Arc::clone(&whole), call.clone().text("tried again"));
+        async move { whole.ask(&call).await }
+    });
+    tokio::time::sleep(Duration::from_millis(300)).await;
+    whole.api.well("m");
+    let at = Instant::now();
+    assert_eq!(whole.ask(&call).await.status(), 200);
+    assert!(at.elapsed() > Duration::from_millis(1_000), "{:?}", at.elapsed());
+    assert_eq!(tried.await.unwrap().status(), 200);
     whole.is_clean().await;
 }
 
