@@ -138,11 +138,12 @@ fn a_minute(sum: &Sum, seconds: u64, with_refused: bool) -> Option<String> {
     }
     said.push_str(&format!(", {} failed", rate(sum.failed)));
     let passed = sum.calls.saturating_sub(sum.refused);
-    if passed > 0 {
-        let each = sum.input_tokens.saturating_add(sum.output_tokens) / passed;
-        // Calls that are refused take no time but that for which they waited.
-        let mean = took(Duration::from_millis(sum.duration_ms.saturating_sub(sum.waited_ms) / passed));
-        said.push_str(&format!(", {} tokens a call, answered in {mean}", tokens(each)));
+    // Calls that are refused take no time but that for which they waited.
+    let each = |whole: u64| whole.checked_div(passed);
+    if let (Some(read), Some(ms)) =
+        (each(sum.input_tokens.saturating_add(sum.output_tokens)), each(sum.duration_ms.saturating_sub(sum.waited_ms)))
+    {
+        said.push_str(&format!(", {} tokens a call, answered in {}", tokens(read), took(Duration::from_millis(ms))));
     }
     Some(said)
 }
