@@ -82,11 +82,14 @@ pub(crate) struct OwnKey {
     pub(crate) team: Option<Box<str>>,
 }
 
+/// An upstream, the models that it answers, and the place of the one that is asked in its stead.
+pub(crate) type Upward = (Arc<Upstream>, Vec<String>, Option<usize>);
+
 /// What the settings say, ready for use.
 pub(crate) struct Ready {
     pub(crate) settings: Settings,
     pub(crate) names: Names,
-    pub(crate) upstreams: Vec<(Arc<Upstream>, Vec<String>, Option<usize>)>,
+    pub(crate) upstreams: Vec<Upward>,
     pub(crate) keys: HashMap<Box<str>, OwnKey>,
     base: Vec<Switch>,
 }
@@ -334,18 +337,10 @@ impl Gateway {
             let of = |scope: &Scope| all.iter().find(|one| one.switch == "enforce_budget" && one.scope == *scope && one.expires_at > now);
             of(scope).or_else(|| of(&Scope::All)).and_then(|one| one.value.as_bool()).unwrap_or(true)
         };
-        let known: Vec<(Arc<str>, Option<(u64, bool)>)> = self
-            .inner
-            .ledger
-            .budgets()
-            .into_iter()
-            .map(|budget| {
-                let set = all.iter().find(|one| *one.id == *budget.id && one.expires_at > now);
-                (Arc::from(&*budget.id), set.and_then(|one| Some((pico(one.value.as_f64()?), enforce(&one.scope)))))
-            })
-            .collect();
-        for (cap, to) in known {
-            self.inner.ledger.revise(&cap, to);
+        for budget in self.inner.ledger.budgets() {
+            let set = all.iter().find(|one| *one.id == *budget.id && one.expires_at > now);
+            let to = set.and_then(|one| Some((pico(one.value.as_f64()?), enforce(&one.scope))));
+            self.inner.ledger.revise(&budget.id, to);
         }
     }
 
@@ -470,7 +465,7 @@ fn ready(settings: Settings, salt: [u8; 32], old: Option<&Ready>) -> Result<Read
     Ok(Ready { names, upstreams, keys, base, settings })
 }
 
-fn upstreams(settings: &Settings, old: Option<&Ready>) -> Result<Vec<(Arc<Upstream>, Vec<String>, Option<usize>)>, GatewayError> {
+fn upstreams(settings: &Settings, old: Option<&Ready>) -> Result<Vec<Upward>, GatewayError> {
     if settings.upstreams.is_empty() {
         return Err(GatewayError::NoUpstream);
     }
@@ -494,7 +489,7 @@ fn upstreams(settings: &Settings, old: Option<&Ready>) -> Result<Vec<(Arc<Upstre
         {
             return Err(GatewayError::FallbackKey { name: one.name.clone(), fallback: one.fallback.clone() });
         }
-        let is_same = |upstream: &&(Arc<Upstream>, Vec<String>, Option<usize>)| {
+        let is_same = |upstream: &&Upward| {
             upstream.0.name() == one.name
                 && *upstream.0.address() == address
                 && old.is_some_and(|old| old.settings.ca_file == settings.ca_file)
@@ -525,7 +520,7 @@ fn own_key(key: &KeySettings, names: &Names) -> Result<(Box<str>, OwnKey), Gatew
     if !is_header(&key.upstream_key) {
         return Err(wrong("its `upstream_key` cannot be sent in a header"));
     }
-    let some = |text: &str| Some(Box::from(text)).filter(|text: &Box<str>| !text.is_empty());
+    let some = |text: &str| (!text.is_empty()).then(|| Box::from(text));
     let own =
         OwnKey { name: key.name.as_str().into(), upstream_key: some(&key.upstream_key), user: some(&key.user), team: some(&key.team) };
     Ok((names.key(key.key.as_bytes()), own))

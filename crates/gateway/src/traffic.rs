@@ -380,13 +380,14 @@ impl Traffic {
     #[must_use]
     pub fn work(&self) -> Vec<SwitchWork> {
         let state = locked(&self.state);
-        let one = |(switch, (calls, last_at, last)): (&Box<str>, &(u64, Timestamp, Box<str>))| SwitchWork {
+        let each = state.switches.iter();
+        each.map(|(switch, (calls, last_at, last))| SwitchWork {
             switch: switch.to_string(),
             calls: *calls,
             last_at: *last_at,
             last: last.to_string(),
-        };
-        state.switches.iter().map(one).collect()
+        })
+        .collect()
     }
 
     /// How long calls took, by model, the slowest first.

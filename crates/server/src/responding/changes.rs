@@ -45,8 +45,8 @@ pub(super) async fn recent(
 }
 
 fn describe(entry: &Entry) -> Option<String> {
-    let record = entry.payload.get("record")?;
     if entry.kind == "step-begun" {
+        let record = entry.payload.get("record")?;
         let changes = record.get("effect").and_then(serde_json::Value::as_str) != Some("read");
         let real = record.get("dry").and_then(serde_json::Value::as_bool) == Some(false);
         let argv = record.get("argv").and_then(serde_json::Value::as_array)?;
