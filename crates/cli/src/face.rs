@@ -284,7 +284,9 @@ fn fill_path(operation: &Operation, mut fields: serde_json::Map<String, Value>) 
     let mut path = operation.template();
     for name in operation.path_parameters() {
         let value = fields.shift_remove(name).map(|value| plain(&value)).unwrap_or_default();
-        path = path.replace(&format!("{{{name}}}"), &escape(&value, b"/"));
+        // A slash is a part of the name, unless the name takes the rest of the path.
+        let takes_slashes = operation.path.contains(&format!("{{*{name}}}"));
+        path = path.replace(&format!("{{{name}}}"), &escape(&value, if takes_slashes { b"/" } else { b"" }));
     }
     (path, fields)
 }

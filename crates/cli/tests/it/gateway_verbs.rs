@@ -198,6 +198,8 @@ fn breakers_are_held_seen_and_reset_and_each_change_is_on_record() {
     assert!(until(WITHIN, || (scene.call("ana").status == 200).then_some(())).is_some(), "a reset breaker refuses still");
     scene.check(&["breaker", "close", "anthropic"], &["breaker:anthropic@all = closed until"]);
     scene.check(&["breaker", "reset", "--all"], &["closed", "breaker:anthropic@all does not hold any more"]);
+    scene.check(&["breaker", "open", "anthropic/claude-x", "--for", "5m"], &["breaker:anthropic/claude-x@all = open until"]);
+    scene.check(&["switch", "clear", "breaker:anthropic/claude-x"], &["breaker:anthropic/claude-x@all does not hold any more"]);
     assert_eq!(scene.journal("breaker/anthropic"), [("breaker-reset".to_owned(), "kim".to_owned())]);
     assert_eq!(scene.journal("breaker/all"), [("breaker-reset".to_owned(), "kim".to_owned())]);
     let kinds: Vec<String> = scene.journal("switch/breaker:anthropic@all").into_iter().map(|(kind, _)| kind).collect();
