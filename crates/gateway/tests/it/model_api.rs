@@ -106,22 +106,20 @@ impl Told {
         };
         let mut before = Vec::new();
         match does {
-            None => {}
             Some(Does::Fails(status, headers)) => return failure(status, &headers, "api_error"),
             Some(Does::FailsLate(status, late)) => {
                 let mut steps = vec![Step::Wait(late)];
                 steps.extend(failure(status, "", "api_error"));
                 return steps;
             }
-            Some(Does::FailsOnce(status, headers)) => {
-                if self.once.lock().unwrap().insert(seen.body.clone()) {
-                    return failure(status, &headers, "api_error");
-                }
+            Some(Does::FailsOnce(status, headers)) if self.once.lock().unwrap().insert(seen.body.clone()) => {
+                return failure(status, &headers, "api_error");
             }
             Some(Does::Late(late)) => before.push(Step::Wait(late)),
             Some(Does::Stalls(stall)) => said.stall = Some(stall),
             Some(Does::Hangs) => return vec![Step::Hang],
             Some(Does::Cuts) => said.cut = true,
+            None | Some(Does::FailsOnce(..)) => {}
             Some(Does::Says(headers)) => {
                 let soon = SystemClock.now().after(Duration::from_secs(1));
                 said.headers = headers.replace("{soon}", &soon.to_string());
