@@ -470,7 +470,8 @@ mod tests {
 
     #[test]
     fn who_is_blocked() {
-        let cases: &[(&[(&str, bool, &str)], Option<&str>)] = &[
+        type Case = (&'static [(&'static str, bool, &'static str)], Option<&'static str>);
+        let cases: &[Case] = &[
             (&[], None),
             (&[("blocked", true, "all")], Some("blocked@all")),
             (&[("blocked", true, "all"), ("blocked", false, "user:ana")], None),
