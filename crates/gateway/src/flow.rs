@@ -46,7 +46,7 @@ impl Handler for Front {
         Box::pin(async move {
             match take(inner, request).await {
                 Ok(answer) => answer,
-                Err(stop) => stop.answer,
+                Err(stop) => *stop.answer,
             }
         })
     }
@@ -54,7 +54,13 @@ impl Handler for Front {
 
 /// The end of a call that is not passed on.
 struct Stop {
-    answer: Response<Body>,
+    answer: Box<Response<Body>>,
+}
+
+impl Stop {
+    fn of(answer: Response<Body>) -> Self {
+        Self { answer: Box::new(answer) }
+    }
 }
 
 /// Refuses a call, and says so in its record.
@@ -64,7 +70,7 @@ fn refuse(flight: Flight, refusal: &Refusal) -> Stop {
 
 fn end(flight: Flight, refusal: &Refusal, outcome: Outcome) -> Stop {
     flight.refused(refusal, outcome);
-    Stop { answer: refusal.answer() }
+    Stop::of(refusal.answer())
 }
 
 fn kind_of(parts: &Parts) -> Kind {
@@ -232,7 +238,7 @@ fn unread(mut flight: Flight, error: CollectError) -> Stop {
     match error {
         CollectError::Cut => {
             flight.over(Outcome::ClientGone);
-            Stop { answer: Refusal::invalid("the request's body was cut").answer() }
+            Stop::of(Refusal::invalid("the request's body was cut").answer())
         }
         CollectError::TooSlow(_) => {
             let mut refusal = Refusal::timeout("the request's body came too slowly");
@@ -261,7 +267,7 @@ async fn go(mut flight: Flight, parts: Parts, mut load: Load, kind: Kind, ready:
             record.status = answer.status().as_u16();
         }
         flight.over(Outcome::Answered);
-        return Err(Stop { answer });
+        return Err(Stop::of(answer));
     }
     if kind == Kind::Inference {
         (flight, policy) = hold::ready_to_send(flight, policy, &mut load, &parts.headers, ready, changed).await?;

@@ -286,7 +286,7 @@ mod tests {
 
     #[test]
     fn keys_are_read_in_the_forms_that_programs_write() {
-        let cases: &[(&str, &str, Option<(&str, Value)>)] = &[
+        let cases = [
             ("blocked:user:u-42", "1", Some(("blocked_user:u-42@all", json!(true)))),
             ("blocked:user:u-42", "abuse", Some(("blocked_user:u-42@all", json!(true)))),
             ("blocked:user:u-42", "0", None),
@@ -302,7 +302,7 @@ mod tests {
         for (key, value, expect) in cases {
             let got = switch(key, value, Timestamp::EPOCH, never()).unwrap();
             let got = got.as_ref().map(|switch| (switch.id.as_str(), switch.value.clone()));
-            assert_eq!(got, *expect, "{key} {value}");
+            assert_eq!(got, expect, "{key} {value}");
         }
         for (key, value) in
             [("circuit_breaker:x", "maybe"), ("flag:RATE_LIMIT_PER_MINUTE", "many"), ("flag:NONE", "1"), ("blocked:user:a b", "1")]

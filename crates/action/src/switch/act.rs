@@ -141,7 +141,8 @@ pub(super) async fn set(store: &SwitchStore, call: &Call, plan: &Plan, now: Time
     store.set(&switch, &value, &scope, until, &call.by, &call.reason, now).await.map_err(|error| failed(call, &error))?;
     let active = store.active(now).into_iter().find(|switch| switch.id == id);
     let names: Vec<String> = store.enforcers(now).into_iter().map(|one| one.name).collect();
-    let who = if names.is_empty() { "no gateway has read that list lately".to_owned() } else { format!("it is read by {}", names.join(", ")) };
+    let who =
+        if names.is_empty() { "no gateway has read that list lately".to_owned() } else { format!("it is read by {}", names.join(", ")) };
     let holds = active.as_ref().is_some_and(|active| active.value == value);
     let how = format!("the list of switches says: {}; {who}", state_text(active.as_ref()));
     let verified = if holds { Verified::seen(how) } else { Verified::missed(how) };

@@ -87,7 +87,10 @@ pub async fn run(context: Arc<Context>, caller: Caller, input: ActionRunInput) -
     if holds_secret(&call) {
         return Err(ApiError::new(
             Code::BadRequest,
-            format!("the arguments of {} hold what looks like a secret, and what runs is written down for ever", text::head(&call.action, 100)),
+            format!(
+                "the arguments of {} hold what looks like a secret, and what runs is written down for ever",
+                text::head(&call.action, 100)
+            ),
             "put secrets of HTTP requests into action.http.secrets of the settings; they are sent and never written down",
         ));
     }

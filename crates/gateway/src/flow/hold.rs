@@ -87,7 +87,7 @@ fn prepared(mut flight: Flight, policy: &Policy, read: &mut Read, headers: &Head
     let now = inner.clock.now();
     if let Some(Some(answer)) = guards.step("degraded mode", || degraded_answer(&mut flight, policy, read, headers, settings, now)) {
         flight.over(Outcome::Degraded);
-        return Err(Stop { answer });
+        return Err(Stop::of(answer));
     }
     if let Some(Err(refusal)) = guards.step("edit", || prepare::edit(&mut flight, policy, read, settings)) {
         return Err(refuse(flight, &refusal));

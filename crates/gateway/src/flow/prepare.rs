@@ -46,7 +46,8 @@ impl Read {
 
     pub(super) fn model(&self) -> Option<Box<str>> {
         let model = self.facts.model?.text(&self.bytes);
-        Some(paramedic_model::text::head(&model, 200).into()).filter(|model: &Box<str>| !model.is_empty())
+        let model = paramedic_model::text::head(&model, 200);
+        (!model.is_empty()).then(|| model.into())
     }
 
     fn change(&mut self, flight: &Flight, edits: &Edits) -> bool {

@@ -23,6 +23,9 @@ const KEYS_MAX: usize = 200;
 /// Limits of a key.
 const LIMITS_MAX: usize = 32;
 
+/// From this share on a limit counts as used up; what remains is rounded in the headers.
+const USED_UP: f64 = 0.95;
+
 #[derive(Debug)]
 struct Known {
     limit: Box<str>,
@@ -54,12 +57,14 @@ impl LimitNews {
         let mut events = Vec::new();
         let key = self.key(caller.key.as_deref().unwrap_or_default(), now);
         for (limit, share, remaining, resets_at) in limits.buckets.iter().filter_map(of_bucket) {
-            let is_refused = refused && is(most.as_ref(), limit);
+            // A refusal is this limit's only where it is used up; of others the headers do not tell.
+            let is_refused = refused && is(most.as_ref(), limit) && share >= USED_UP;
             events.extend(key.one(caller, &Report { limit, share, remaining, resets_at, refused: is_refused }, now));
         }
         for window in limits.unified.iter().flat_map(|unified| &unified.windows) {
             let limit = format!("unified-{}", window.name);
-            let is_refused = window.status.as_deref() == Some("rejected") || (refused && is(most.as_ref(), &limit));
+            let is_used_up = window.utilization.is_some_and(|share| share >= USED_UP);
+            let is_refused = window.status.as_deref() == Some("rejected") || (refused && is(most.as_ref(), &limit) && is_used_up);
             let Some(share) = window.utilization.or(is_refused.then_some(1.0)) else { continue };
             let report = Report { limit: &limit, share, remaining: None, resets_at: window.resets_at, refused: is_refused };
             events.extend(key.one(caller, &report, now));
