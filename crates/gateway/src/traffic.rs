@@ -180,6 +180,19 @@ pub struct SwitchWork {
     pub last_at: Timestamp,
     /// What it did last.
     pub last: String,
+    /// Dollars that it saved, for a switch of which that is known: marks for the provider's cache. Less than zero where
+    /// what they wrote into the cache cost more than what was read from it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub saved_dollars: Option<f64>,
+}
+
+/// What one switch did.
+#[derive(Debug, Clone)]
+struct Work {
+    calls: u64,
+    last_at: Timestamp,
+    last: Box<str>,
+    saved_pico: Option<i64>,
 }
 
 /// The minutes before a moment and those after it.
@@ -230,7 +243,20 @@ struct State {
     recent: VecDeque<Arc<Record>>,
     seconds: Steps,
     minutes: Steps,
-    switches: BTreeMap<Box<str>, (u64, Timestamp, Box<str>)>,
+    switches: BTreeMap<Box<str>, Work>,
+}
+
+impl State {
+    /// What a switch did; none for one that there is no room for.
+    fn work_of(&mut self, switch: &str, now: Timestamp) -> Option<&mut Work> {
+        if !self.switches.contains_key(switch) {
+            if self.switches.len() >= SWITCHES_MAX {
+                return None;
+            }
+            self.switches.insert(switch.into(), Work { calls: 0, last_at: now, last: "".into(), saved_pico: None });
+        }
+        self.switches.get_mut(switch)
+    }
 }
 
 /// All calls of a gateway.
@@ -325,12 +351,10 @@ impl Traffic {
         {
             let mut state = locked(&self.state);
             for acted in &record.acted {
-                if state.switches.len() >= SWITCHES_MAX && !state.switches.contains_key(&acted.switch) {
-                    continue;
+                if let Some(work) = state.work_of(&acted.switch, now) {
+                    (work.calls, work.last_at) = (work.calls + 1, now);
+                    work.last.clone_from(&acted.what);
                 }
-                let work = state.switches.entry(acted.switch.clone()).or_insert_with(|| (0, now, "".into()));
-                (work.0, work.1) = (work.0 + 1, now);
-                work.2.clone_from(&acted.what);
             }
             if state.recent.len() >= self.kept {
                 state.recent.pop_front();
@@ -376,16 +400,24 @@ impl Traffic {
         locked(&self.state).recent.iter().rev().filter(|record| is_meant(record)).take(limit).cloned().collect()
     }
 
+    /// A switch saved so much, in picodollars.
+    pub fn saved(&self, switch: &str, pico: i64, now: Timestamp) {
+        if let Some(work) = locked(&self.state).work_of(switch, now) {
+            work.saved_pico = Some(work.saved_pico.unwrap_or(0).saturating_add(pico));
+        }
+    }
+
     /// What switches did so far.
     #[must_use]
     pub fn work(&self) -> Vec<SwitchWork> {
         let state = locked(&self.state);
         let each = state.switches.iter();
-        each.map(|(switch, (calls, last_at, last))| SwitchWork {
+        each.map(|(switch, work)| SwitchWork {
             switch: switch.to_string(),
-            calls: *calls,
-            last_at: *last_at,
-            last: last.to_string(),
+            calls: work.calls,
+            last_at: work.last_at,
+            last: work.last.to_string(),
+            saved_dollars: work.saved_pico.map(|pico| pico as f64 / crate::budget::PICO as f64),
         })
         .collect()
     }

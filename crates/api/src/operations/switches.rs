@@ -66,6 +66,9 @@ pub struct SwitchEffect {
     pub last_at: Option<Timestamp>,
     /// What it did last.
     pub last: String,
+    /// Dollars that it saved so far, where that is known.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub saved_dollars: Option<f64>,
     /// All calls before it was set, and since: ten minutes each at most.
     pub traffic: Effect,
     /// Calls a minute that were refused, of all, before and since.
@@ -77,6 +80,7 @@ impl SwitchEffect {
     fn of(gateway: &Gateway, switch: &Switch, now: Timestamp) -> Self {
         let traffic = gateway.traffic().effect(switch.set_at, now);
         let work = gateway.traffic().work().into_iter().find(|work| work.switch == switch.id && work.last_at >= switch.set_at);
+        let saved_dollars = work.as_ref().and_then(|work| work.saved_dollars);
         let (calls, last_at, last) = work.map_or((0, None, String::new()), |work| (work.calls, Some(work.last_at), work.last));
         #[expect(clippy::cast_precision_loss, reason = "read by people")]
         let a_minute = |sum: &Sum, seconds: u64| sum.refused as f64 * 60.0 / seconds.max(60) as f64;
@@ -84,6 +88,7 @@ impl SwitchEffect {
             calls,
             last_at,
             last,
+            saved_dollars,
             traffic,
             refused_per_minute_before: a_minute(&traffic.before, traffic.before_s),
             refused_per_minute_after: a_minute(&traffic.after, traffic.after_s),

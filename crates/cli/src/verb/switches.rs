@@ -116,8 +116,9 @@ fn plain(value: &Value) -> String {
 fn effect_words(effect: &SwitchEffect) -> String {
     let last = if effect.last.is_empty() { String::new() } else { format!(", the last time: {}", show::clean(&effect.last)) };
     let a_minute = |calls: f64| if calls >= 10.0 || calls == 0.0 { format!("{calls:.0}") } else { format!("{calls:.1}") };
+    let saved = effect.saved_dollars.map_or_else(String::new, |dollars| format!("; saved ${dollars:.2} so far"));
     format!(
-        "acted on {}{last}; refused/min {} -> {}",
+        "acted on {}{last}{saved}; refused/min {} -> {}",
         super::agents::many(effect.calls, "call"),
         a_minute(effect.refused_per_minute_before),
         a_minute(effect.refused_per_minute_after)

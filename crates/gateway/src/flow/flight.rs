@@ -28,6 +28,8 @@ const UNKNOWN_INPUT_DOLLARS: u64 = 5;
 const UNKNOWN_OUTPUT_DOLLARS: u64 = 25;
 /// A dollar for a million tokens is so many picodollars for one.
 const PICO_PER_DOLLAR_MILLION: u64 = 1_000_000;
+/// The switch that marks prompts for the provider's cache.
+const CACHING: &str = "prompt_caching";
 /// The reservation is looked at again after so many tokens of an answer.
 const GROW_TOKENS: u64 = 64;
 
@@ -208,6 +210,7 @@ impl Flight {
         let served: Option<Box<str>> = record.served_model.clone().or_else(|| record.model.clone());
         if !usage.is_zero() {
             record.cost_pico = served.as_deref().and_then(|model| self.inner.price(model, &usage)).map(|tokens| extras.on(tokens));
+            self.note_saving(record, served.as_deref(), extras, now);
             let key = record.caller.key.as_deref().unwrap_or("none");
             self.inner.book.used(key, served.as_deref().unwrap_or_default(), &usage, now);
         }
@@ -237,6 +240,22 @@ impl Flight {
         if let Some((conversation, print)) = self.print.take() {
             self.inner.prefixes.keep(conversation, print);
         }
+    }
+
+    /// What our marks for the provider's cache saved: what the same tokens would have cost without a cache, less what they
+    /// did cost. A prompt that is read once only costs more with marks than without.
+    fn note_saving(&self, record: &mut Record, served: Option<&str>, extras: Extras, now: Timestamp) {
+        let usage = record.usage;
+        let plain = Usage { input_tokens: usage.context_tokens(), output_tokens: usage.output_tokens, ..Usage::default() };
+        let Some(acted) = record.acted.iter_mut().find(|acted| acted.switch.starts_with(CACHING)) else { return };
+        let without = served.and_then(|model| self.inner.price(model, &plain)).map(|tokens| extras.on(tokens));
+        let (Some(without), Some(cost)) = (without, record.cost_pico) else { return };
+        let signed = |pico: u64| i64::try_from(pico).unwrap_or(i64::MAX);
+        let saved = signed(without).saturating_sub(signed(cost));
+        let dollars = crate::budget::dollars(saved.unsigned_abs());
+        acted.what =
+            format!("{}; the call cost ${dollars:.4} {}", acted.what, if saved < 0 { "more for it" } else { "less for it" }).into();
+        self.inner.traffic.saved(&acted.switch, saved, now);
     }
 
     /// Says to the limiter and the breakers what became of the call.

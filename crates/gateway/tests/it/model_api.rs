@@ -98,6 +98,7 @@ impl Told {
             model,
             input: seen.body.len() as u64 / 4,
             output: number("x-test-output", 20).min(max_tokens),
+            cache: (number("x-test-cache-read", 0), number("x-test-cache-write", 0)),
             steps: number("x-test-steps", 4),
             pause: Duration::from_millis(number("x-test-pause-ms", 0)),
             headers: String::new(),
@@ -144,6 +145,8 @@ struct Said {
     model: String,
     input: u64,
     output: u64,
+    /// Tokens that were read from the cache, and written to it.
+    cache: (u64, u64),
     steps: u64,
     pause: Duration,
     headers: String,
@@ -154,7 +157,8 @@ struct Said {
 impl Said {
     fn message(&self, content: Value, output: u64) -> Value {
         json!({"id": "msg_fake", "type": "message", "role": "assistant", "model": self.model, "content": content,
-            "stop_reason": "end_turn", "stop_sequence": null, "usage": {"input_tokens": self.input, "output_tokens": output}})
+            "stop_reason": "end_turn", "stop_sequence": null, "usage": {"input_tokens": self.input, "output_tokens": output,
+            "cache_read_input_tokens": self.cache.0, "cache_creation_input_tokens": self.cache.1}})
     }
 
     fn whole(&self) -> Vec<Step> {

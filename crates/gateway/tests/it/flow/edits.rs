@@ -1,9 +1,13 @@
 //! What the upstream gets is what the client sent, but for the bytes that a switch is about.
 
+use std::sync::Arc;
+
+use paramedic_gateway::Pricing;
+use paramedic_model::Usage;
 use serde_json::{Value, json};
 
 use super::HOUR;
-use crate::model_api::{Call, Whole, named, raw, send};
+use crate::model_api::{Call, Whole, ask as call, named, raw, send};
 use crate::upstream::Got;
 
 /// A body that no program would write anew the same way.
@@ -135,4 +139,29 @@ async fn a_mark_for_the_cache_is_put_in_and_nothing_taken_out() {
     // Who marks himself is left alone.
     let (got, again) = ask(&whole, &sent).await;
     assert_eq!((again, got.header("x-paramedic")), (sent, None));
+}
+
+/// Writing to the cache costs more than reading anew, reading from it a tenth.
+struct CachePrices;
+
+impl Pricing for CachePrices {
+    fn call(&self, _: &str, usage: &Usage) -> Option<u64> {
+        Some(usage.input_tokens * 10 + usage.cache_creation_tokens * 12 + usage.cache_read_tokens)
+    }
+}
+
+#[tokio::test]
+async fn marks_for_the_cache_say_what_they_saved() {
+    let whole = Whole::made(|_| {}, |parts| parts.pricing = Arc::new(CachePrices)).await;
+    let id = whole.set("prompt_caching", json!(true), "all", HOUR);
+    let system = json!([{"type": "text", "text": "Always say it well. ".repeat(1_000)}]);
+    // Written first: 2 a token more than without. Then read: 9 a token less.
+    for (header, tokens, words) in [("x-test-cache-write", "1000", "more for it"), ("x-test-cache-read", "5000", "less for it")] {
+        let got = call(whole.address, &Call::of("ana").with("system", system.clone()).header(header, tokens)).await;
+        assert_eq!(got.status(), 200);
+        let record = whole.record("ana").await;
+        assert!(record.acted[0].what.ends_with(words), "{record:?}");
+    }
+    let saved = whole.gateway.traffic().work().into_iter().find(|work| *work.switch == id).unwrap().saved_dollars.unwrap();
+    assert!((saved * 1e12 - f64::from(5_000 * 9 - 1_000 * 2)).abs() < 1.0, "{saved}");
 }
