@@ -86,6 +86,8 @@ pub(crate) struct Step {
     pub(crate) turn_border: bool,
     /// The gateway tells it, and it says nothing of the agent's course: only what it cost counts.
     pub(crate) passing: bool,
+    /// A failure that the gateway told first, and that was counted then: it is told better now.
+    pub(crate) told_before: bool,
 }
 
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
@@ -112,10 +114,18 @@ pub(crate) struct Course {
     /// The conversation's own record does, which tells each failure too.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     is_recorded: bool,
+    /// When the gateway told of failures that the record has not told yet: the record is read a little later.
+    #[serde(default, skip_serializing_if = "VecDeque::is_empty")]
+    failed_at: VecDeque<Timestamp>,
     /// A workflow started the agent and waits for its result.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub(crate) owes_result: bool,
 }
+
+/// Failures that the gateway told and nobody else yet.
+const FAILURES_KEPT: usize = 32;
+/// The record tells a failure within so much of the gateway's telling.
+const TOLD_WITHIN: std::time::Duration = std::time::Duration::from_secs(5);
 
 /// Millionths of a US dollar. An amount from outside may be anything.
 pub(crate) fn micros(usd: Option<f64>) -> u64 {
@@ -150,6 +160,9 @@ impl Course {
             self.is_recorded |= matches!(event.source, Source::Transcript | Source::StreamJson);
             self.is_told |= self.is_recorded || matches!(event.source, Source::Hook | Source::OtlpLog);
         }
+        if matches!(event.fact, Fact::ModelRetry { .. } | Fact::ModelError { .. }) {
+            step.told_before = self.failed(event, &step, at);
+        }
         match &event.fact {
             Fact::ModelCall { message, usage, cost_usd, .. } if step.passing => {
                 self.pass(message.as_deref(), *usage, micros(*cost_usd), &mut step);
@@ -174,7 +187,7 @@ impl Course {
             Fact::ModelRetry { class, status, attempt, attempts_max, .. } => {
                 // Whether the client comes again, the gateway cannot know: nobody is owed an answer.
                 self.turn = if event.source == Source::Gateway { Turn::Idle } else { Turn::AwaitingModel };
-                self.retry(at, *class, *status, *attempt, *attempts_max);
+                self.retry(at, *class, *status, (*attempt, *attempts_max), step.told_before);
             }
             Fact::ToolCall { id, tool, input_hash } => self.call(event, at, id.as_deref(), tool, *input_hash, &mut step),
             Fact::ToolResult { id, outcome, result_hash, .. } => self.result(id.as_deref(), *outcome, *result_hash, &mut step),
@@ -313,12 +326,32 @@ impl Course {
         self.batch = if id == 0 { self.batch.wrapping_add(2) | 1 } else { id };
     }
 
-    fn retry(&mut self, at: Timestamp, class: ApiErrorClass, status: Option<u16>, attempt: u32, attempts_max: Option<u32>) {
+    /// Whether a failure is one that the gateway told before the record did.
+    fn failed(&mut self, event: &Event, step: &Step, at: Timestamp) -> bool {
+        match event.source {
+            Source::Gateway if !step.passing => {
+                if self.failed_at.len() == FAILURES_KEPT {
+                    self.failed_at.pop_front();
+                }
+                self.failed_at.push_back(at);
+                false
+            }
+            Source::Transcript | Source::StreamJson => {
+                let near = |told: &Timestamp| at.since(*told).max(told.since(at)) <= TOLD_WITHIN;
+                let place = self.failed_at.iter().position(near);
+                place.is_some_and(|place| self.failed_at.remove(place).is_some())
+            }
+            _ => false,
+        }
+    }
+
+    fn retry(&mut self, at: Timestamp, class: ApiErrorClass, status: Option<u16>, tries: (u32, Option<u32>), told_before: bool) {
+        let (attempt, attempts_max) = tries;
         let burst = &mut self.burst;
         if burst.retries == 0 {
             burst.started_at = at;
         }
-        burst.retries += 1;
+        burst.retries += u64::from(!told_before || burst.retries == 0);
         (burst.class, burst.status, burst.attempt) = (Some(class), status, attempt);
         burst.attempts_max = attempts_max.or(burst.attempts_max);
     }

@@ -66,7 +66,8 @@ impl RetryBurst {
         let Fact::ModelRetry { class, status, attempt, attempts_max, delay } = moment.event.fact else { return };
         let at = moment.at;
         let active = self.alert.begin(at, incident_type(class, status), || cause(class, status, moment.who.agent.as_str()));
-        active.counts.retries += 1;
+        // What ended with an answer meanwhile is another burst.
+        active.counts.retries += u64::from(!moment.step.told_before || active.counts.retries == 0);
         active.counts.class = Some(class);
         active.counts.status = status.or(active.counts.status);
         active.counts.waited = Some(active.counts.waited.unwrap_or_default().saturating_add(delay.unwrap_or_default()));

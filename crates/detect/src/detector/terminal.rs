@@ -96,7 +96,7 @@ impl Terminal {
         let onset = if failure.exhausted && moment.course.burst.retries > 0 { moment.course.burst.started_at } else { moment.at };
         let (class, status) = (failure.class, failure.status);
         let active = self.alert.begin(onset, incident_type(class, status), || cause(class, status, moment.who.agent.as_str()));
-        active.counts.terminal_failures += 1;
+        active.counts.terminal_failures += u64::from(!moment.step.told_before || active.counts.terminal_failures == 0);
         active.counts.terminal_at = active.counts.terminal_at.or(Some(moment.at));
         active.counts.class = Some(class);
         active.counts.status = failure.status.or(active.counts.status);

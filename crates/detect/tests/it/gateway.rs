@@ -119,3 +119,18 @@ fn a_refusal_is_a_decision_and_a_broken_answer_is_none() {
     let before = alerts(&storm).len();
     assert_eq!(alerts(&[&storm[..], &[broken]].concat()).len(), before, "it resolves nothing");
 }
+
+#[test]
+fn a_failure_that_the_record_tells_after_the_gateway_is_one() {
+    let (g, t) = (Source::Gateway, Source::Transcript);
+    let class = ApiErrorClass::Overloaded;
+    // The record is read a little later, and only then it is known that there is one.
+    let late = [retry(g, 1.0), retry(t, 1.02), retry(g, 2.0), retry(g, 4.0), retry(t, 2.1), retry(t, 4.1), call(t, 9.0, "msg_1", 10, None)];
+    let counted = |events: &[Event]| alerts(events).iter().map(|change| change.counts.retries).max();
+    assert_eq!(counted(&late), Some(3));
+    // One that only the record tells, and one that it tells much later, are others.
+    assert_eq!(counted(&[retry(g, 1.0), retry(t, 1.02), retry(t, 1.5)]), Some(2));
+    assert_eq!(counted(&[retry(g, 1.0), retry(t, 20.0)]), Some(2));
+    let ended = [error(g, 1.0, class), error(t, 1.02, class)];
+    assert_eq!(alerts(&ended).iter().map(|change| change.counts.terminal_failures).max(), Some(1));
+}
