@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use paramedic_model::{Timestamp, Usage};
+use paramedic_model::{Scope, Timestamp, Usage};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -39,6 +39,30 @@ pub struct Caller {
     pub client: Option<Box<str>>,
     /// Which try this is, by the client's own count; 1 for the first.
     pub attempt: u32,
+}
+
+impl Caller {
+    /// Whether a scope means this caller, who asks for this model. A sub-agent may be named without its session.
+    #[must_use]
+    pub fn is_in(&self, scope: &Scope, model: Option<&str>) -> bool {
+        let is = |mine: &Option<Box<str>>, name: &str| mine.as_deref() == Some(name);
+        match scope {
+            Scope::All => true,
+            Scope::Key(name) => is(&self.key, name),
+            Scope::User(name) => is(&self.user, name),
+            Scope::Team(name) => is(&self.team, name),
+            Scope::Agent(name) => is(&self.agent, name) || self.own_agent() == Some(name),
+            Scope::Session(name) => is(&self.session, name),
+            Scope::Model(name) => model == Some(name),
+            Scope::Plugin(name) => is(&self.plugin, name),
+        }
+    }
+
+    /// A sub-agent's id without its session's.
+    #[must_use]
+    pub fn own_agent(&self) -> Option<&str> {
+        self.agent.as_deref()?.split_once('/').map(|(_, own)| own)
+    }
 }
 
 /// What a switch did to a call.

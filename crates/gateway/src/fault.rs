@@ -225,21 +225,8 @@ impl Faults {
             self.any.store(false, Ordering::Release);
             return None;
         }
-        let struck = covers(&lease.scope, caller, model) && falls(&lease.id, call, lease.share);
+        let struck = caller.is_in(&lease.scope, model) && falls(&lease.id, call, lease.share);
         struck.then(|| Struck { lease: Arc::clone(id), what: strike(lease.fault) })
-    }
-}
-
-fn covers(scope: &Scope, caller: &Caller, model: Option<&str>) -> bool {
-    match scope {
-        Scope::All => true,
-        Scope::Key(name) => caller.key.as_deref() == Some(name),
-        Scope::User(name) => caller.user.as_deref() == Some(name),
-        Scope::Team(name) => caller.team.as_deref() == Some(name),
-        Scope::Agent(name) => caller.agent.as_deref() == Some(name),
-        Scope::Session(name) => caller.session.as_deref() == Some(name),
-        Scope::Model(name) => model == Some(name),
-        Scope::Plugin(name) => caller.plugin.as_deref() == Some(name),
     }
 }
 

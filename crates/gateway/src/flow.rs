@@ -138,7 +138,7 @@ fn record(inner: &Inner, kind: Kind, caller: Caller, parts: &Parts, ready: &Read
         caller,
         method: parts.method.as_str().into(),
         path: paramedic_model::text::head(parts.uri.path(), 300).into(),
-        upstream: ready.upstreams[0].0.name().into(),
+        upstream: ready.upstreams[0].upstream.name().into(),
         model: None,
         served_model: None,
         stream: false,
@@ -386,7 +386,7 @@ async fn pass(mut flight: Flight, mut sending: Sending<'_>, struck: Option<Struc
         Some(Strike::Answer(_)) | None => {}
     }
     if let Some(record) = flight.record() {
-        record.upstream = sending.ready.upstreams[sending.upstream].0.name().into();
+        record.upstream = sending.ready.upstreams[sending.upstream].upstream.name().into();
     }
     let break_off = flight.ticket.as_ref().map(|ticket| ticket.cancel.clone()).unwrap_or_default();
     let sent = async {

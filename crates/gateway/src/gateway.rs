@@ -28,7 +28,7 @@ use crate::observe::{self, LimitNews, Outlet, Samples, outlet};
 use crate::policy::Policies;
 use crate::proxy::{self, Address, Farewell, Handler, Listener, Serving, Upstream, UpstreamSettings};
 use crate::retry::RetryBudget;
-use crate::traffic::{Traffic, is_in};
+use crate::traffic::Traffic;
 
 /// Names of breakers that others may set.
 const BREAKERS_NAMED_MAX: usize = 500;
@@ -82,8 +82,12 @@ pub(crate) struct OwnKey {
     pub(crate) team: Option<Box<str>>,
 }
 
-/// An upstream, the models that it answers, and the place of the one that is asked in its stead.
-pub(crate) type Upward = (Arc<Upstream>, Vec<String>, Option<usize>);
+/// An upstream as its settings, which have the same place, describe it.
+pub(crate) struct Upward {
+    pub(crate) upstream: Arc<Upstream>,
+    /// The place of the one that is asked in its stead.
+    pub(crate) fallback: Option<usize>,
+}
 
 /// What the settings say, ready for use.
 pub(crate) struct Ready {
@@ -97,11 +101,8 @@ pub(crate) struct Ready {
 impl Ready {
     /// The upstream that answers this model, by its place: the first that fits, else the first.
     pub(crate) fn upstream_for(&self, model: Option<&str>) -> usize {
-        let Some(model) = model else { return 0 };
-        let fits = |patterns: &[String]| {
-            patterns.iter().any(|pattern| pattern.strip_suffix('*').map_or(pattern == model, |begin| model.starts_with(begin)))
-        };
-        self.upstreams.iter().position(|(_, patterns, _)| fits(patterns)).unwrap_or(0)
+        let serving = |model: &str| self.settings.upstreams.iter().position(|upstream| upstream.serves(model));
+        model.and_then(serving).unwrap_or(0)
     }
 }
 
@@ -433,7 +434,8 @@ impl Gateway {
     /// Where calls go: name and address.
     #[must_use]
     pub fn upstreams(&self) -> Vec<(String, String)> {
-        self.inner.ready().upstreams.iter().map(|(upstream, ..)| (upstream.name().to_owned(), upstream.address().to_string())).collect()
+        let named = |Upward { upstream, .. }: &Upward| (upstream.name().to_owned(), upstream.address().to_string());
+        self.inner.ready().upstreams.iter().map(named).collect()
     }
 }
 
@@ -489,16 +491,14 @@ fn upstreams(settings: &Settings, old: Option<&Ready>) -> Result<Vec<Upward>, Ga
         {
             return Err(GatewayError::FallbackKey { name: one.name.clone(), fallback: one.fallback.clone() });
         }
-        let is_same = |upstream: &&Upward| {
-            upstream.0.name() == one.name
-                && *upstream.0.address() == address
-                && old.is_some_and(|old| old.settings.ca_file == settings.ca_file)
+        let is_same = |Upward { upstream, .. }: &&Upward| {
+            upstream.name() == one.name && *upstream.address() == address && old.is_some_and(|old| old.settings.ca_file == settings.ca_file)
         };
         let upstream = match old.and_then(|old| old.upstreams.iter().find(is_same)) {
-            Some((kept, ..)) => Arc::clone(kept),
+            Some(kept) => Arc::clone(&kept.upstream),
             None => Arc::new(Upstream::new(&one.name, address, &how).map_err(wrong)?),
         };
-        all.push((upstream, one.models.clone(), fallback));
+        all.push(Upward { upstream, fallback });
     }
     Ok(all)
 }
@@ -544,10 +544,4 @@ fn base_switches(settings: &Settings) -> Result<Vec<Switch>, GatewayError> {
         });
     }
     Ok(all)
-}
-
-/// Whether a switch's scope means a caller.
-#[must_use]
-pub fn scope_means(scope: &Scope, caller: &Caller, model: Option<&str>) -> bool {
-    is_in(scope, caller, model)
 }

@@ -253,7 +253,7 @@ impl Policies {
                 found[place] = name.map_or(&[], |name| self.named(place, name));
             }
             // A sub-agent is narrower than its session, and may be named without it.
-            if let Some((_, own)) = caller.agent.as_deref().and_then(|agent| agent.split_once('/')) {
+            if let Some(own) = caller.own_agent() {
                 found[8] = std::mem::take(&mut found[AGENT]);
                 found[9] = self.named(AGENT, own);
             }

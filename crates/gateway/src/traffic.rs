@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use paramedic_model::{Scope, Timestamp};
+use paramedic_model::Timestamp;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use tokio::sync::broadcast;
@@ -525,26 +525,9 @@ impl Drop for Ticket {
     }
 }
 
-/// Whether a scope means this caller.
-#[must_use]
-pub fn is_in(scope: &Scope, caller: &Caller, model: Option<&str>) -> bool {
-    let is = |mine: &Option<Box<str>>, name: &str| mine.as_deref() == Some(name);
-    match scope {
-        Scope::All => true,
-        Scope::Key(name) => is(&caller.key, name),
-        Scope::User(name) => is(&caller.user, name),
-        Scope::Team(name) => is(&caller.team, name),
-        Scope::Agent(name) => {
-            is(&caller.agent, name) || caller.agent.as_deref().and_then(|agent| agent.split_once('/')).is_some_and(|(_, own)| own == name)
-        }
-        Scope::Session(name) => is(&caller.session, name),
-        Scope::Model(name) => model == Some(name),
-        Scope::Plugin(name) => is(&caller.plugin, name),
-    }
-}
-
 #[cfg(test)]
 mod tests {
+    use paramedic_model::Scope;
     use paramedic_model::Usage;
 
     use super::*;
@@ -656,10 +639,10 @@ mod tests {
         let (ana, bo) = (begin("ana"), begin("bo"));
         ana.is_now(RunningState::Answering);
         let scope: Scope = "user:ana".parse().unwrap();
-        assert_eq!(traffic.break_off(|caller, model| is_in(&scope, caller, model)), 1);
+        assert_eq!(traffic.break_off(|caller, model| caller.is_in(&scope, model)), 1);
         assert!(ana.cancel.is_cancelled() && !bo.cancel.is_cancelled());
         assert_eq!(traffic.view(10, Timestamp::EPOCH).running[0].state, RunningState::Answering);
-        assert!(is_in(&"agent:a9".parse().unwrap(), &Caller { agent: Some("s1/a9".into()), ..Caller::default() }, None));
+        assert!(Caller { agent: Some("s1/a9".into()), ..Caller::default() }.is_in(&"agent:a9".parse().unwrap(), None));
         drop((ana, bo));
         assert_eq!(traffic.running_count(), 0);
     }

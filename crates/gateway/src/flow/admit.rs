@@ -31,7 +31,7 @@ pub(super) async fn all(flight: &mut Flight, policy: &Policy, read: &mut Read, r
     let inner = Arc::clone(&flight.inner);
     let settings = &ready.settings;
     inner.guards.wait("budget", reserve(flight, policy, read, settings)).await.unwrap_or(Ok(()))?;
-    let upstream = ready.upstreams[ready.upstream_for(read.model().as_deref())].0.name();
+    let upstream = ready.upstreams[ready.upstream_for(read.model().as_deref())].upstream.name();
     inner.guards.wait("limits", admit(flight, policy, read, settings, upstream)).await.unwrap_or(Ok(()))
 }
 

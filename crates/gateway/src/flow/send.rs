@@ -109,7 +109,7 @@ impl<'a> Sending<'a> {
             if let Err(open) = inner.guards.step("breakers", || self.enter(flight)).unwrap_or(Ok(())) {
                 match self.around(flight, &open) {
                     true => continue,
-                    false => return Err(self.breaker_refusal(flight, &open)),
+                    false => return Err(self.breaker_refusal(&open)),
                 }
             }
             attempt += 1;
@@ -149,7 +149,7 @@ impl<'a> Sending<'a> {
 
     /// Asks the breakers of the upstream, its model and its key.
     fn enter(&self, flight: &mut Flight) -> Result<(), Open> {
-        let upstream = self.ready.upstreams[self.upstream].0.name();
+        let upstream = self.ready.upstreams[self.upstream].upstream.name();
         let model = self.model().map(|model| format!("{upstream}/{model}"));
         let key = flight.record.as_ref().and_then(|record| record.caller.key.as_deref().map(|key| format!("{upstream}/key:{key}")));
         let mut names = vec![upstream];
@@ -171,13 +171,13 @@ impl<'a> Sending<'a> {
 
     /// The upstream that stands in for the one that was asked. False when there is none, or it does so already.
     fn go_to_other(&mut self, flight: &mut Flight, switch: &str, why: &str) -> bool {
-        let Some(other) = self.ready.upstreams[self.upstream].2 else { return false };
+        let Some(other) = self.ready.upstreams[self.upstream].fallback else { return false };
         // There and not back again.
         if self.stand_in.is_some() {
             return false;
         }
         (self.upstream, self.stand_in) = (other, Some(other));
-        let name = self.ready.upstreams[other].0.name().to_owned();
+        let name = self.ready.upstreams[other].upstream.name().to_owned();
         flight.acted(switch, format!("went to the upstream {name}, because {why}"));
         if let Some(record) = flight.record() {
             record.upstream = name.into();
@@ -185,14 +185,13 @@ impl<'a> Sending<'a> {
         true
     }
 
-    fn breaker_refusal(&self, flight: &Flight, open: &Open) -> Failed {
+    fn breaker_refusal(&self, open: &Open) -> Failed {
         let switch = open.forced_by.as_deref().or(self.policy.breaker.as_deref()).unwrap_or("circuit_breaker");
         let said = format!("the circuit breaker {} is open: the upstream failed again and again, or an operator opened it", open.name);
         let refusal = match &self.policy.fast_fail {
             Some(_) => Refusal::fast_fail(said),
             None => Refusal::breaker_open(said, open.forced_by.is_none().then_some(open.retry_after)),
         };
-        let _ = flight;
         Failed { refusal: refusal.by(switch), outcome: Outcome::Refused }
     }
 
@@ -214,7 +213,7 @@ impl<'a> Sending<'a> {
     }
 
     async fn once(&mut self, flight: &Flight) -> Result<Response<Answer>, SendError> {
-        let upstream = Arc::clone(&self.ready.upstreams[self.upstream].0);
+        let upstream = Arc::clone(&self.ready.upstreams[self.upstream].upstream);
         let body = match &mut self.load {
             Load::Whole { read, trailers } => SendBody::whole(read.bytes.clone(), trailers.clone()),
             Load::Passing(body) => body.take().unwrap_or_else(SendBody::empty),
@@ -224,11 +223,14 @@ impl<'a> Sending<'a> {
 
     /// What is done after a try: its answer is passed on, the call is tried again, or it failed.
     fn judge(&mut self, flight: &mut Flight, sent: Result<Response<Answer>, SendError>, attempt: u32, attempts: u32) -> After {
-        let (failure, retry_after, told) = match &sent {
+        let sent = match sent {
             Ok(answer) if answer.status().as_u16() < 400 => {
                 flight.retry_after = None;
-                return After::Pass(Box::new(self.noted(flight, sent)));
+                return self.pass_on(flight, answer);
             }
+            other => other,
+        };
+        let (failure, retry_after, told) = match &sent {
             Ok(answer) => {
                 let signs = may_retry(answer.status().as_u16(), answer.headers(), flight.inner.clock.now());
                 flight.retry_after = signs.wait;
@@ -244,7 +246,7 @@ impl<'a> Sending<'a> {
         }
         let is_whole = matches!(self.load, Load::Whole { .. });
         if overloaded && is_whole && self.policy.fast_fail.is_none() {
-            let name = self.ready.upstreams[self.upstream].0.name();
+            let name = self.ready.upstreams[self.upstream].upstream.name();
             let why = match failure {
                 Failure::Status(status) => format!("{name} answered {status}"),
                 _ => format!("{name} could not be reached"),
@@ -264,35 +266,37 @@ impl<'a> Sending<'a> {
                 && in_time(after)
             {
                 if let Ok(answer) = &sent {
-                    let inner = Arc::clone(&flight.inner);
-                    inner.guards.step("limits of the provider", || self.provider(flight, answer));
+                    self.note(flight, answer);
                 }
                 absorbed(flight, failure, retry_after);
                 return After::Again(after);
             }
         }
-        if let Err(error) = &sent {
-            // That the whole call took longer than an operator wants is no failure of the upstream.
-            if self.policy.request_timeout.as_ref().is_some_and(|ruling| flight.begun.elapsed() >= ruling.value) {
-                flight.pass = None;
-            }
-            if let Some(max) = self.policy.max_input_bytes.as_ref().filter(|max| flight.passed() > max.value) {
-                return After::Fail(Failed { refusal: super::too_many_bytes(max), outcome: Outcome::Refused });
-            }
-            return After::Fail(self.send_failure(error));
+        match sent {
+            Ok(answer) => self.pass_on(flight, answer),
+            Err(error) => After::Fail(self.given_up(flight, &error)),
         }
-        After::Pass(Box::new(self.noted(flight, sent)))
     }
 
-    fn noted(&self, flight: &mut Flight, sent: Result<Response<Answer>, SendError>) -> Response<Answer> {
-        // Only asked for answers that came.
-        let answer = match sent {
-            Ok(answer) => answer,
-            Err(_) => unreachable!("a failure has no answer to be noted"),
-        };
+    fn given_up(&self, flight: &mut Flight, error: &SendError) -> Failed {
+        // That the whole call took longer than an operator wants is no failure of the upstream.
+        if self.policy.request_timeout.as_ref().is_some_and(|ruling| flight.begun.elapsed() >= ruling.value) {
+            flight.pass = None;
+        }
+        if let Some(max) = self.policy.max_input_bytes.as_ref().filter(|max| flight.passed() > max.value) {
+            return Failed { refusal: super::too_many_bytes(max), outcome: Outcome::Refused };
+        }
+        self.send_failure(error)
+    }
+
+    fn pass_on(&self, flight: &mut Flight, answer: Response<Answer>) -> After {
+        self.note(flight, &answer);
+        After::Pass(Box::new(answer))
+    }
+
+    fn note(&self, flight: &mut Flight, answer: &Response<Answer>) {
         let inner = Arc::clone(&flight.inner);
-        inner.guards.step("limits of the provider", || self.provider(flight, &answer));
-        answer
+        inner.guards.step("limits of the provider", || self.provider(flight, answer));
     }
 
     /// What the provider says of its limits in the answer's headers.
@@ -323,7 +327,7 @@ impl<'a> Sending<'a> {
             return false;
         }
         self.upstream = self.ready.upstream_for(Some(&fallback.value));
-        let name = self.ready.upstreams[self.upstream].0.name();
+        let name = self.ready.upstreams[self.upstream].upstream.name();
         if let Some(record) = flight.record() {
             record.upstream = name.into();
         }
@@ -331,7 +335,7 @@ impl<'a> Sending<'a> {
     }
 
     fn send_failure(&self, error: &SendError) -> Failed {
-        let name = self.ready.upstreams[self.upstream].0.name();
+        let name = self.ready.upstreams[self.upstream].upstream.name();
         let settings = self.settings();
         let timed_out = |what: &str, (limit, switch): (Duration, Option<Arc<str>>)| {
             let refusal = Refusal::timeout(format!("the upstream {name} did not {what} within {} s", limit.as_secs()));
