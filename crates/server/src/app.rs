@@ -413,11 +413,11 @@ impl App {
     pub async fn reload(&self, settings: Settings) -> Reloaded {
         let mut problems = self.measuring.reload(&settings).await;
         problems.extend(self.responding.reload(&settings).await);
-        if let Some(room) = &self.gateway
-            && let Err(error) = room.reload(settings.gateway.clone())
-        {
+        let gateway = self.gateway.as_ref().map_or_else(|| Ok(Vec::new()), |room| room.reload(settings.gateway.clone()));
+        let gateways = gateway.unwrap_or_else(|error| {
             problems.push(error.to_string());
-        }
+            Vec::new()
+        });
         let old = &self.settings;
         let needs_restart = [
             ("data", settings.data != old.data),
@@ -438,7 +438,7 @@ impl App {
             ("runbook", !settings.runbook.is_taken_after(&old.runbook)),
             ("action", settings.action != old.action),
         ];
-        let needs_restart = needs_restart.into_iter().filter(|(_, changed)| *changed).map(|(name, _)| name).collect();
+        let needs_restart = needs_restart.into_iter().filter(|(_, changed)| *changed).map(|(name, _)| name).chain(gateways).collect();
         let _ = self.reload.send(settings).await;
         Reloaded { needs_restart, problems }
     }

@@ -3,9 +3,10 @@
 //! It has a runtime of its own because calls must not wait for anything else that an instance does: a slow disk, a long
 //! query, or a bug in any other room.
 
+use std::future::Future;
 use std::net::SocketAddr;
 use std::path::Path;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use anyhow::{Context as _, Result};
@@ -116,29 +117,40 @@ impl GatewayRoom {
 
     /// For a gateway without a journal: what its budgets and breakers tell goes to the log, there is nowhere else.
     pub fn log_news(&self, clock: Arc<dyn Clock>) {
-        let Some(events) = events_of(&self.gateway) else { return };
-        let take = |events: Vec<Event>| {
-            for event in events.iter().filter(|event| matches!(&*event.name, "gateway/budget" | "gateway/breaker")) {
-                tracing::warn!("{}", event.text);
+        let mut news = News::of(self.gateway.clone(), clock);
+        self.spawn(async move {
+            loop {
+                tracing::warn!("{}", news.next().await.text);
             }
-        };
-        let gateway = self.gateway.clone();
-        if let Some(runtime) = self.runtime.lock().unwrap_or_else(PoisonError::into_inner).as_ref() {
-            runtime.spawn(hand_over(gateway, events, take, clock, CancellationToken::new()));
-        }
+        });
     }
 
     /// For a gateway without a journal: its switches are those of other programs alone, besides its settings'.
     pub fn follow_elsewhere(&self) {
         let Some(mut watched) = self.elsewhere() else { return };
         let gateway = self.gateway.clone();
-        if let Some(runtime) = self.runtime.lock().unwrap_or_else(PoisonError::into_inner).as_ref() {
-            runtime.spawn(async move {
-                while watched.changed().await.is_ok() {
-                    let switches = watched.borrow_and_update().clone();
-                    gateway.set_switches(switches);
-                }
-            });
+        self.spawn(async move {
+            while watched.changed().await.is_ok() {
+                let switches = watched.borrow_and_update().clone();
+                gateway.set_switches(switches);
+            }
+        });
+    }
+
+    fn runtime(&self) -> MutexGuard<'_, Option<Runtime>> {
+        self.runtime.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn spawn(&self, work: impl Future<Output = ()> + Send + 'static) {
+        if let Some(runtime) = self.runtime().as_ref() {
+            runtime.spawn(work);
+        }
+    }
+
+    /// A runtime must not be waited for inside another one.
+    fn stop(&self) {
+        if let Some(runtime) = self.runtime().take() {
+            runtime.shutdown_background();
         }
     }
 
@@ -165,22 +177,21 @@ impl GatewayRoom {
     }
 
     fn on_runtime(&self, serve: impl FnOnce(&Gateway) -> std::io::Result<Serving>) -> Result<Serving> {
-        let runtime = self.runtime.lock().unwrap_or_else(PoisonError::into_inner);
+        let runtime = self.runtime();
         let runtime = runtime.as_ref().context("the gateway has stopped")?;
         let _guard = runtime.enter();
         Ok(serve(&self.gateway)?)
     }
 
-    /// Takes new settings; what contradicts itself is said, and the old ones stay.
-    pub fn reload(&self, settings: Settings) -> Result<()> {
+    /// Takes new settings, and says which of them count from the next start on. What contradicts itself is an error, and the
+    /// old ones stay.
+    pub fn reload(&self, settings: Settings) -> Result<Vec<&'static str>> {
         let settings = with_environment(settings)?;
-        let runtime = self.runtime.lock().unwrap_or_else(PoisonError::into_inner);
+        let runtime = self.runtime();
         let _guard = runtime.as_ref().map(Runtime::enter);
         let at_next_start = taken_at_next_start(&self.gateway.settings(), &settings);
-        if !at_next_start.is_empty() {
-            tracing::warn!(settings = at_next_start.join(", "), "changes of these take effect at the next start, or with SIGUSR2");
-        }
-        self.gateway.configure(settings).map_err(|error| anyhow::anyhow!("failed to {error}"))
+        self.gateway.configure(settings).map_err(|error| anyhow::anyhow!("failed to {error}"))?;
+        Ok(at_next_start)
     }
 
     /// Takes no more calls, lets those that run come to their end within the deadline, and writes down what is spent.
@@ -197,18 +208,13 @@ impl GatewayRoom {
             tracing::warn!(cut, "calls through the gateway were cut off at the deadline");
         }
         self.gateway.ledger().close();
-        if let Some(runtime) = self.runtime.lock().unwrap_or_else(PoisonError::into_inner).take() {
-            runtime.shutdown_background();
-        }
+        self.stop();
     }
 }
 
 impl Drop for GatewayRoom {
     fn drop(&mut self) {
-        // A runtime must not be waited for inside another one.
-        if let Some(runtime) = self.runtime.lock().unwrap_or_else(PoisonError::into_inner).take() {
-            runtime.shutdown_background();
-        }
+        self.stop();
     }
 }
 
@@ -262,7 +268,10 @@ fn shared(settings: &Settings) -> Result<Option<Arc<dyn Shared>>> {
 
 /// Which settings were changed that a running gateway does not take.
 fn taken_at_next_start(old: &Settings, new: &Settings) -> Vec<&'static str> {
+    let retry_budget = |settings: &Settings| (settings.retry.budget_share, settings.retry.budget_per_s, settings.retry.budget_max);
     let all = [
+        ("gateway.key_salt", old.key_salt != new.key_salt),
+        ("gateway.retry.budget_*", retry_budget(old) != retry_budget(new)),
         ("gateway.unix_socket", old.unix_socket != new.unix_socket),
         ("gateway.connections_max", old.connections_max != new.connections_max),
         ("gateway.client_timeout_s", old.client_timeout_s != new.client_timeout_s),
@@ -323,13 +332,12 @@ pub async fn hand_over(
     clock: Arc<dyn Clock>,
     stop: CancellationToken,
 ) {
-    let (mut warnings, mut changes) = (gateway.ledger().warnings(), gateway.breakers().changes());
+    let mut news = News::of(gateway, clock);
     let mut batch = Vec::new();
     loop {
         tokio::select! {
             taken = events.recv_many(&mut batch, EVENTS_TOGETHER) => if taken == 0 { return },
-            warning = warnings.recv() => if let Some(warning) = said(warning) { batch.push(budget_event(&warning)) },
-            change = changes.recv() => if let Some(change) = said(change) { batch.push(breaker_event(&change, clock.now())) },
+            told = news.next() => batch.push(told),
             () = stop.cancelled() => {
                 events.close();
                 while let Some(event) = events.recv().await {
@@ -340,12 +348,7 @@ pub async fn hand_over(
             }
         }
         // However many calls there are: these are never left waiting behind them.
-        while let Ok(warning) = warnings.try_recv() {
-            batch.push(budget_event(&warning));
-        }
-        while let Ok(change) = changes.try_recv() {
-            batch.push(breaker_event(&change, clock.now()));
-        }
+        news.waiting(&mut batch);
         if !batch.is_empty() {
             take(std::mem::take(&mut batch));
         }
@@ -354,14 +357,49 @@ pub async fn hand_over(
     }
 }
 
-fn said<T>(received: Result<T, broadcast::error::RecvError>) -> Option<T> {
-    match received {
-        Ok(said) => Some(said),
-        Err(broadcast::error::RecvError::Lagged(count)) => {
-            tracing::warn!(count, "the gateway told more of budgets and breakers than could be taken");
-            None
+/// What the budgets and the breakers of a gateway tell, as events.
+struct News {
+    warnings: broadcast::Receiver<Warning>,
+    changes: broadcast::Receiver<breaker::Change>,
+    clock: Arc<dyn Clock>,
+    /// As long as it is here there is somebody who tells.
+    _gateway: Gateway,
+}
+
+impl News {
+    fn of(gateway: Gateway, clock: Arc<dyn Clock>) -> Self {
+        Self { warnings: gateway.ledger().warnings(), changes: gateway.breakers().changes(), clock, _gateway: gateway }
+    }
+
+    async fn next(&mut self) -> Event {
+        loop {
+            let missed = tokio::select! {
+                warning = self.warnings.recv() => match warning {
+                    Ok(warning) => return budget_event(&warning),
+                    Err(missed) => missed,
+                },
+                change = self.changes.recv() => match change {
+                    Ok(change) => return breaker_event(&change, self.clock.now()),
+                    Err(missed) => missed,
+                },
+            };
+            match missed {
+                broadcast::error::RecvError::Lagged(count) => {
+                    tracing::warn!(count, "the gateway told more of budgets and breakers than could be taken");
+                }
+                broadcast::error::RecvError::Closed => std::future::pending().await,
+            }
         }
-        Err(broadcast::error::RecvError::Closed) => None,
+    }
+
+    /// What is there already.
+    fn waiting(&mut self, events: &mut Vec<Event>) {
+        while let Ok(warning) = self.warnings.try_recv() {
+            events.push(budget_event(&warning));
+        }
+        while let Ok(change) = self.changes.try_recv() {
+            events.push(breaker_event(&change, self.clock.now()));
+        }
     }
 }
 
@@ -402,4 +440,21 @@ fn breaker_event(change: &breaker::Change, now: Timestamp) -> Event {
 #[must_use]
 pub fn events_of(gateway: &Gateway) -> Option<mpsc::Receiver<Event>> {
     gateway.events(EVENTS_MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_counts_from_the_next_start_on_is_named() {
+        let old = Settings::default();
+        let mut new = Settings { drain_s: 1, rate_limit_per_minute: 7, ..Settings::default() };
+        assert_eq!(taken_at_next_start(&old, &new), Vec::<&str>::new());
+        new.redis.look_every_ms = 1;
+        new.retry.budget_share = 0.5;
+        new.retry.back_off_ms = 1;
+        "other".clone_into(&mut new.key_salt);
+        assert_eq!(taken_at_next_start(&old, &new), ["gateway.key_salt", "gateway.retry.budget_*", "gateway.redis"]);
+    }
 }

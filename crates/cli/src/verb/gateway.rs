@@ -12,7 +12,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use crate::args::{Common, GatewayArgs};
 use crate::exit::{Exit, message};
 use crate::face;
-use crate::verb::up::wait_for_signals;
+use crate::verb::up::{at_next_start, wait_for_signals};
 
 /// Threads of what is not the gateway itself: settings, signals, the local socket.
 const WORKERS: usize = 1;
@@ -85,7 +85,10 @@ async fn alone(common: &Common, args: &GatewayArgs) -> Result<Exit> {
             _ = signals.1.recv() => break,
             _ = signals.2.recv() => {
                 let taken = self::settings(common, args).and_then(|settings| room.reload(settings.gateway));
-                message(&taken.map_or_else(|error| format!("settings not changed: {error:#}"), |()| "settings read again".to_owned()));
+                message(&match taken {
+                    Ok(later) => format!("settings read again{}", at_next_start(&later)),
+                    Err(error) => format!("settings not changed: {error:#}"),
+                });
             }
             _ = user_2.recv() => match handover::successor(&spare) {
                 Ok(pid) => {

@@ -166,14 +166,19 @@ fn readable(dir: &Path) -> bool {
 async fn reload(app: &App, settings: Result<Settings>) -> std::result::Result<String, String> {
     let settings = settings.map_err(|error| format!("settings not changed: {error:#}"))?;
     let reloaded = app.reload(settings).await;
-    let mut told = "settings and rules read again".to_owned();
-    if !reloaded.needs_restart.is_empty() {
-        told.push_str(&format!("; changes of these take effect at the next start: {}", reloaded.needs_restart.join(", ")));
-    }
+    let told = format!("settings and rules read again{}", at_next_start(&reloaded.needs_restart));
     if reloaded.problems.is_empty() {
         return Ok(told);
     }
     Err(format!("{told}; not taken: {}", reloaded.problems.join("; ")))
+}
+
+/// Which settings were changed and are not taken yet.
+pub(super) fn at_next_start(settings: &[&str]) -> String {
+    if settings.is_empty() {
+        return String::new();
+    }
+    format!("; changes of these take effect at the next start: {}", settings.join(", "))
 }
 
 /// The next request of the API; never, where there are none.
